@@ -1,0 +1,84 @@
+//! The journal's unit: one entry is one atomic fact, with everything that must not be parted from it.
+//!
+//! A payment's entry carries the event, the double entry it books, and the idempotency key it was asked for under. So
+//! no crash can leave money without its record, or a record without its key. These types are the format on disk: only
+//! append fields at the end of a *new* record variant, never change an old one (golden files hold this).
+
+use super::{
+    event::Event,
+    id::{PaymentId, Sequence},
+    idempotency::Request,
+    ledger::Transaction,
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// An entry in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// 1 for the first, without gaps.
+    pub sequence: Sequence,
+    /// Never before the entry ahead of it.
+    pub at: Timestamp,
+    /// What happened.
+    pub record: Record,
+}
+
+/// What an entry says. Variant order is the format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    /// A process took the journal over for writing.
+    Opened {
+        /// How many times that has happened, this one included. Lower epochs may no longer write.
+        epoch: u64,
+        /// Which release, such as `0.1.0`.
+        software: Box<str>,
+    },
+    /// Nothing was in flight: whatever stands before this was acknowledged.
+    Sealed,
+    /// Something happened to a payment.
+    Payment(PaymentRecord),
+}
+
+/// One event of a payment with all that belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaymentRecord {
+    /// Which payment.
+    pub payment: PaymentId,
+    /// The payment's version after this event; 1 puts it on the books.
+    pub version: u32,
+    /// Who caused it: `{merchant}/{key name}`, `admin/{key name}` or `system/{part}`.
+    pub actor: Arc<str>,
+    /// What happened.
+    pub event: Event,
+    /// What it books; `None` if no money moves or is held.
+    pub transaction: Option<Transaction>,
+    /// The key it was asked for under.
+    pub request: Option<Request>,
+}
+
+/// A SHA-256 digest in the journal's chain.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Hash(pub [u8; 32]);
+
+impl std::fmt::Display for Hash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl std::fmt::Debug for Hash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+/// The entries that were made durable by one write, under one hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// One or more, in sequence, all of one time.
+    pub entries: Vec<Entry>,
+    /// The hash of the block that holds them, which is the head of the chain after them.
+    pub hash: Hash,
+}

@@ -1,0 +1,35 @@
+//! What is right and wrong about payments and their books.
+//!
+//! Everything here is a pure function of its arguments: no files, no network, no clock, no randomness, no async.
+//! Every other layer asks the domain; the domain asks nobody.
+//!
+//! Reading order: the vocabulary ([`time`], [`id`], [`money`], [`card_number`], [`event`], [`command`], [`refusal`]),
+//! then the rules of one payment ([`payment`]), of the double entry ([`ledger`]), of retries ([`idempotency`]),
+//! then [`entry`], the atomic unit that is written down, [`books`], what all entries add up to, and
+//! [`reconciliation`], how the books are checked.
+
+pub mod time;
+
+pub mod id;
+
+pub mod money;
+
+pub mod card_number;
+
+pub mod event;
+
+pub mod command;
+
+pub mod refusal;
+
+pub mod payment;
+
+pub mod ledger;
+
+pub mod idempotency;
+
+pub mod entry;
+
+pub mod books;
+
+pub mod reconciliation;

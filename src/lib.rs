@@ -1,0 +1,2 @@
+//! Strongroom.
+pub mod domain;
