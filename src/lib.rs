@@ -1,2 +1,39 @@
-//! Strongroom.
+//! Strongroom, a payment core: it charges a customer exactly once, writes every cent into a double-entry ledger, and
+//! forgets nothing it has ever answered, whatever crashes.
+//!
+//! # Layout
+//!
+//! Each layer knows the ones below it and none above; `tests/it/tidy.rs` holds this.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`app`] | start and stop order |
+//! | [`http`] | the door: wire form ↔ meaning |
+//! | [`pipeline`] | one request, from claim to answer |
+//! | [`actors`] | who acts: payments, the ledger, idempotency, the scheduler |
+//! | [`provider`] | the outside world that moves the money |
+//! | [`journal`] | bytes on disk: the one store of truth |
+//! | [`domain`] | what is right: pure rules, and the books they add up to |
+//! | [`config`], [`clock`], [`credentials`], [`telemetry`] | the shell's own doors |
+
+pub mod app;
+
+pub mod http;
+
+pub mod pipeline;
+
+pub mod actors;
+
+pub mod provider;
+
+pub mod journal;
+
 pub mod domain;
+
+pub mod config;
+
+pub mod clock;
+
+pub mod credentials;
+
+pub mod telemetry;

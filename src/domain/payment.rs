@@ -13,6 +13,7 @@ use super::{
     command::Command,
     event::{CaptureMode, Decline, Details, Event, Outcome},
     id::{DerivedId, Kind, Sequence},
+    idempotency::Key,
     money::Amount,
     refusal::Refusal,
     time::Timestamp,
@@ -84,6 +85,8 @@ impl Status {
 pub struct Payment {
     /// What the merchant asked for.
     pub details: Arc<Details>,
+    /// The idempotency key it was created under.
+    pub created_under: Option<Key>,
     /// Where it stands.
     pub status: Status,
     /// How many events it has; the next one makes version + 1.
@@ -237,9 +240,10 @@ fn status_after(details: &Details, outcome: &Outcome) -> Status {
 impl Payment {
     /// A payment that nothing is on record about yet.
     #[must_use]
-    pub fn pending(details: Arc<Details>) -> Self {
+    pub fn pending(details: Arc<Details>, created_under: Option<Key>) -> Self {
         Self {
             details,
+            created_under,
             status: Status::Pending,
             version: 0,
             provider_reference: None,

@@ -1,0 +1,341 @@
+//! The only writer: gathers what came while the last write was under way, makes it durable in one write, books it,
+//! answers.
+//!
+//! It has a thread of its own and blocks it while the disk works. Messages pile up in the mailbox meanwhile, and all
+//! of them are the next batch: no timer, no batch size to tune. Nobody is answered before the write is durable, and the
+//! books show nothing that is not.
+
+use super::{BooksReader, Unavailable};
+use crate::{
+    domain::{
+        books::{Books, Breach},
+        entry::{PaymentRecord, Record},
+        id::{PaymentId, Sequence},
+        idempotency::{Key, Retention},
+        time::Timestamp,
+    },
+    journal::{JournalError, Writer},
+};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use std::{
+    collections::HashSet,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// Where an entry went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Its place in the journal.
+    pub sequence: Sequence,
+    /// Its time.
+    pub at: Timestamp,
+}
+
+/// Why a record was not written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotRecorded {
+    /// It can't follow what is on the books.
+    Breach(Breach),
+    /// It could, but not now.
+    Unavailable(Unavailable),
+}
+
+/// Why the process must end.
+#[derive(Debug)]
+pub enum Fatal {
+    /// The journal could not be written. What is on disk is known again only after recovery.
+    Journal(JournalError),
+    /// The ledger actor died of a bug.
+    LedgerDied,
+}
+
+/// How the ledger writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// The most entries in a batch.
+    pub batch_entries_max: usize,
+    /// The most bytes of entries in a batch.
+    pub batch_bytes_max: usize,
+    /// How long nothing may come before the journal is sealed.
+    pub seal_after: Duration,
+    /// How many messages may wait.
+    pub mailbox_max: usize,
+    /// How long an idempotency key stays used.
+    pub retention: Retention,
+}
+
+/// How others reach the ledger actor.
+#[derive(Clone)]
+pub struct LedgerHandle(Addr<LedgerActor>);
+
+impl LedgerHandle {
+    /// Starts the ledger on the calling thread's arbiter, which it will block while it writes. `fatal` hears of it if
+    /// the process must end.
+    #[must_use]
+    pub fn start(
+        journal: Writer,
+        books: Books,
+        pace: Pace,
+        fatal: mpsc::UnboundedSender<Fatal>,
+    ) -> (Self, BooksReader) {
+        let books = Arc::new(RwLock::new(books));
+        let reader = BooksReader(books.clone());
+        let actor = LedgerActor {
+            journal,
+            books,
+            pace,
+            fatal,
+            batch: Batch::default(),
+            wrote: None,
+            state: State::Writing,
+        };
+        (Self(actor.start()), reader)
+    }
+
+    /// Records what happened to a merchant's payment. On return the entry is durable and on the books.
+    ///
+    /// # Errors
+    /// A breach or a full disk: nothing was written. [`Unavailable::OutcomeUnknown`]: only recovery can tell.
+    pub async fn record(
+        &self,
+        merchant: Arc<str>,
+        record: PaymentRecord,
+        now: Timestamp,
+    ) -> Result<Recorded, NotRecorded> {
+        let (reply, recorded) = oneshot::channel();
+        if let Err(error) = self.0.try_send(Append { merchant, record, now, reply }) {
+            return Err(NotRecorded::Unavailable(match error {
+                actix::dev::SendError::Full(_) => Unavailable::Overloaded,
+                actix::dev::SendError::Closed(_) => Unavailable::NotServing,
+            }));
+        }
+        recorded.await.unwrap_or(Err(NotRecorded::Unavailable(Unavailable::OutcomeUnknown)))
+    }
+
+    /// Writes what is waiting, seals the journal and takes nothing more. Returns whether all of it worked.
+    pub async fn close(&self) -> bool {
+        self.0.send(Close).await.unwrap_or(false)
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Append {
+    merchant: Arc<str>,
+    record: PaymentRecord,
+    now: Timestamp,
+    reply: oneshot::Sender<Result<Recorded, NotRecorded>>,
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Commit;
+
+#[derive(Message)]
+#[rtype(result = "bool")]
+struct Close;
+
+/// The actor.
+pub struct LedgerActor {
+    journal: Writer,
+    books: Arc<RwLock<Books>>,
+    pace: Pace,
+    fatal: mpsc::UnboundedSender<Fatal>,
+    batch: Batch,
+    /// When the last batch was written that no seal covers yet.
+    wrote: Option<Instant>,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Writing,
+    /// A write failed: nothing is tried again.
+    Failed,
+    Closed,
+}
+
+/// What the next write will hold.
+#[derive(Default)]
+struct Batch {
+    records: Vec<Record>,
+    replies: Vec<oneshot::Sender<Result<Recorded, NotRecorded>>>,
+    at: Timestamp,
+    payments: HashSet<PaymentId>,
+    keys: HashSet<(Arc<str>, Key)>,
+}
+
+impl Batch {
+    /// Whether `append` can only be judged once this batch is on the books.
+    fn touches(&self, append: &Append) -> bool {
+        let key = append.record.request.as_ref().map(|request| request.key.clone());
+        self.payments.contains(&append.record.payment)
+            || key.is_some_and(|key| self.keys.contains(&(append.merchant.clone(), key)))
+    }
+
+    fn add(&mut self, append: Append) {
+        self.at = self.at.max(append.now);
+        self.payments.insert(append.record.payment);
+        if let Some(request) = &append.record.request {
+            self.keys.insert((append.merchant, request.key.clone()));
+        }
+        self.records.push(Record::Payment(append.record));
+        self.replies.push(append.reply);
+    }
+}
+
+impl Actor for LedgerActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(self.pace.mailbox_max);
+    }
+}
+
+impl Handler<Append> for LedgerActor {
+    type Result = ();
+
+    fn handle(&mut self, append: Append, ctx: &mut Context<Self>) {
+        if self.batch.touches(&append) || self.batch.records.len() >= self.pace.batch_entries_max {
+            self.commit(ctx);
+        }
+        if self.state != State::Writing {
+            answer(append.reply, Err(NotRecorded::Unavailable(Unavailable::NotServing)));
+            return;
+        }
+        match self.judge(&append) {
+            Err(breach) => answer(append.reply, Err(NotRecorded::Breach(breach))),
+            Ok(()) => {
+                if self.batch.records.is_empty() {
+                    // Handled once the mailbox is empty.
+                    ctx.notify(Commit);
+                }
+                self.batch.add(append);
+            }
+        }
+    }
+}
+
+impl Handler<Commit> for LedgerActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Commit, ctx: &mut Context<Self>) {
+        self.commit(ctx);
+    }
+}
+
+impl Handler<Close> for LedgerActor {
+    type Result = bool;
+
+    fn handle(&mut self, _: Close, ctx: &mut Context<Self>) -> bool {
+        self.commit(ctx);
+        if self.state == State::Writing && self.wrote.is_some() {
+            self.seal();
+        }
+        let sealed = self.state == State::Writing;
+        self.state = State::Closed;
+        sealed
+    }
+}
+
+impl LedgerActor {
+    fn judge(&self, append: &Append) -> Result<(), Breach> {
+        let books = self.books.read().unwrap_or_else(PoisonError::into_inner);
+        books.check(&append.record, append.now)?;
+        books.check_key(&append.merchant, &append.record, self.pace.retention, append.now)
+    }
+
+    /// Writes the batch, books it, answers.
+    fn commit(&mut self, ctx: &mut Context<Self>) {
+        let batch = std::mem::take(&mut self.batch);
+        if batch.records.is_empty() {
+            return;
+        }
+        let written = self.write(batch.records, batch.at);
+        for (place, reply) in batch.replies.into_iter().enumerate() {
+            answer(reply, written.clone().map(|first| first.followed_by(place)));
+        }
+        if self.state == State::Writing && self.wrote.replace(Instant::now()).is_none() {
+            ctx.run_later(self.pace.seal_after, Self::seal_when_idle);
+        }
+    }
+
+    /// Makes records durable, then books them. Returns where the first one went.
+    fn write(
+        &mut self,
+        records: Vec<Record>,
+        at: Timestamp,
+    ) -> Result<Recorded, NotRecorded> {
+        let unknown = Err(NotRecorded::Unavailable(Unavailable::OutcomeUnknown));
+        match self.journal.append(records, at) {
+            Ok(batch) => {
+                let first = batch
+                    .entries
+                    .first()
+                    .map(|entry| Recorded { sequence: entry.sequence, at: entry.at });
+                self.books.write().unwrap_or_else(PoisonError::into_inner).apply(batch);
+                first.map_or(unknown, Ok)
+            }
+            Err(JournalError::NoSpace { .. }) => {
+                Err(NotRecorded::Unavailable(Unavailable::StorageFull))
+            }
+            Err(error) => {
+                self.fail(Fatal::Journal(error));
+                unknown
+            }
+        }
+    }
+
+    fn fail(&mut self, why: Fatal) {
+        self.state = State::Failed;
+        if self.fatal.send(why).is_err() {
+            tracing::error!("the journal failed while the process was ending");
+        }
+    }
+
+    fn seal_when_idle(&mut self, ctx: &mut Context<Self>) {
+        let Some(wrote) = self.wrote else { return };
+        match self.pace.seal_after.checked_sub(wrote.elapsed()) {
+            Some(rest) if !rest.is_zero() => {
+                ctx.run_later(rest, Self::seal_when_idle);
+            }
+            _ if self.state == State::Writing && self.batch.records.is_empty() => self.seal(),
+            _ => {}
+        }
+    }
+
+    /// Tells a later recovery that all before was acknowledged.
+    fn seal(&mut self) {
+        self.wrote = None;
+        if self.write(vec![Record::Sealed], Timestamp::default()).is_err() {
+            tracing::warn!("the journal could not be sealed");
+        }
+    }
+}
+
+impl Recorded {
+    fn followed_by(self, place: usize) -> Self {
+        let place = u64::try_from(place).unwrap_or(u64::MAX);
+        Self { sequence: self.sequence.saturating_add(place), ..self }
+    }
+}
+
+fn answer(
+    reply: oneshot::Sender<Result<Recorded, NotRecorded>>,
+    result: Result<Recorded, NotRecorded>,
+) {
+    // The one who asked is gone only if its task died; the entry stands all the same.
+    if reply.send(result).is_err() {
+        tracing::warn!("an entry's sender is gone");
+    }
+}
+
+impl Drop for LedgerActor {
+    fn drop(&mut self) {
+        if self.state == State::Writing {
+            self.fail(Fatal::LedgerDied);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Who acts. Each actor owns one thing and is the only one that changes it:
+//!
+//! ```text
+//!   pipeline ──claim──► idempotency      which keys are being worked on
+//!      │
+//!      └──perform──► payment ──record──► ledger ──► journal, books
+//!                  (one a payment,     (the only writer)
+//!                   found or woken
+//!                   by the registry)
+//!   scheduler ──expire, inquire──► payment
+//! ```
+//!
+//! Message types live with the actor that receives them; others hold a handle, never an address.
+
+pub mod admission;
+pub mod idempotency;
+pub mod ledger;
+pub mod payment;
+pub mod reconciliation;
+pub mod registry;
+pub mod scheduler;
+
+use crate::{
+    clock::Clock,
+    domain::{
+        books::Books,
+        id::PaymentId,
+        idempotency::{Operation, Request, Retention},
+        payment::Payment,
+    },
+    provider::Provider,
+};
+use payment::{NotPerformed, PaymentActor, Perform, Wish};
+use std::{
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    time::Duration,
+};
+use thiserror::Error;
+
+/// Why nothing can be done right now. What was asked for may be asked again under the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Unavailable {
+    /// Too much is being worked on.
+    #[error("too many requests are being worked on")]
+    Overloaded,
+    /// The process is coming up or going down.
+    #[error("the server is starting or stopping")]
+    NotServing,
+    /// The disk has no room for the outcome.
+    #[error("the disk has no room left for new payments")]
+    StorageFull,
+    /// The request may have been carried out or not: asking again under the same key tells.
+    #[error("the outcome is unknown; ask again with the same idempotency key")]
+    OutcomeUnknown,
+}
+
+/// The books as everybody but the ledger actor sees them: to read, and only what is durable.
+#[derive(Clone)]
+pub struct BooksReader(Arc<RwLock<Books>>);
+
+impl BooksReader {
+    /// The books, as they stand until the guard is dropped. Hold it shortly: it keeps the ledger from booking.
+    #[must_use]
+    pub fn read(&self) -> RwLockReadGuard<'_, Books> {
+        // Only the ledger actor writes, and a panic while it does ends the process.
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What every payment actor needs of the others.
+pub struct Engine {
+    /// What is durable.
+    pub books: BooksReader,
+    /// The only writer.
+    pub ledger: ledger::LedgerHandle,
+    /// Which keys are being worked on.
+    pub idempotency: idempotency::IdempotencyHandle,
+    /// Which payments are awake.
+    pub registry: Arc<registry::Registry>,
+    /// How much may be worked on.
+    pub admission: Arc<admission::Admission>,
+    /// Who moves the money.
+    pub provider: Arc<dyn Provider>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// How long a provider's answer is waited for before it counts as unknown.
+    pub answer_within: Duration,
+    /// How long an idempotency key stays used.
+    pub retention: Retention,
+}
+
+impl Engine {
+    /// Has the payment's actor, found or woken, carry out a wish. Returns the payment as it left it; `None` if there is
+    /// no such payment. A new payment (`Wish::Submit`) gets its actor here.
+    ///
+    /// # Errors
+    /// [`NotPerformed`]; with [`Unavailable::OutcomeUnknown`] the actor died at work, and only the books can tell.
+    pub async fn perform(
+        self: &Arc<Self>,
+        id: PaymentId,
+        task: Perform,
+    ) -> Result<Option<Payment>, NotPerformed> {
+        let wake = || match &task.wish {
+            Wish::Submit(details) => {
+                let key = task.request.as_ref().map(|request| request.key.clone());
+                Some(Payment::pending(details.clone(), key))
+            }
+            _ => self.books.read().history(id).map(|history| history.payment()),
+        };
+        let wake = || wake().map(|payment| PaymentActor::new(payment, self.clone()));
+        let Some(lease) = self.registry.lease(id, wake) else { return Ok(None) };
+        match lease.perform(task).await {
+            Err(NotPerformed::Breach(breach)) => {
+                // The actor's view was stale; the next one is woken from the books.
+                lease.retire();
+                Err(NotPerformed::Breach(breach))
+            }
+            result => result.map(Some),
+        }
+    }
+}
+
+impl Perform {
+    /// A wish of the server's own, which comes under no key.
+    #[must_use]
+    pub fn by_system(wish: Wish, part: &'static str) -> Self {
+        Self { wish, actor: Arc::from(part), request: None }
+    }
+}
+
+/// The word for what a wish asks for, as the idempotency record keeps it; `None` for the server's own.
+#[must_use]
+pub fn operation(wish: &Wish) -> Option<Operation> {
+    match wish {
+        Wish::Submit(_) => Some(Operation::Create),
+        Wish::Capture(_) => Some(Operation::Capture),
+        Wish::Void => Some(Operation::Void),
+        Wish::Refund { .. } => Some(Operation::Refund),
+        Wish::Expire | Wish::Inquire => None,
+    }
+}
+
+/// A merchant's request with its key, as it travels.
+pub type KeyedRequest = Option<Request>;

@@ -1,0 +1,120 @@
+//! What happens to payments because time passes: holds lapse, and provider answers that are out are asked for again.
+//!
+//! It finds its work in the books, so nothing is lost when the process ends. It has no say of its own: it sends the same
+//! kind of wish to the payment's actor as a client does.
+
+use super::{
+    Engine,
+    payment::{NotPerformed, Perform, Wish},
+};
+use crate::domain::{id::PaymentId, payment::Payment};
+use actix::{Actor, AsyncContext, Context, ContextFutureSpawner, WrapFuture};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Who lets holds lapse, in a payment's history.
+pub const EXPIRY: &str = "system/expiry";
+/// Who asks providers again, in a payment's history.
+pub const INQUIRY: &str = "system/inquiry";
+
+const TICK: Duration = Duration::from_millis(100);
+const INQUIRY_DELAY_MAX: Duration = Duration::from_secs(60);
+/// The most payments one tick takes up, so that a great many due at once do not crowd out clients.
+const PER_TICK_MAX: usize = 256;
+
+/// The actor.
+pub struct Scheduler {
+    engine: Arc<Engine>,
+    inquire_after: Duration,
+    /// When to ask next about each payment whose answer is out, and how long to wait after that.
+    inquiries: HashMap<PaymentId, Inquiry>,
+    busy: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Inquiry {
+    due: Instant,
+    delay: Duration,
+}
+
+impl Scheduler {
+    /// A scheduler that asks for an unknown outcome after `inquire_after`, then at growing intervals of at most a
+    /// minute.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>, inquire_after: Duration) -> Self {
+        Self { engine, inquire_after, inquiries: HashMap::new(), busy: false }
+    }
+
+    fn tick(&mut self, ctx: &mut Context<Self>) {
+        if self.busy {
+            return;
+        }
+        let due = self.due();
+        if due.is_empty() {
+            return;
+        }
+        self.busy = true;
+        let engine = self.engine.clone();
+        let work = async move {
+            for (payment, wish) in due {
+                carry_out(&engine, payment, wish).await;
+            }
+        };
+        let done = actix::ActorFutureExt::map(work.into_actor(self), |(), scheduler, _| {
+            scheduler.busy = false;
+        });
+        done.spawn(ctx);
+    }
+
+    fn due(&mut self) -> Vec<(PaymentId, Wish)> {
+        let books = self.engine.books.read();
+        let lapsed = books.lapsed(self.engine.clock.now()).map(|id| (id, Wish::Expire));
+        let mut due: Vec<(PaymentId, Wish)> = lapsed.take(PER_TICK_MAX).collect();
+        let now = Instant::now();
+        let mut still_out = HashMap::new();
+        for history in books.processing() {
+            let id = history.details.id;
+            let first = Inquiry { due: now + self.inquire_after, delay: self.inquire_after };
+            let mut inquiry = self.inquiries.get(&id).copied().unwrap_or(first);
+            if inquiry.due <= now && due.len() < PER_TICK_MAX {
+                due.push((id, Wish::Inquire));
+                inquiry.delay = inquiry.delay.saturating_mul(2).min(INQUIRY_DELAY_MAX);
+                inquiry.due = now + inquiry.delay;
+            }
+            still_out.insert(id, inquiry);
+        }
+        self.inquiries = still_out;
+        due
+    }
+}
+
+impl Actor for Scheduler {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(TICK, Self::tick);
+    }
+}
+
+async fn carry_out(engine: &Arc<Engine>, id: PaymentId, wish: Wish) {
+    let part = if matches!(wish, Wish::Expire) { EXPIRY } else { INQUIRY };
+    match engine.perform(id, Perform::by_system(wish, part)).await {
+        Ok(Some(Payment { status, .. })) => {
+            tracing::info!(payment = %id, status = status.name(), by = part, "payment moved on");
+        }
+        Ok(None) => tracing::error!(payment = %id, "a payment on the schedule is not on the books"),
+        // A client was faster, and the payment stands where its command left it.
+        Err(NotPerformed::Refused(refusal)) => {
+            tracing::debug!(payment = %id, %refusal, "nothing left to do");
+        }
+        Err(NotPerformed::Breach(breach)) => {
+            tracing::warn!(payment = %id, %breach, "tried again at the next tick");
+        }
+        Err(NotPerformed::Unavailable(unavailable)) => {
+            tracing::warn!(payment = %id, %unavailable, "tried again at the next tick");
+        }
+    }
+}

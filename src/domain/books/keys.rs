@@ -1,0 +1,56 @@
+//! The idempotency table: which step of which payment was asked for under which merchant's key.
+
+use super::{
+    Answered,
+    payments::{Payments, Slot, Step},
+};
+use crate::domain::idempotency::Key;
+use hashbrown::{HashTable, hash_table::Entry};
+use std::hash::{BuildHasher, RandomState};
+
+/// Finds steps by merchant and key. It holds no keys itself: those stand in the steps.
+#[derive(Default)]
+pub(super) struct Keys {
+    table: HashTable<(Slot, u32)>,
+    hasher: RandomState,
+}
+
+impl Keys {
+    /// The step that was last asked for under the key.
+    pub(super) fn find<'a>(
+        &self,
+        payments: &'a Payments,
+        merchant: &str,
+        key: &Key,
+    ) -> Option<Answered<'a>> {
+        let hash = self.hasher.hash_one((merchant, key.as_str()));
+        let same = |entry: &(Slot, u32)| of(payments, *entry) == Some((merchant, key.as_str()));
+        let (slot, number) = *self.table.find(hash, same)?;
+        let (history, Step { at, request, .. }) = payments.step(slot, number)?;
+        Some(Answered {
+            history,
+            version: number.checked_add(1)?,
+            at: *at,
+            request: request.as_deref()?,
+        })
+    }
+
+    /// Remembers that step `number` of `slot` came under its key. A key whose retention was over is taken over.
+    pub(super) fn insert(&mut self, payments: &Payments, slot: Slot, number: u32) {
+        let Some(name) = of(payments, (slot, number)) else { return };
+        let hash = self.hasher.hash_one(name);
+        let rehash =
+            |entry: &(Slot, u32)| of(payments, *entry).map_or(0, |name| self.hasher.hash_one(name));
+        match self.table.entry(hash, |entry| of(payments, *entry) == Some(name), rehash) {
+            Entry::Occupied(mut known) => *known.get_mut() = (slot, number),
+            Entry::Vacant(vacant) => {
+                vacant.insert((slot, number));
+            }
+        }
+    }
+}
+
+fn of(payments: &Payments, (slot, number): (Slot, u32)) -> Option<(&str, &str)> {
+    let (history, step) = payments.step(slot, number)?;
+    Some((&history.details.merchant, step.request.as_ref()?.key.as_str()))
+}

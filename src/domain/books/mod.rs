@@ -1,0 +1,377 @@
+//! What all entries of the journal add up to: the one fold, used live, in recovery, and by every proof.
+//!
+//! [`Books::check`] says whether an entry may follow, [`Books::apply`] makes it part of the books and cannot fail. There
+//! is no other way to change them, so the same entries always make the same books. The ledger actor is the only one
+//! that applies; everybody else reads.
+//!
+//! `payments` holds the histories, `accounts` the ledger, `keys` the idempotency table: each an index into the
+//! histories, none a second copy.
+
+mod accounts;
+mod keys;
+mod payments;
+
+pub use accounts::{AccountBook, Cut, KindTotal, Line};
+pub use payments::{Filter, History, Page, Slot, Step};
+
+use super::{
+    entry::{Batch, Hash, PaymentRecord, Record},
+    event::Event,
+    id::{PaymentId, Sequence},
+    idempotency::{Key, Request, Retention},
+    ledger::{self, Account, AccountKind, Balances, Turnover},
+    money::Currency,
+    payment::{self, Payment},
+    time::Timestamp,
+};
+use accounts::Accounts;
+use keys::Keys;
+use payments::Payments;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
+use thiserror::Error;
+
+/// The state of everything, as of one journal position.
+#[derive(Default)]
+pub struct Books {
+    position: Position,
+    /// Each block of the journal: its first sequence and its hash.
+    blocks: Vec<(Sequence, Hash)>,
+    payments: Payments,
+    accounts: Accounts,
+    keys: Keys,
+    /// Authorized payments by when their hold lapses.
+    held: BTreeSet<(Timestamp, Slot)>,
+    /// Payments whose provider's answer is out.
+    processing: BTreeSet<Slot>,
+    names: Names,
+}
+
+/// How far the books are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// The last entry's sequence; 0 before the first.
+    pub sequence: Sequence,
+    /// The last entry's time.
+    pub at: Timestamp,
+    /// The last block's hash: the head of the journal's chain.
+    pub head: Hash,
+}
+
+/// Why an entry can't follow what is on the books. From the live path: two writers raced, the second one is refused.
+/// From a journal that is read: the record is damaged or was written by other rules.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Breach {
+    /// The payment has moved on since the writer looked.
+    #[error("{payment} is at version {found}, the record makes version {version}")]
+    Version {
+        /// Which payment.
+        payment: PaymentId,
+        /// What the record would make.
+        version: u32,
+        /// What the books hold.
+        found: u32,
+    },
+    /// The key was used by another entry.
+    #[error("the idempotency key of the record is used by {payment}")]
+    KeyTaken {
+        /// The payment it was used on.
+        payment: PaymentId,
+    },
+    /// The state machine does not make this event here.
+    #[error("{payment} version {version}: {reason}")]
+    IllegalEvent {
+        /// Which payment.
+        payment: PaymentId,
+        /// What the record would make.
+        version: u32,
+        /// The rule's words.
+        reason: Box<str>,
+    },
+    /// The double entry is not what the event books, or does not balance.
+    #[error("{payment} version {version}: the ledger transaction does not match the event")]
+    WrongTransaction {
+        /// Which payment.
+        payment: PaymentId,
+        /// What the record would make.
+        version: u32,
+    },
+}
+
+/// What became of a request that came under an idempotency key.
+#[derive(Clone, Debug)]
+pub struct Answered<'a> {
+    /// The payment it made or changed.
+    pub history: &'a History,
+    /// The version it left the payment in: the answer is the payment as of then.
+    pub version: u32,
+    /// When it was answered.
+    pub at: Timestamp,
+    /// What it asked for.
+    pub request: &'a Request,
+}
+
+impl Books {
+    /// How far the books are.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Whether `record` may be written next, at time `at`.
+    ///
+    /// # Errors
+    /// The [`Breach`] says what forbids it. An idempotency key is not looked at: a journal may rightly hold the same
+    /// key twice, once its retention was over. See [`Books::check_key`].
+    pub fn check(&self, record: &PaymentRecord, at: Timestamp) -> Result<(), Breach> {
+        let (payment, version) = (record.payment, record.version);
+        let illegal = |reason: String| Breach::IllegalEvent {
+            payment,
+            version,
+            reason: reason.into_boxed_str(),
+        };
+        let before = match (self.payments.find(payment), &record.event) {
+            (Some(history), _) => history.payment(),
+            (None, Event::Submitted { details, .. }) => Payment::pending(details.clone(), None),
+            (None, _) => return Err(illegal("no such payment is on the books".into())),
+        };
+        if before.version.checked_add(1) != Some(version) {
+            return Err(Breach::Version { payment, version, found: before.version });
+        }
+        if before.details.id != payment {
+            return Err(illegal(format!("its details are those of {}", before.details.id)));
+        }
+        match payment::decide(&before, payment::command_of(&record.event), at) {
+            Ok(event) if event == record.event => {}
+            Ok(_) => return Err(illegal("the rules make another event of it".into())),
+            Err(refusal) => return Err(illegal(refusal.to_string())),
+        }
+        let transaction = ledger::transaction(&before.details, &record.event);
+        let balances = transaction.as_ref().is_none_or(ledger::Transaction::balances);
+        if transaction != record.transaction || !balances {
+            return Err(Breach::WrongTransaction { payment, version });
+        }
+        Ok(())
+    }
+
+    /// Whether the key of `record`, if it came under one, is free at time `at`.
+    ///
+    /// # Errors
+    /// [`Breach::KeyTaken`] by which payment.
+    pub fn check_key(
+        &self,
+        merchant: &str,
+        record: &PaymentRecord,
+        retention: Retention,
+        at: Timestamp,
+    ) -> Result<(), Breach> {
+        let Some(request) = &record.request else { return Ok(()) };
+        match self.answered(merchant, &request.key, retention, at) {
+            None => Ok(()),
+            Some(answered) => Err(Breach::KeyTaken { payment: answered.history.details.id }),
+        }
+    }
+
+    /// Judges a batch that was read from a journal, entry by entry, and makes it part of the books.
+    ///
+    /// # Errors
+    /// Why an entry of it can't follow what is on the books.
+    pub fn replay(&mut self, batch: &Batch) -> Result<(), String> {
+        for entry in &batch.entries {
+            if let Record::Payment(record) = &entry.record {
+                let judged = self.check(record, entry.at);
+                judged.map_err(|breach| format!("entry {}: {breach}", entry.sequence))?;
+            }
+        }
+        self.apply(batch.clone());
+        Ok(())
+    }
+
+    /// Makes a durable batch part of the books.
+    pub fn apply(&mut self, batch: Batch) {
+        if let Some(first) = batch.entries.first() {
+            self.blocks.push((first.sequence, batch.hash));
+        }
+        for entry in batch.entries {
+            self.position =
+                Position { sequence: entry.sequence, at: entry.at, head: batch.hash };
+            match entry.record {
+                Record::Opened { .. } | Record::Sealed => {}
+                Record::Payment(record) => self.apply_payment(record, entry.at, entry.sequence),
+            }
+        }
+    }
+
+    fn apply_payment(&mut self, mut record: PaymentRecord, at: Timestamp, sequence: Sequence) {
+        if let Event::Submitted { details, .. } = &mut record.event {
+            let details = Arc::make_mut(details);
+            for name in
+                [&mut details.merchant, &mut details.provider, &mut details.payment_method]
+            {
+                self.names.share(name);
+            }
+        }
+        self.names.share(&mut record.actor);
+        let step = Step {
+            sequence,
+            at,
+            actor: record.actor,
+            event: record.event,
+            request: record.request.map(Box::new),
+        };
+        let before = self.payments.find(record.payment).map(|h| (h.status, h.expires_at()));
+        let has_key = step.request.is_some();
+        let Some((slot, number)) = self.payments.append(record.payment, step) else { return };
+        if let Some((_, Some(expires_at))) = before {
+            self.held.remove(&(expires_at, slot));
+        }
+        self.processing.remove(&slot);
+        let Some(history) = self.payments.get(slot) else { return };
+        match history.status {
+            payment::Status::Processing => {
+                self.processing.insert(slot);
+            }
+            payment::Status::Authorized => {
+                self.held.extend(history.expires_at().map(|expires_at| (expires_at, slot)));
+            }
+            _ => {}
+        }
+        if let Some(transaction) = &record.transaction {
+            self.accounts.post(&self.payments, slot, number, transaction);
+        }
+        if has_key {
+            self.keys.insert(&self.payments, slot, number);
+        }
+    }
+
+    /// The history of a payment.
+    #[must_use]
+    pub fn history(&self, id: PaymentId) -> Option<&History> {
+        self.payments.find(id)
+    }
+
+    /// Histories in the order in which their payments came onto the books, from `from` on.
+    pub fn histories(&self, from: Slot) -> impl Iterator<Item = &History> {
+        self.payments.iter_from(from)
+    }
+
+    /// How many payments are on the books.
+    #[must_use]
+    pub fn payment_count(&self) -> usize {
+        self.payments.len()
+    }
+
+    /// A page of payments, newest first.
+    #[must_use]
+    pub fn list(&self, filter: &Filter, after: Option<PaymentId>, limit: usize) -> Option<Page<'_>> {
+        self.payments.list(filter, after, limit)
+    }
+
+    /// What became of a merchant's request under `key`; `None`: nothing was done under it (or its retention is over).
+    #[must_use]
+    pub fn answered(
+        &self,
+        merchant: &str,
+        key: &Key,
+        retention: Retention,
+        now: Timestamp,
+    ) -> Option<Answered<'_>> {
+        let answered = self.keys.find(&self.payments, merchant, key)?;
+        retention.holds(answered.at, now).then_some(answered)
+    }
+
+    /// The hash of the journal block that holds entry `sequence`.
+    #[must_use]
+    pub fn block_hash(&self, sequence: Sequence) -> Option<Hash> {
+        let after = self.blocks.partition_point(|(first, _)| *first <= sequence);
+        let (_, hash) = self.blocks.get(after.checked_sub(1)?)?;
+        (sequence <= self.position.sequence).then_some(*hash)
+    }
+
+    /// The account `name` (`merchant:…`, `customer:…`) as far as `merchant` may see it; an admin (`None`) sees the
+    /// customers of all merchants. Empty: no money of such an account was ever moved or held.
+    #[must_use]
+    pub fn accounts_named(&self, name: &str, merchant: Option<&str>) -> Vec<Account> {
+        self.accounts.named(&self.payments, name, merchant)
+    }
+
+    /// What an account holds as of `cut`.
+    #[must_use]
+    pub fn balances(&self, account: &Account, cut: Cut) -> Balances {
+        self.accounts.balances(&self.payments, account, cut)
+    }
+
+    /// The account's ledger entries up to `cut`, newest first. `before` skips all from that sequence and leg on.
+    #[must_use]
+    pub fn lines(
+        &self,
+        account: &Account,
+        cut: Cut,
+        before: Option<(Sequence, u8)>,
+        limit: usize,
+    ) -> Vec<Line> {
+        self.accounts.lines(&self.payments, account, cut, before, limit)
+    }
+
+    /// Per kind of account and currency: the sum over all accounts, and how many there are.
+    #[must_use]
+    pub fn trial_balance(&self) -> &BTreeMap<(AccountKind, Currency), KindTotal> {
+        self.accounts.totals()
+    }
+
+    /// All debits and credits posted so far, per currency.
+    #[must_use]
+    pub fn turnover(&self) -> &BTreeMap<Currency, Turnover> {
+        self.accounts.turnover()
+    }
+
+    /// Accounts with a running balance, from number `from` on, in the order of their first use.
+    pub fn account_books(&self, from: usize) -> impl Iterator<Item = &AccountBook> {
+        self.accounts.iter_from(from)
+    }
+
+    /// What the running balances of `book` were as of entry `through`.
+    #[must_use]
+    pub fn running_balances(&self, book: &AccountBook, through: Sequence) -> Balances {
+        Accounts::running(&self.payments, book, through)
+    }
+
+    /// Seeds a fault: changes a running balance without an entry, so that a test sees reconciliation find it.
+    #[cfg(any(test, feature = "fault-injection"))]
+    pub fn corrupt_balance(&mut self, account: &Account, currency: Currency, by: i128) {
+        self.accounts.corrupt(account, currency, by);
+    }
+
+    /// Authorized payments whose hold has lapsed at `now`, the longest lapsed first.
+    pub fn lapsed(&self, now: Timestamp) -> impl Iterator<Item = PaymentId> {
+        self.held
+            .range(..=(now, Slot::MAX))
+            .filter_map(|(_, slot)| self.payments.get(*slot))
+            .map(|history| history.details.id)
+    }
+
+    /// Payments whose provider's answer is out, oldest first.
+    pub fn processing(&self) -> impl Iterator<Item = &History> {
+        self.processing.iter().filter_map(|slot| self.payments.get(*slot))
+    }
+}
+
+/// Names that repeat, held once. Bounded, so that names that never repeat do not pile up here.
+#[derive(Default)]
+struct Names(HashSet<Arc<str>>);
+
+impl Names {
+    const COUNT_MAX: usize = 10_000;
+
+    fn share(&mut self, name: &mut Arc<str>) {
+        match self.0.get(name) {
+            Some(known) => *name = known.clone(),
+            None if self.0.len() < Self::COUNT_MAX => {
+                self.0.insert(name.clone());
+            }
+            None => {}
+        }
+    }
+}

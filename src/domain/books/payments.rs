@@ -1,0 +1,247 @@
+//! Every payment's history, compact at rest, and the indexes that find one.
+
+use crate::domain::{
+    event::{Details, Event},
+    id::{PaymentId, Sequence},
+    idempotency::Request,
+    payment::{Payment, Status},
+    time::Timestamp,
+};
+use hashbrown::HashTable;
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
+
+/// A payment's number, counted from 0 in the order in which payments came onto the books.
+pub type Slot = u32;
+
+/// All that happened to one payment.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// What the merchant asked for.
+    pub details: Arc<Details>,
+    /// Where the payment stands now.
+    pub status: Status,
+    steps: Vec<Step>,
+}
+
+/// One event of a payment, in its place in the journal.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The entry's place.
+    pub sequence: Sequence,
+    /// The entry's time.
+    pub at: Timestamp,
+    /// Who caused it.
+    pub actor: Arc<str>,
+    /// What happened.
+    pub event: Event,
+    /// The idempotency key it was asked for under.
+    pub request: Option<Box<Request>>,
+}
+
+impl History {
+    /// The events, oldest first; never empty.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// The payment as it stands now.
+    #[must_use]
+    pub fn payment(&self) -> Payment {
+        self.payment_at(u32::MAX)
+    }
+
+    /// The payment as its first `version` events left it.
+    #[must_use]
+    pub fn payment_at(&self, version: u32) -> Payment {
+        let mut payment = Payment::pending(
+            self.details.clone(),
+            self.created_under().map(|request| request.key.clone()),
+        );
+        for step in self.steps.iter().take(index(version)) {
+            payment.apply(&step.event, step.at, step.sequence);
+        }
+        payment
+    }
+
+    /// When the payment came onto the books.
+    #[must_use]
+    pub fn created_at(&self) -> Timestamp {
+        self.steps.first().map(|step| step.at).unwrap_or_default()
+    }
+
+    /// The key that the payment was created under.
+    #[must_use]
+    pub fn created_under(&self) -> Option<&Request> {
+        self.steps.first()?.request.as_deref()
+    }
+
+    /// When the hold lapses, while there is one.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        match (self.status, self.steps.last()) {
+            (Status::Authorized, Some(step)) => Some(step.at.plus_millis(self.details.hold_ms)),
+            _ => None,
+        }
+    }
+}
+
+/// Which payments a list shows. Every condition given must hold.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only this merchant's.
+    pub merchant: Option<Arc<str>>,
+    /// Only in this status.
+    pub status: Option<Status>,
+    /// Only of this customer.
+    pub customer: Option<Arc<str>>,
+    /// Only created at this time or later.
+    pub from: Option<Timestamp>,
+    /// Only created before this time.
+    pub to: Option<Timestamp>,
+}
+
+impl Filter {
+    fn admits(&self, history: &History) -> bool {
+        self.merchant.as_ref().is_none_or(|merchant| *merchant == history.details.merchant)
+            && self.status.is_none_or(|status| status == history.status)
+            && (self.customer.is_none() || self.customer == history.details.customer)
+    }
+}
+
+/// A page of a list, newest first.
+#[derive(Clone, Debug)]
+pub struct Page<'a> {
+    /// What it shows.
+    pub histories: Vec<&'a History>,
+    /// The last one shown, if there are more after it.
+    pub next: Option<PaymentId>,
+}
+
+/// All histories.
+#[derive(Default)]
+pub(super) struct Payments {
+    all: Vec<History>,
+    by_id: HashTable<Slot>,
+    by_merchant: HashMap<Arc<str>, Vec<Slot>>,
+    hasher: RandomState,
+}
+
+impl Payments {
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> Option<&History> {
+        self.all.get(index(slot))
+    }
+
+    pub(super) fn find(&self, id: PaymentId) -> Option<&History> {
+        self.slot_of(id).and_then(|slot| self.get(slot))
+    }
+
+    pub(super) fn step(&self, slot: Slot, number: u32) -> Option<(&History, &Step)> {
+        let history = self.get(slot)?;
+        Some((history, history.steps.get(index(number))?))
+    }
+
+    pub(super) fn iter_from(&self, from: Slot) -> impl Iterator<Item = &History> {
+        self.all.iter().skip(index(from))
+    }
+
+    pub(super) fn merchants(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.by_merchant.keys()
+    }
+
+    fn slot_of(&self, id: PaymentId) -> Option<Slot> {
+        let same = |slot: &Slot| self.get(*slot).is_some_and(|history| history.details.id == id);
+        self.by_id.find(self.hasher.hash_one(id), same).copied()
+    }
+
+    /// Adds a step to its payment; the first one makes the payment. Returns the payment's slot and the step's number,
+    /// from 0. `None` for a step of a payment that was never submitted, which [`super::Books::check`] refuses.
+    pub(super) fn append(&mut self, id: PaymentId, step: Step) -> Option<(Slot, u32)> {
+        let slot = match (self.slot_of(id), &step.event) {
+            (Some(slot), _) => slot,
+            (None, Event::Submitted { details, .. }) => self.open(details.clone())?,
+            (None, _) => return None,
+        };
+        let history = self.all.get_mut(index(slot))?;
+        let mut payment = history.payment();
+        payment.apply(&step.event, step.at, step.sequence);
+        history.status = payment.status;
+        history.steps.reserve_exact(1);
+        history.steps.push(step);
+        Some((slot, payment.version.checked_sub(1)?))
+    }
+
+    fn open(&mut self, details: Arc<Details>) -> Option<Slot> {
+        let slot = Slot::try_from(self.all.len()).ok()?;
+        let hash = self.hasher.hash_one(details.id);
+        match self.by_merchant.get_mut(&details.merchant) {
+            Some(slots) => slots.push(slot),
+            None => {
+                self.by_merchant.insert(details.merchant.clone(), vec![slot]);
+            }
+        }
+        self.all.push(History { details, status: Status::Pending, steps: Vec::new() });
+        let Self { all, by_id, hasher, .. } = self;
+        by_id.insert_unique(hash, slot, |slot| {
+            all.get(index(*slot)).map_or(0, |history| hasher.hash_one(history.details.id))
+        });
+        Some(slot)
+    }
+
+    /// A page of the payments that `filter` admits, newest first, after the one named. `None` if `after` is not one of
+    /// the payments the filter's merchant could have been shown.
+    pub(super) fn list(
+        &self,
+        filter: &Filter,
+        after: Option<PaymentId>,
+        limit: usize,
+    ) -> Option<Page<'_>> {
+        let end = match after {
+            None => Slot::MAX,
+            Some(id) => {
+                let history = self.find(id)?;
+                let own = filter.merchant.as_ref().is_none_or(|m| *m == history.details.merchant);
+                own.then(|| self.slot_of(id))??
+            }
+        };
+        let mut matching = self
+            .newest_first(filter.merchant.as_deref(), end)
+            .skip_while(|history| filter.to.is_some_and(|to| history.created_at() >= to))
+            .take_while(|history| filter.from.is_none_or(|from| history.created_at() >= from))
+            .filter(|history| filter.admits(history));
+        let histories: Vec<&History> = matching.by_ref().take(limit).collect();
+        let more = matching.next().is_some();
+        let next = if more { histories.last().map(|history| history.details.id) } else { None };
+        Some(Page { histories, next })
+    }
+
+    fn newest_first(
+        &self,
+        merchant: Option<&str>,
+        end: Slot,
+    ) -> Box<dyn Iterator<Item = &History> + '_> {
+        match merchant {
+            None => Box::new(self.all.iter().take(index(end)).rev()),
+            Some(merchant) => {
+                let slots = self.by_merchant.get(merchant).map_or(&[][..], Vec::as_slice);
+                let earlier = slots.partition_point(|slot| *slot < end);
+                Box::new(
+                    slots.iter().take(earlier).rev().filter_map(|slot| self.get(*slot)),
+                )
+            }
+        }
+    }
+}
+
+/// A slot or number as an index.
+pub(super) fn index(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

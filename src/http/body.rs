@@ -1,0 +1,225 @@
+//! Request bodies: one JSON object whose every field is known, given once and in range. All faults are told at once.
+
+use super::{
+    Limits,
+    reply::{Fault, Problem},
+};
+use crate::domain::{card_number::contains_card_number, money::Amount};
+use actix_web::web;
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// Reads a body to its end, within the limits.
+pub(super) async fn receive(payload: web::Payload, limits: Limits) -> Result<web::Bytes, Problem> {
+    let whole = payload.to_bytes_limited(limits.body_bytes_max);
+    match tokio::time::timeout(limits.body_read_timeout, whole).await {
+        Err(_) => Err(Problem::body_too_slow()),
+        Ok(Err(_)) => Err(Problem::body_too_large(limits.body_bytes_max)),
+        Ok(Ok(Err(_))) => Err(Problem::body_cut_off()),
+        Ok(Ok(Ok(bytes))) => Ok(bytes),
+    }
+}
+
+/// A body's fields, taken out one by one. `null` means the same as absent.
+pub(super) struct Body {
+    fields: Map<String, Value>,
+    faults: Vec<Fault>,
+    canonical: Vec<u8>,
+}
+
+impl Body {
+    /// Parses a body; an empty one is an empty object.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Problem> {
+        let value = if bytes.is_empty() {
+            Value::Object(Map::new())
+        } else {
+            let mut json = serde_json::Deserializer::from_slice(bytes);
+            let value = Strict.deserialize(&mut json).and_then(|value| json.end().map(|()| value));
+            value.map_err(|error| Problem::malformed_json(&error.to_string()))?
+        };
+        let canonical = value.to_string().into_bytes();
+        match value {
+            Value::Object(fields) => Ok(Self { fields, faults: Vec::new(), canonical }),
+            _ => Err(Problem::malformed_json("It must be an object, such as {\"amount\": 4999}.")),
+        }
+    }
+
+    /// The same for every spelling of the body: fields sorted, no white space.
+    pub(super) fn canonical(&self) -> &[u8] {
+        &self.canonical
+    }
+
+    fn take(&mut self, field: &str) -> Option<Value> {
+        self.fields.remove(field).filter(|value| !value.is_null())
+    }
+
+    /// Notes that something is wrong with a field.
+    pub(super) fn fault(&mut self, field: &str, message: &str) {
+        self.faults.push(Fault::new(field, message));
+    }
+
+    /// The value if there is one; otherwise notes that it must be there, unless something else was wrong with it.
+    pub(super) fn require<T>(&mut self, field: &str, value: Option<T>) -> Option<T> {
+        if value.is_none() && !self.faults.iter().any(|fault| fault.is_of(field)) {
+            self.fault(field, "is required");
+        }
+        value
+    }
+
+    /// An amount in minor units.
+    pub(super) fn amount(&mut self, field: &str) -> Option<Amount> {
+        let value = self.take(field)?;
+        let amount = value.as_i64().and_then(Amount::new);
+        if amount.is_none() {
+            let message = format!(
+                "must be a whole number of minor units from 1 to {}, such as 4999 for 49.99 USD",
+                Amount::MAX
+            );
+            self.fault(field, &message);
+        }
+        amount
+    }
+
+    /// A text of at most `characters_max`.
+    pub(super) fn text(&mut self, field: &str, characters_max: usize) -> Option<String> {
+        match self.take(field)? {
+            Value::String(text) if text.chars().count() <= characters_max => Some(text),
+            Value::String(_) => {
+                self.fault(field, &format!("must have at most {characters_max} characters"));
+                None
+            }
+            _ => {
+                self.fault(field, "must be a string");
+                None
+            }
+        }
+    }
+
+    /// A text that a person wrote, in which no card number may stand.
+    pub(super) fn free_text(&mut self, field: &str, characters_max: usize) -> Option<String> {
+        let text = self.text(field, characters_max)?;
+        if contains_card_number(&text) {
+            self.fault(field, "must not contain a card number");
+            return None;
+        }
+        Some(text)
+    }
+
+    /// Pairs of texts, in the order of their keys.
+    pub(super) fn pairs(&mut self, field: &str) -> Vec<(String, String)> {
+        const PAIRS_MAX: usize = 50;
+        const KEY_CHARACTERS_MAX: usize = 40;
+        const VALUE_CHARACTERS_MAX: usize = 500;
+        let pairs = match self.take(field) {
+            None => return Vec::new(),
+            Some(Value::Object(pairs)) => pairs,
+            Some(_) => {
+                self.fault(field, "must be an object of strings");
+                return Vec::new();
+            }
+        };
+        if pairs.len() > PAIRS_MAX {
+            self.fault(field, "must have at most 50 pairs");
+        }
+        let mut read = Vec::with_capacity(pairs.len());
+        for (key, value) in pairs {
+            if contains_card_number(&key) {
+                self.fault(field, "must not contain a card number in a key");
+                continue;
+            }
+            let name = format!("{field}.{key}");
+            let fits = (1..=KEY_CHARACTERS_MAX).contains(&key.chars().count());
+            if !fits {
+                self.fault(field, "keys must have 1 to 40 characters");
+            }
+            match value {
+                Value::String(text) if contains_card_number(&text) => {
+                    self.fault(&name, "must not contain a card number");
+                }
+                Value::String(text) if text.chars().count() <= VALUE_CHARACTERS_MAX => {
+                    read.push((key, text));
+                }
+                Value::String(_) => self.fault(&name, "must have at most 500 characters"),
+                _ => self.fault(&name, "must be a string"),
+            }
+        }
+        read
+    }
+
+    /// Refuses what is left over and reports all faults.
+    pub(super) fn finish(mut self) -> Result<(), Problem> {
+        for field in self.fields.keys() {
+            // The name itself might hold what must not be repeated.
+            let name = if contains_card_number(field) { "" } else { field };
+            self.faults.push(Fault::new(name, "unknown field"));
+        }
+        if self.faults.is_empty() { Ok(()) } else { Err(Problem::invalid(self.faults)) }
+    }
+}
+
+/// Any JSON value in which no object names a field twice.
+struct Strict;
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = items.next_element_seed(Strict)? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(name) = fields.next_key::<String>()? {
+            let value = fields.next_value_seed(Strict)?;
+            if object.insert(name, value).is_some() {
+                return Err(de::Error::custom("a field is given twice"));
+            }
+        }
+        Ok(Value::Object(object))
+    }
+}

@@ -1,0 +1,124 @@
+//! What a request says outside its body: who asks, under which idempotency key, under which id.
+
+use super::{Door, reply::Problem};
+use crate::{
+    credentials::Principal,
+    domain::idempotency::Key,
+};
+use actix_web::{
+    HttpRequest,
+    http::header::{AUTHORIZATION, HeaderMap, HeaderValue},
+};
+
+const REQUEST_ID_LENGTH_MAX: usize = 128;
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// The caller's own id if it sent a usable one, else a new one.
+pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let usable = |value: &&HeaderValue| {
+        (1..=REQUEST_ID_LENGTH_MAX).contains(&value.len())
+            && value.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
+    match headers.get("x-request-id").filter(usable) {
+        Some(own) => own.clone(),
+        None => {
+            let id = uuid::Uuid::now_v7().simple().to_string();
+            HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("none"))
+        }
+    }
+}
+
+/// Who asks.
+pub(super) fn principal(request: &HttpRequest, door: &Door) -> Result<Principal, Problem> {
+    let mut headers = request.headers().get_all(AUTHORIZATION);
+    let presented = match (headers.next(), headers.next()) {
+        (Some(value), None) => value.to_str().ok().and_then(bearer),
+        _ => None,
+    };
+    presented
+        .and_then(|key| door.credentials.authenticate(key))
+        .ok_or_else(Problem::unauthenticated)
+}
+
+/// Lets only an admin pass.
+pub(super) fn admin(request: &HttpRequest, door: &Door) -> Result<(), Problem> {
+    match principal(request, door)? {
+        Principal::Admin { .. } => Ok(()),
+        Principal::Merchant { .. } => Err(Problem::admin_only()),
+    }
+}
+
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, key) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim_start_matches(' '))
+}
+
+/// The key that the request came under, from the header or the query.
+pub(super) fn idempotency_key(
+    request: &HttpRequest,
+    in_query: Option<&str>,
+) -> Result<Option<Key>, Problem> {
+    let mut values = request.headers().get_all(IDEMPOTENCY_KEY);
+    let in_header = match (values.next(), values.next()) {
+        (None, _) => None,
+        (Some(value), None) => {
+            let text = value.to_str().map_err(|_| Problem::key_invalid())?;
+            Some(read_key(text)?)
+        }
+        (Some(_), Some(_)) => return Err(Problem::key_ambiguous()),
+    };
+    match (in_header, in_query.map(read_key).transpose()?) {
+        (Some(header), Some(query)) if header != query => Err(Problem::key_ambiguous()),
+        (header, query) => Ok(header.or(query)),
+    }
+}
+
+/// A key written bare, or as the quoted string of draft-ietf-httpapi-idempotency-key-header (RFC 8941 §3.3.3).
+fn read_key(text: &str) -> Result<Key, Problem> {
+    let key = match text.strip_prefix('"') {
+        None => Key::new(text),
+        Some(rest) => rest.strip_suffix('"').and_then(unescape).and_then(|text| Key::new(&text)),
+    };
+    key.ok_or_else(Problem::key_invalid)
+}
+
+/// The inside of a quoted string; `None` if a quote or backslash stands in it unescaped.
+fn unescape(quoted: &str) -> Option<String> {
+    let mut text = String::with_capacity(quoted.len());
+    let mut characters = quoted.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => text.push(characters.next().filter(|next| matches!(next, '"' | '\\'))?),
+            '"' => return None,
+            _ => text.push(character),
+        }
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_the_same_bare_and_quoted() {
+        let bare = read_key("order_12345").unwrap();
+        assert_eq!(read_key("\"order_12345\"").unwrap(), bare);
+        assert_eq!(read_key(r#""a\"b\\c""#).unwrap().as_str(), r#"a"b\c"#);
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_refused() {
+        for text in ["", "\"\"", "\"open", r#""a"b""#, r#""a\b""#, "with space", "\"with space\""] {
+            assert!(read_key(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_a_bearer_scheme_carries_a_key() {
+        assert_eq!(bearer("Bearer sk_1"), Some("sk_1"));
+        assert_eq!(bearer("bearer sk_1"), Some("sk_1"));
+        assert_eq!(bearer("Basic sk_1"), None);
+        assert_eq!(bearer("sk_1"), None);
+    }
+}

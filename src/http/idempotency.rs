@@ -1,0 +1,85 @@
+//! `/api/idempotency/{key}`: what became of a request.
+
+use super::{
+    Door, headers,
+    payments::status_of_answer,
+    query::Query,
+    reply::{Fault, Problem},
+    wire::{Text, Time},
+};
+use crate::{
+    actors::idempotency::ScopedKey,
+    credentials::Principal,
+    domain::{
+        id::PaymentId,
+        idempotency::{Key, Operation},
+    },
+};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+use std::sync::Arc;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct KeyBody<'a> {
+    key: &'a str,
+    state: &'static str,
+    payment_id: Option<Text<PaymentId>>,
+    operation: &'static str,
+    status: Option<u16>,
+    created_at: Time,
+}
+
+/// `GET /api/idempotency/{key}`
+pub(super) async fn read(
+    request: HttpRequest,
+    key: web::Path<String>,
+    door: web::Data<Door>,
+) -> Result<HttpResponse, Problem> {
+    let principal = headers::principal(&request, &door)?;
+    let mut query = Query::of(&request)?;
+    let named = query.text("merchantId").map(Arc::from);
+    query.finish()?;
+    let merchant: Arc<str> = match (principal, named) {
+        (Principal::Merchant { id, .. }, Some(other)) if other != id => {
+            return Err(Problem::other_merchant());
+        }
+        (Principal::Merchant { id, .. }, _) => id,
+        (Principal::Admin { .. }, Some(merchant)) => merchant,
+        (Principal::Admin { .. }, None) => {
+            let fault = Fault::new("merchantId", "is required: keys are a merchant's own");
+            return Err(Problem::invalid(vec![fault]));
+        }
+    };
+    let key = Key::new(&key).ok_or_else(Problem::key_invalid)?;
+    let engine = &door.core()?.engine;
+    let scoped = ScopedKey { merchant: merchant.clone(), key: key.clone() };
+    // First what runs, then what is done: in between it can only move from the one to the other.
+    let running = engine.idempotency.running(scoped).await;
+    let now = engine.clock.now();
+    let books = engine.books.read();
+    let body = match (books.answered(&merchant, &key, engine.retention, now), running) {
+        (Some(answered), _) => {
+            let payment = answered.history.payment_at(answered.version);
+            let creates = answered.request.operation == Operation::Create;
+            KeyBody {
+                key: key.as_str(),
+                state: "completed",
+                payment_id: Some(Text(payment.details.id)),
+                operation: answered.request.operation.name(),
+                status: Some(status_of_answer(creates, payment.status).as_u16()),
+                created_at: Time(answered.at),
+            }
+        }
+        (None, Some((operation, since))) => KeyBody {
+            key: key.as_str(),
+            state: "in_progress",
+            payment_id: None,
+            operation: operation.name(),
+            status: None,
+            created_at: Time(since),
+        },
+        (None, None) => return Err(Problem::key_unknown()),
+    };
+    Ok(HttpResponse::Ok().json(body))
+}

@@ -1,0 +1,189 @@
+//! `/api/ledger`: accounts, as they stand or stood, and the trial balance.
+
+use super::{
+    Door, headers,
+    query::Query,
+    reply::Problem,
+    wire::{Text, Time},
+};
+use crate::{
+    credentials::Principal,
+    domain::{
+        books::{Books, Cut, Line},
+        id::{DerivedId, Kind, PaymentId, Sequence},
+        ledger::Balances,
+        time::Timestamp,
+    },
+};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AccountBody<'a> {
+    account_id: &'a str,
+    balances: Vec<BalanceBody>,
+    entries: Vec<EntryBody>,
+    next: Option<String>,
+}
+
+#[derive(Serialize)]
+struct BalanceBody {
+    currency: &'static str,
+    balance: i128,
+    pending: i128,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EntryBody {
+    id: Text<DerivedId>,
+    transaction_id: Text<DerivedId>,
+    payment_id: Text<PaymentId>,
+    account_id: String,
+    amount: i64,
+    currency: &'static str,
+    #[serde(rename = "type")]
+    side: &'static str,
+    created_at: Time,
+    sequence: Sequence,
+}
+
+impl EntryBody {
+    fn of(line: &Line) -> Self {
+        Self {
+            id: Text(line.id),
+            transaction_id: Text(line.transaction),
+            payment_id: Text(line.payment),
+            account_id: line.account.to_string(),
+            amount: line.amount,
+            currency: line.currency.code(),
+            side: if line.amount < 0 { "debit" } else { "credit" },
+            created_at: Time(line.at),
+            sequence: line.sequence,
+        }
+    }
+}
+
+/// `GET /api/ledger/{accountId}`
+pub(super) async fn account(
+    request: HttpRequest,
+    name: web::Path<String>,
+    door: web::Data<Door>,
+) -> Result<HttpResponse, Problem> {
+    let principal = headers::principal(&request, &door)?;
+    let mut query = Query::of(&request)?;
+    let limit = query.limit();
+    let before = query.read("after", "a cursor from `next`", |text| {
+        let id = DerivedId::parse(text).filter(|id| id.kind == Kind::LedgerEntry)?;
+        Some((id.sequence, id.index))
+    });
+    let cut = query.read("at", "an RFC 3339 time or a sequence", read_cut).unwrap_or(Cut::Now);
+    query.finish()?;
+    let merchant = match &principal {
+        Principal::Merchant { id, .. } => Some(&**id),
+        Principal::Admin { .. } => None,
+    };
+    let books = door.core()?.engine.books.read();
+    if !is_there_for(&books, &name, merchant) {
+        return Err(Problem::no_such_account());
+    }
+    let mut balances = Balances::new();
+    let mut lines = Vec::new();
+    for account in books.accounts_named(&name, merchant) {
+        for (currency, balance) in books.balances(&account, cut) {
+            let sum = balances.entry(currency).or_default();
+            sum.posted += balance.posted;
+            sum.pending += balance.pending;
+        }
+        lines.extend(books.lines(&account, cut, before, limit.saturating_add(1)));
+    }
+    drop(books);
+    lines.sort_by_key(|line| std::cmp::Reverse((line.sequence, line.id.index)));
+    let more = lines.len() > limit;
+    lines.truncate(limit);
+    let next = lines.last().filter(|_| more).map(|line| line.id.to_string());
+    Ok(HttpResponse::Ok().json(AccountBody {
+        account_id: &name,
+        balances: balances
+            .into_iter()
+            .map(|(currency, balance)| BalanceBody {
+                currency: currency.code(),
+                balance: balance.posted,
+                pending: balance.pending,
+            })
+            .collect(),
+        entries: lines.iter().map(EntryBody::of).collect(),
+        next,
+    }))
+}
+
+fn read_cut(text: &str) -> Option<Cut> {
+    match text.parse() {
+        Ok(sequence) => Some(Cut::Sequence(sequence)),
+        Err(_) => Timestamp::parse(text).map(Cut::Time),
+    }
+}
+
+/// Whether the asker may look at the account of this name, used or not: an admin at all, a merchant at its own and its
+/// customers'. The account of a payment's customer is the merchant's whose payment it is.
+fn is_there_for(books: &Books, name: &str, merchant: Option<&str>) -> bool {
+    match (name.split_once(':'), merchant) {
+        (Some(("merchant" | "customer", id)), None) => !id.is_empty(),
+        (Some(("merchant", id)), Some(merchant)) => merchant == id,
+        (Some(("customer", id)), Some(merchant)) => match PaymentId::parse(id) {
+            Some(payment) => {
+                books.history(payment).is_some_and(|history| *history.details.merchant == *merchant)
+            }
+            None => !id.is_empty(),
+        },
+        _ => false,
+    }
+}
+
+#[derive(Serialize)]
+struct TrialBalanceBody {
+    accounts: Vec<KindBody>,
+    totals: Vec<BalanceBody>,
+    sequence: Sequence,
+}
+
+#[derive(Serialize)]
+struct KindBody {
+    kind: &'static str,
+    currency: &'static str,
+    balance: i128,
+    pending: i128,
+    count: u64,
+}
+
+/// `GET /api/ledger`
+pub(super) async fn trial_balance(
+    request: HttpRequest,
+    door: web::Data<Door>,
+) -> Result<HttpResponse, Problem> {
+    headers::admin(&request, &door)?;
+    Query::of(&request)?.finish()?;
+    let books = door.core()?.engine.books.read();
+    let mut totals = Balances::new();
+    let mut accounts = Vec::new();
+    for ((kind, currency), total) in books.trial_balance() {
+        let sum = totals.entry(*currency).or_default();
+        sum.posted += total.balance.posted;
+        sum.pending += total.balance.pending;
+        accounts.push(KindBody {
+            kind: kind.name(),
+            currency: currency.code(),
+            balance: total.balance.posted,
+            pending: total.balance.pending,
+            count: total.accounts,
+        });
+    }
+    let totals = totals.into_iter().map(|(currency, sum)| BalanceBody {
+        currency: currency.code(),
+        balance: sum.posted,
+        pending: sum.pending,
+    });
+    let sequence = books.position().sequence;
+    Ok(HttpResponse::Ok().json(TrialBalanceBody { accounts, totals: totals.collect(), sequence }))
+}

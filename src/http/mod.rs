@@ -1,0 +1,117 @@
+//! The door: wire form in, meaning through, wire form out. It knows no rules of payments.
+//!
+//! The route table is [`routes`]; each module holds the handlers of one noun. `body` reads requests, `wire` writes
+//! answers, `reply` is the one place where an outcome becomes a status, a code and a sentence.
+
+mod body;
+mod headers;
+mod health;
+mod idempotency;
+mod ledger;
+mod observe;
+mod payments;
+mod query;
+mod reconciliation;
+mod reply;
+mod wire;
+
+use crate::{
+    actors::{Engine, reconciliation::Reconciliations},
+    credentials::Credentials,
+};
+use actix_web::{App, HttpServer, Resource, Route, dev::Server, middleware::from_fn, web};
+use reply::Problem;
+use std::{
+    io,
+    net::TcpListener,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+/// What the handlers share.
+pub struct Door {
+    /// Who may come in.
+    pub credentials: Credentials,
+    /// The merchants that payments can be made for.
+    pub merchants: Vec<Arc<str>>,
+    /// How much a request may be.
+    pub limits: Limits,
+    /// How long an authorization holds, in milliseconds.
+    pub hold_ms: u64,
+    /// The core, once it has recovered. Until then the door says "not yet".
+    pub core: OnceLock<Core>,
+}
+
+/// What stands behind the door.
+pub struct Core {
+    /// The actors.
+    pub engine: Arc<Engine>,
+    /// The reconciliation runs.
+    pub reconciliations: Arc<Reconciliations>,
+}
+
+/// How much a request may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Threads that serve connections.
+    pub workers: usize,
+    /// Connections at once, over all workers.
+    pub connections_max: usize,
+    /// Bytes of a body.
+    pub body_bytes_max: usize,
+    /// How long a body may take to arrive.
+    pub body_read_timeout: Duration,
+    /// How long a request waits for another one under its key.
+    pub request_deadline: Duration,
+}
+
+impl Door {
+    fn core(&self) -> Result<&Core, Problem> {
+        self.core.get().ok_or_else(Problem::not_serving)
+    }
+}
+
+/// Every route there is.
+fn routes(config: &mut web::ServiceConfig) {
+    config
+        .service(resource("/api/payments", [("GET", web::get().to(payments::list)), ("POST", web::post().to(payments::create))]))
+        .service(resource("/api/payments/{id}", [("GET", web::get().to(payments::read))]))
+        .service(resource("/api/payments/{id}/events", [("GET", web::get().to(payments::events))]))
+        .service(resource("/api/payments/{id}/capture", [("POST", web::post().to(payments::capture))]))
+        .service(resource("/api/payments/{id}/void", [("POST", web::post().to(payments::void))]))
+        .service(resource("/api/payments/{id}/refund", [("POST", web::post().to(payments::refund))]))
+        .service(resource("/api/ledger", [("GET", web::get().to(ledger::trial_balance))]))
+        .service(resource("/api/ledger/{account:.+}", [("GET", web::get().to(ledger::account))]))
+        .service(resource("/api/idempotency/{key:.+}", [("GET", web::get().to(idempotency::read))]))
+        .service(resource("/api/reconcile", [("GET", web::get().to(reconciliation::list)), ("POST", web::post().to(reconciliation::run))]))
+        .service(resource("/health", [("GET", web::get().to(health::health))]))
+        .service(resource("/ready", [("GET", web::get().to(health::ready))]))
+        .default_service(web::to(|| async { Problem::no_such_route() }));
+}
+
+fn resource<const N: usize>(path: &str, methods: [(&'static str, Route); N]) -> Resource {
+    let allowed = methods.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let resource = web::resource(path);
+    let resource = methods.into_iter().fold(resource, |all, (_, route)| all.route(route));
+    resource.default_service(web::to(move || {
+        let problem = Problem::method_not_allowed(&allowed);
+        async move { problem }
+    }))
+}
+
+/// Starts serving on `listener`. The server stops when told to by its handle; it handles no signals.
+///
+/// # Errors
+/// The listener can't be used.
+pub fn serve(listener: TcpListener, door: web::Data<Door>) -> io::Result<Server> {
+    let Limits { workers, connections_max, .. } = door.limits;
+    let server = HttpServer::new(move || {
+        App::new().app_data(door.clone()).wrap(from_fn(observe::observe)).configure(routes)
+    })
+    .workers(workers)
+    .max_connections(connections_max.div_ceil(workers.max(1)))
+    .disable_signals()
+    .shutdown_timeout(5)
+    .listen(listener)?;
+    Ok(server.run())
+}

@@ -1,0 +1,37 @@
+//! What happens around every request: an id for it, one log line about it. Never a key, a body or a raw path in a log.
+
+use super::{headers, payments::PaymentOfRequest};
+use actix_web::{
+    Error, HttpMessage,
+    body::MessageBody,
+    dev::{ServiceRequest, ServiceResponse},
+    http::header::HeaderName,
+    middleware::Next,
+};
+use std::time::Instant;
+
+/// The response header that carries the request's id.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+pub(super) async fn observe(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let began = Instant::now();
+    let id = headers::request_id(request.headers());
+    let method = request.method().clone();
+    let mut response = next.call(request).await?;
+    let payment = response.request().extensions().get::<PaymentOfRequest>().map(|of| of.0);
+    let payment = payment.map(tracing::field::display);
+    tracing::info!(
+        request = id.to_str().unwrap_or_default(),
+        method = method.as_str(),
+        route = response.request().match_pattern().as_deref().unwrap_or("none"),
+        status = response.status().as_u16(),
+        latency_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+        payment,
+        "request"
+    );
+    response.headers_mut().insert(REQUEST_ID, id);
+    Ok(response)
+}

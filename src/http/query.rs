@@ -1,0 +1,64 @@
+//! Query parameters: each one known, given once, of the right form, or the request is refused.
+
+use super::reply::{Fault, Problem};
+use crate::domain::{id::PaymentId, time::Timestamp};
+use actix_web::{HttpRequest, web};
+
+const LIMIT_DEFAULT: usize = 20;
+const LIMIT_MAX: usize = 100;
+
+/// The parameters of a request, taken out one by one.
+pub(super) struct Query {
+    pairs: Vec<(String, String)>,
+    faults: Vec<Fault>,
+}
+
+impl Query {
+    pub(super) fn of(request: &HttpRequest) -> Result<Self, Problem> {
+        let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
+            .map_err(|_| Problem::invalid(vec![Fault::new("", "the query is malformed")]))?;
+        Ok(Self { pairs: pairs.into_inner(), faults: Vec::new() })
+    }
+
+    /// The parameter's text, if it is there.
+    pub(super) fn text(&mut self, name: &str) -> Option<String> {
+        let place = self.pairs.iter().position(|(known, _)| known == name)?;
+        Some(self.pairs.remove(place).1)
+    }
+
+    /// The parameter, if it is there and `read` can read it; else a fault that says what is `allowed`.
+    pub(super) fn read<T>(
+        &mut self,
+        name: &str,
+        allowed: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let text = self.text(name)?;
+        let value = read(&text);
+        if value.is_none() {
+            self.faults.push(Fault::new(name, &format!("must be {allowed}")));
+        }
+        value
+    }
+
+    pub(super) fn limit(&mut self) -> usize {
+        let read = |text: &str| text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+        self.read("limit", "a whole number from 1 to 100", read).unwrap_or(LIMIT_DEFAULT)
+    }
+
+    pub(super) fn time(&mut self, name: &str) -> Option<Timestamp> {
+        self.read(name, "an RFC 3339 time such as 2026-11-22T15:04:05Z", Timestamp::parse)
+    }
+
+    pub(super) fn payment(&mut self, name: &str) -> Option<PaymentId> {
+        self.read(name, "a cursor from `next`", PaymentId::parse)
+    }
+
+    /// Refuses what is left over and reports all faults.
+    pub(super) fn finish(mut self) -> Result<(), Problem> {
+        for (name, _) in &self.pairs {
+            self.faults.push(Fault::new(name, "unknown or repeated query parameter"));
+        }
+        if self.faults.is_empty() { Ok(()) } else { Err(Problem::invalid(self.faults)) }
+    }
+}

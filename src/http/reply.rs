@@ -1,0 +1,297 @@
+//! The one table from outcome to status, code and sentence: problem documents of RFC 9457.
+//!
+//! Codes are stable: clients switch on them. Sentences are for people and may change.
+
+use crate::{
+    actors::Unavailable,
+    domain::{payment::Status, refusal::Refusal},
+    pipeline::NotDone,
+};
+use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError, body::BoxBody, http::StatusCode};
+use serde::Serialize;
+use std::fmt;
+
+/// A no, ready to be told.
+#[derive(Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    title: &'static str,
+    detail: String,
+    errors: Vec<Fault>,
+    transition: Option<(Status, Status)>,
+    retry_after_s: Option<u32>,
+    allow: Option<String>,
+}
+
+/// What is wrong with one field.
+#[derive(Debug, Serialize, PartialEq, Eq)]
+pub(super) struct Fault {
+    field: String,
+    message: String,
+}
+
+impl Fault {
+    pub(super) fn new(field: &str, message: &str) -> Self {
+        Self { field: field.to_owned(), message: message.to_owned() }
+    }
+
+    pub(super) fn is_of(&self, field: &str) -> bool {
+        self.field == field
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'a str,
+    #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
+    errors: &'a [Fault],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<&'a str>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, title: &'static str, detail: &str) -> Self {
+        Self {
+            status,
+            code,
+            title,
+            detail: detail.to_owned(),
+            errors: Vec::new(),
+            transition: None,
+            retry_after_s: None,
+            allow: None,
+        }
+    }
+
+    pub(super) fn invalid(errors: Vec<Fault>) -> Self {
+        let detail = "Nothing was done. See `errors` for each fault.";
+        let title = "The request is not valid";
+        Self { errors, ..Self::new(StatusCode::BAD_REQUEST, "validation_failed", title, detail) }
+    }
+
+    pub(super) fn malformed_json(why: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed_json", "The body is not a JSON object", why)
+    }
+
+    pub(super) fn body_too_large(bytes_max: usize) -> Self {
+        let detail = format!("A body may have at most {bytes_max} bytes.");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large", &detail)
+    }
+
+    pub(super) fn body_too_slow() -> Self {
+        let title = "The body did not arrive in time";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", title, "Nothing was done.")
+    }
+
+    pub(super) fn body_cut_off() -> Self {
+        let title = "The body did not arrive whole";
+        Self::new(StatusCode::BAD_REQUEST, "body_incomplete", title, "Nothing was done.")
+    }
+
+    pub(super) fn unauthenticated() -> Self {
+        let detail = "Send `Authorization: Bearer <key>` with a key of this server.";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "No valid API key", detail)
+    }
+
+    pub(super) fn admin_only() -> Self {
+        let detail = "This needs an admin key.";
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed with this key", detail)
+    }
+
+    pub(super) fn other_merchant() -> Self {
+        let detail = "A merchant's key makes that merchant's payments only.";
+        Self::new(StatusCode::FORBIDDEN, "merchant_forbidden", "Another merchant", detail)
+    }
+
+    pub(super) fn key_required() -> Self {
+        let detail = "Send `Idempotency-Key` with a name of your own for this request, \
+                      so that a retry cannot do it twice.";
+        let title = "Idempotency-Key is missing";
+        Self::new(StatusCode::BAD_REQUEST, "idempotency_key_required", title, detail)
+    }
+
+    pub(super) fn key_invalid() -> Self {
+        let detail = "A key is 1 to 255 visible ASCII characters, bare or as a quoted string.";
+        let title = "Idempotency-Key is not a key";
+        Self::new(StatusCode::BAD_REQUEST, "idempotency_key_invalid", title, detail)
+    }
+
+    pub(super) fn key_ambiguous() -> Self {
+        let detail = "Header and query, or two headers, name different keys.";
+        let title = "More than one idempotency key";
+        Self::new(StatusCode::BAD_REQUEST, "idempotency_key_ambiguous", title, detail)
+    }
+
+    pub(super) fn no_such_route() -> Self {
+        let detail = "There is nothing at this path.";
+        Self::new(StatusCode::NOT_FOUND, "no_such_route", "No such route", detail)
+    }
+
+    pub(super) fn method_not_allowed(allowed: &str) -> Self {
+        let title = "Method not allowed";
+        let detail = format!("This path takes {allowed}.");
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        let problem = Self::new(status, "method_not_allowed", title, &detail);
+        Self { allow: Some(allowed.to_owned()), ..problem }
+    }
+
+    pub(super) fn no_such_payment() -> Self {
+        let detail = "No payment of this id is visible with this key.";
+        Self::new(StatusCode::NOT_FOUND, "payment_not_found", "No such payment", detail)
+    }
+
+    pub(super) fn no_such_account() -> Self {
+        let detail = "No account of this name is visible with this key.";
+        Self::new(StatusCode::NOT_FOUND, "account_not_found", "No such account", detail)
+    }
+
+    pub(super) fn cursor_unknown() -> Self {
+        Self::invalid(vec![Fault::new("after", "must be a cursor from `next`")])
+    }
+
+    pub(super) fn key_unknown() -> Self {
+        let detail = "Nothing was done under this key.";
+        Self::new(StatusCode::NOT_FOUND, "idempotency_key_not_found", "No such key", detail)
+    }
+
+    pub(super) fn not_serving() -> Self {
+        Unavailable::NotServing.into()
+    }
+
+    /// A bug: the task that carried the request out panicked.
+    pub(super) fn internal() -> Self {
+        let detail = "The outcome is unknown; ask again with the same idempotency key.";
+        let title = "Internal error";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", title, detail)
+    }
+}
+
+impl From<Unavailable> for Problem {
+    fn from(unavailable: Unavailable) -> Self {
+        let (code, title, retry_after_s) = match unavailable {
+            Unavailable::Overloaded => ("overloaded", "Too much to do", 1),
+            Unavailable::NotServing => ("not_serving", "Starting or stopping", 1),
+            Unavailable::StorageFull => ("storage_full", "No room for new payments", 5),
+            Unavailable::OutcomeUnknown => ("outcome_unknown", "The outcome is unknown", 1),
+        };
+        let detail = match unavailable {
+            Unavailable::OutcomeUnknown => {
+                "It may have been done or not: ask again with the same idempotency key, which does it at most once."
+            }
+            Unavailable::Overloaded | Unavailable::NotServing | Unavailable::StorageFull => {
+                "Nothing was done and no key was used up. Ask again later."
+            }
+        };
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self { retry_after_s: Some(retry_after_s), ..Self::new(status, code, title, detail) }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let detail = sentence(&refusal.to_string());
+        let unprocessable = StatusCode::UNPROCESSABLE_ENTITY;
+        match refusal {
+            Refusal::InvalidTransition { from, to } => {
+                let title = "The payment's state does not allow it";
+                let problem = Self::new(StatusCode::CONFLICT, "invalid_transition", title, &detail);
+                Self { transition: Some((from, to)), ..problem }
+            }
+            Refusal::OverCapture { .. } => {
+                let title = "More than is authorized";
+                Self::new(unprocessable, "amount_exceeds_capturable", title, &detail)
+            }
+            Refusal::OverRefund { .. } => {
+                let title = "More than can be refunded";
+                Self::new(unprocessable, "amount_exceeds_refundable", title, &detail)
+            }
+            Refusal::StillHeld { .. } => {
+                let title = "The authorization still holds";
+                Self::new(StatusCode::CONFLICT, "still_authorized", title, &detail)
+            }
+        }
+    }
+}
+
+impl From<NotDone> for Problem {
+    fn from(not_done: NotDone) -> Self {
+        match not_done {
+            NotDone::Refused(refusal) => refusal.into(),
+            NotDone::Unavailable(unavailable) => unavailable.into(),
+            NotDone::NoSuchPayment => Self::no_such_payment(),
+            NotDone::KeyReused => {
+                let detail = "The key was used for a request with another path or body. Nothing was done.";
+                let title = "Idempotency-Key is already used";
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", title, detail)
+            }
+            NotDone::KeyInProgress => {
+                let detail = "The first request under this key is still being worked on.";
+                let title = "A request is outstanding for this Idempotency-Key";
+                let code = "idempotency_key_in_progress";
+                let problem = Self::new(StatusCode::CONFLICT, code, title, detail);
+                Self { retry_after_s: Some(1), ..problem }
+            }
+        }
+    }
+}
+
+fn sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    match characters.next() {
+        Some(first) => first.to_uppercase().chain(characters).chain(['.']).collect(),
+        None => String::new(),
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.status.as_u16(), self.code)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        let mut response = HttpResponse::build(self.status);
+        response.content_type("application/problem+json");
+        if let Some(seconds) = self.retry_after_s {
+            response.insert_header(("Retry-After", seconds.to_string()));
+        }
+        if let Some(allowed) = &self.allow {
+            response.insert_header(("Allow", allowed.as_str()));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.insert_header(("WWW-Authenticate", "Bearer"));
+        }
+        response.json(Document {
+            kind: format!("/docs/errors/{}", self.code),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            code: self.code,
+            errors: &self.errors,
+            from: self.transition.map(|(from, _)| from.name()),
+            to: self.transition.map(|(_, to)| to.name()),
+        })
+    }
+}
+
+impl Responder for Problem {
+    type Body = BoxBody;
+
+    fn respond_to(self, _: &HttpRequest) -> HttpResponse<BoxBody> {
+        self.error_response()
+    }
+}

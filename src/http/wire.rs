@@ -1,0 +1,130 @@
+//! How things look on the wire: JSON, camelCase, times in RFC 3339. Saved answers are rendered again from the books by
+//! this code, so **what it writes for an old payment must never change**; a golden test holds that.
+
+use crate::domain::{
+    event::Details,
+    payment::{Payment, Refund},
+    time::Timestamp,
+};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+/// A time as RFC 3339 with milliseconds.
+pub(super) struct Time(pub(super) Timestamp);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// Anything by its display form.
+pub(super) struct Text<T>(pub(super) T);
+
+impl<T: std::fmt::Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// A page of a list.
+#[derive(Serialize)]
+pub(super) struct PageBody<T> {
+    pub(super) data: Vec<T>,
+    pub(super) next: Option<String>,
+}
+
+/// A payment as clients see it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PaymentBody<'a> {
+    id: Text<crate::domain::id::PaymentId>,
+    merchant_id: &'a str,
+    amount: i64,
+    currency: &'a str,
+    status: &'a str,
+    capture: &'a str,
+    amount_capturable: i64,
+    amount_captured: i64,
+    amount_refunded: i64,
+    payment_method: &'a str,
+    customer_id: Option<&'a str>,
+    provider: &'a str,
+    provider_reference: Option<&'a str>,
+    failure: Option<FailureBody>,
+    idempotency_key: Option<&'a str>,
+    description: Option<&'a str>,
+    metadata: Metadata<'a>,
+    refunds: Vec<RefundBody<'a>>,
+    expires_at: Option<Time>,
+    created_at: Time,
+    updated_at: Time,
+}
+
+#[derive(Serialize)]
+struct FailureBody {
+    code: &'static str,
+    message: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RefundBody<'a> {
+    id: Text<crate::domain::id::DerivedId>,
+    amount: i64,
+    reason: Option<&'a str>,
+    created_at: Time,
+}
+
+struct Metadata<'a>(&'a Details);
+
+impl Serialize for Metadata<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.metadata.len()))?;
+        for (key, value) in &self.0.metadata {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'a> PaymentBody<'a> {
+    pub(super) fn of(payment: &'a Payment) -> Self {
+        let details = &payment.details;
+        Self {
+            id: Text(details.id),
+            merchant_id: &details.merchant,
+            amount: details.amount.minor_units(),
+            currency: details.currency.code(),
+            status: payment.status.name(),
+            capture: details.capture.name(),
+            amount_capturable: payment.capturable(),
+            amount_captured: payment.captured,
+            amount_refunded: payment.refunded,
+            payment_method: &details.payment_method,
+            customer_id: details.customer.as_deref(),
+            provider: &details.provider,
+            provider_reference: payment.provider_reference.as_deref(),
+            failure: payment
+                .failure
+                .map(|decline| FailureBody { code: decline.code(), message: decline.message() }),
+            idempotency_key: payment.created_under.as_ref().map(|key| key.as_str()),
+            description: details.description.as_deref(),
+            metadata: Metadata(details),
+            refunds: payment.refunds.iter().map(RefundBody::of).collect(),
+            expires_at: payment.expires_at.map(Time),
+            created_at: Time(payment.created_at),
+            updated_at: Time(payment.updated_at),
+        }
+    }
+}
+
+impl<'a> RefundBody<'a> {
+    fn of(refund: &'a Refund) -> Self {
+        Self {
+            id: Text(refund.id),
+            amount: refund.amount.minor_units(),
+            reason: refund.reason.as_deref(),
+            created_at: Time(refund.created_at),
+        }
+    }
+}

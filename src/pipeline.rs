@@ -1,0 +1,103 @@
+//! One request on one screen: admit → claim → perform (decide, record) → settle → answer.
+//!
+//! It runs as a task of its own: a client that hangs up does not cut it in half.
+
+use crate::{
+    actors::{
+        Engine, Unavailable,
+        idempotency::Claimed,
+        payment::{NotPerformed, Perform},
+    },
+    domain::{id::PaymentId, payment::Payment, refusal::Refusal},
+};
+use std::{sync::Arc, time::Duration};
+
+/// How often a request that lost a race to another writer looks again.
+const ATTEMPTS_MAX: usize = 3;
+
+/// A command, ready to be carried out.
+pub struct Task {
+    /// Whose payment.
+    pub merchant: Arc<str>,
+    /// Which payment; for a new one, its id to be.
+    pub payment: PaymentId,
+    /// What is wanted, by whom, under which key.
+    pub perform: Perform,
+    /// How long the body was.
+    pub body_bytes: usize,
+    /// How long to wait for another request under the same key.
+    pub wait_max: Duration,
+}
+
+/// What the client is told: the payment as the command left it.
+pub struct Done {
+    /// The payment.
+    pub payment: Payment,
+    /// Whether this is the answer of an earlier request under the same key.
+    pub replayed: bool,
+}
+
+/// Why the command was not carried out. None of these uses up the key.
+#[derive(Debug)]
+pub enum NotDone {
+    /// A rule says no.
+    Refused(Refusal),
+    /// There is no such payment.
+    NoSuchPayment,
+    /// The key belongs to another request.
+    KeyReused,
+    /// Another request works under the key and has not finished in time.
+    KeyInProgress,
+    /// Not now.
+    Unavailable(Unavailable),
+}
+
+/// Carries out a command exactly once per key. On return what it answers is durable.
+///
+/// # Errors
+/// [`NotDone`] says why nothing was done; only with [`Unavailable::OutcomeUnknown`] it is not known.
+pub async fn run(engine: Arc<Engine>, task: Task) -> Result<Done, NotDone> {
+    let _place = engine.admission.enter().map_err(NotDone::Unavailable)?;
+    let Task { merchant, payment, perform, body_bytes, wait_max } = task;
+    for _ in 0..ATTEMPTS_MAX {
+        let claim = match &perform.request {
+            None => None,
+            Some(request) => {
+                let claiming = engine.idempotency.claim(merchant.clone(), request);
+                match tokio::time::timeout(wait_max, claiming).await {
+                    Err(_) => return Err(NotDone::KeyInProgress),
+                    Ok(None) => return Err(NotDone::Unavailable(Unavailable::Overloaded)),
+                    Ok(Some(Claimed::Mismatch)) => return Err(NotDone::KeyReused),
+                    Ok(Some(Claimed::Replay { payment, version })) => {
+                        return replay(&engine, payment, version);
+                    }
+                    Ok(Some(Claimed::Fresh(claim))) => Some(claim),
+                }
+            }
+        };
+        let _room = engine.admission.reserve(body_bytes).map_err(NotDone::Unavailable)?;
+        let attempt = Perform {
+            wish: perform.wish.clone(),
+            actor: perform.actor.clone(),
+            request: perform.request.clone(),
+        };
+        let performed = engine.perform(payment, attempt).await;
+        drop(claim);
+        match performed {
+            Ok(Some(payment)) => return Ok(Done { payment, replayed: false }),
+            Ok(None) => return Err(NotDone::NoSuchPayment),
+            Err(NotPerformed::Refused(refusal)) => return Err(NotDone::Refused(refusal)),
+            Err(NotPerformed::Unavailable(why)) => return Err(NotDone::Unavailable(why)),
+            Err(NotPerformed::Breach(breach)) => {
+                tracing::warn!(%payment, %breach, "another writer was faster; looking again");
+            }
+        }
+    }
+    Err(NotDone::Unavailable(Unavailable::Overloaded))
+}
+
+fn replay(engine: &Engine, payment: PaymentId, version: u32) -> Result<Done, NotDone> {
+    let books = engine.books.read();
+    let history = books.history(payment).ok_or(NotDone::NoSuchPayment)?;
+    Ok(Done { payment: history.payment_at(version), replayed: true })
+}
