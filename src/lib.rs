@@ -2,3 +2,5 @@
 pub mod domain;
 
 pub mod clock;
+
+pub mod config;
