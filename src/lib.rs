@@ -4,3 +4,5 @@ pub mod domain;
 pub mod clock;
 
 pub mod config;
+
+pub mod credentials;
