@@ -1,0 +1,114 @@
+//! The clock door: the only place that asks what time it is.
+//!
+//! The shell asks once per command and hands the answer on; the domain never asks. How long something took is measured
+//! with [`std::time::Instant`], never with this clock.
+
+use crate::domain::time::Timestamp;
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// What the time is.
+pub trait Clock: fmt::Debug + Send + Sync {
+    /// The time now; never before one that this clock has told already.
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's clock. While that stands behind what was told already, the time stands still.
+#[derive(Debug, Default)]
+pub struct SystemClock {
+    /// Milliseconds since the epoch, as last told.
+    last: AtomicU64,
+}
+
+impl SystemClock {
+    /// `machine` milliseconds, or the last told if that is later.
+    fn at_least_last(&self, machine: u64) -> Timestamp {
+        // One variable with one order of changes: no reader can see it go back, whatever the other memory does.
+        let last = self.last.fetch_max(machine, Ordering::Relaxed);
+        Timestamp::from_millis(last.max(machine))
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        // Before 1970 counts as 1970, and an overflow as the last instant there is.
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        let millis = since_epoch.map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        });
+        self.at_least_last(millis)
+    }
+}
+
+/// A clock that a test moves by hand. Unlike the machine's it can also be set back.
+#[cfg(any(test, feature = "fault-injection"))]
+#[derive(Debug)]
+pub struct ManualClock {
+    millis: AtomicU64,
+}
+
+#[cfg(any(test, feature = "fault-injection"))]
+impl ManualClock {
+    /// A clock that stands at `now`.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            millis: AtomicU64::new(now.millis()),
+        }
+    }
+
+    /// Puts the clock to `now`.
+    pub fn set(&self, now: Timestamp) {
+        self.millis.store(now.millis(), Ordering::SeqCst);
+    }
+
+    /// Moves the clock on by `millis`.
+    pub fn advance(&self, millis: u64) {
+        self.millis.fetch_add(millis, Ordering::SeqCst);
+    }
+}
+
+#[cfg(any(test, feature = "fault-injection"))]
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.millis.load(Ordering::SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_clock_that_steps_back_never_takes_the_time_back() {
+        let clock = SystemClock::default();
+        assert_eq!(clock.at_least_last(2_000).millis(), 2_000);
+        assert_eq!(clock.at_least_last(1_500).millis(), 2_000);
+        assert_eq!(clock.at_least_last(2_001).millis(), 2_001);
+    }
+
+    #[test]
+    fn the_system_clock_tells_the_time_of_the_machine() {
+        let machine = || {
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap()
+                .as_millis()
+        };
+        let before = machine();
+        let told = u128::from(SystemClock::default().now().millis());
+        assert!((before..=machine()).contains(&told));
+    }
+
+    #[test]
+    fn a_manual_clock_moves_only_by_hand() {
+        let clock = ManualClock::new(Timestamp::from_millis(10));
+        clock.advance(5);
+        assert_eq!(clock.now().millis(), 15);
+        clock.set(Timestamp::from_millis(3));
+        assert_eq!(clock.now().millis(), 3);
+    }
+}

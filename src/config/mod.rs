@@ -1,0 +1,360 @@
+//! What the operator can set: every section of `config.toml` as a plain, checked struct.
+//!
+//! `main` loads it once at start and hands the sections to the parts of the server that they are named after. The
+//! ranges stand here, beside the keys; `config.toml` explains the keys and is compiled in as the defaults. Nothing here
+//! is read again while the server runs, and nothing here has an effect of its own.
+
+mod error;
+mod exposure;
+mod layers;
+mod section;
+#[cfg(test)]
+mod tests;
+
+pub use error::{ConfigError, Fault, Reason};
+pub use layers::SHIPPED;
+
+use crate::domain::{idempotency::Retention, money::Amount};
+use section::{Section, duration_ms};
+use std::{ffi::OsString, net::SocketAddr, path::Path, path::PathBuf, thread};
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+
+/// How the audit trail names the holder of an admin's key; no merchant may be called so.
+pub const ADMIN: &str = "admin";
+
+const MIB: i64 = 1024 * 1024;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// The configuration, complete and in range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The folder that holds the journal and all else the server writes.
+    pub data_dir: PathBuf,
+    /// The HTTP door.
+    pub http: Http,
+    /// The rules of payments.
+    pub payments: Payments,
+    /// Safe retries.
+    pub idempotency: Idempotency,
+    /// The payment provider.
+    pub provider: Provider,
+    /// The journal on disk.
+    pub journal: Journal,
+    /// Checking the books against themselves.
+    pub reconciliation: Reconciliation,
+    /// What the server tells its operator.
+    pub log: Log,
+    /// Those who take payments; no two ids alike.
+    pub merchants: Vec<Merchant>,
+    /// The keys that see all merchants' books; no two names alike.
+    pub admins: Vec<ApiKey>,
+}
+
+impl Config {
+    /// The defaults, under the file at `path` (or `config.toml` in the working directory, if it is there), under the
+    /// variables of `environment` that begin with `STRONGROOM__`.
+    ///
+    /// Pass [`std::env::vars_os`], which unlike [`std::env::vars`] does not panic at a variable that is not UTF-8.
+    /// Does not check the [exposure](Self::exposure), since the command line may still change the address.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or with every key that is unknown, of a wrong type or out of range.
+    pub fn load<Name: Into<OsString>, Text: Into<OsString>>(
+        path: Option<&Path>,
+        environment: impl Iterator<Item = (Name, Text)>,
+    ) -> Result<Self, ConfigError> {
+        section::read(layers::merge(path, environment)?, |root| Self {
+            data_dir: root
+                .text("data_dir", "the name of a folder", |text| {
+                    (!text.is_empty()).then(|| PathBuf::from(text))
+                })
+                .unwrap_or_default(),
+            http: root.section("http", Http::read),
+            payments: root.section("payments", Payments::read),
+            idempotency: root.section("idempotency", Idempotency::read),
+            provider: root.section("provider", Provider::read),
+            journal: root.section("journal", Journal::read),
+            reconciliation: root.section("reconciliation", Reconciliation::read),
+            log: root.section("log", Log::read),
+            merchants: root.list("merchants", Merchant::read),
+            admins: root.list("admins", ApiKey::read),
+        })
+    }
+}
+
+/// The HTTP door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// The address and port to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Threads that serve requests; 0 means what [`Http::worker_threads`] says.
+    pub workers: usize,
+    /// The longest request body.
+    pub body_bytes_max: usize,
+    /// How long a client may take to send its body.
+    pub body_read_timeout_ms: u64,
+    /// How long a request may wait inside, such as for its twin under the same key.
+    pub request_deadline_ms: u64,
+    /// Connections held open at once.
+    pub connections_max: usize,
+    /// Payment commands worked on at once; more get 503.
+    pub in_flight_max: usize,
+    /// How long a stopping server waits for the requests it still works on.
+    pub drain_timeout_ms: u64,
+}
+
+impl Http {
+    fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            listen: section.address("listen"),
+            workers: section.integer("workers", 0..=1024),
+            body_bytes_max: section.integer("body_bytes_max", 1024..=MIB),
+            body_read_timeout_ms: section.integer("body_read_timeout_ms", 10..=600_000),
+            request_deadline_ms: section.integer("request_deadline_ms", 10..=600_000),
+            connections_max: section.integer("connections_max", 1..=1_000_000),
+            in_flight_max: section.integer("in_flight_max", 1..=100_000),
+            drain_timeout_ms: section.integer("drain_timeout_ms", 0..=3_600_000),
+        }
+    }
+
+    /// How many threads serve requests: `workers`, or for 0 one less than there are cores, and at least 1.
+    #[must_use]
+    pub fn worker_threads(&self) -> usize {
+        match self.workers {
+            0 => {
+                let cores = thread::available_parallelism().map_or(1, usize::from);
+                cores.saturating_sub(1).max(1)
+            }
+            workers => workers,
+        }
+    }
+}
+
+/// The rules of payments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payments {
+    /// How long an authorization holds the customer's money before it expires.
+    pub authorization_ttl_ms: u64,
+}
+
+impl Payments {
+    fn read(section: &mut Section<'_>) -> Self {
+        let allowed = "a duration such as \"7d\", \"24h\", \"90s\" or \"300ms\", 1ms to 366d";
+        let ttl = section.text("authorization_ttl", allowed, |text| {
+            duration_ms(text).filter(|ms| (1..=366 * DAY_MS).contains(ms))
+        });
+        Self {
+            authorization_ttl_ms: ttl.unwrap_or_default(),
+        }
+    }
+}
+
+/// Safe retries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idempotency {
+    /// How long a key stays used after its answer.
+    pub retention: Retention,
+}
+
+impl Idempotency {
+    fn read(section: &mut Section<'_>) -> Self {
+        let allowed = "\"forever\" or a duration such as \"24h\", 1ms to 3660d";
+        let retention = section.text("retention", allowed, |text| match text {
+            "forever" => Some(Retention::Forever),
+            duration => duration_ms(duration)
+                .filter(|ms| (1..=3660 * DAY_MS).contains(ms))
+                .map(Retention::Millis),
+        });
+        Self {
+            retention: retention.unwrap_or(Retention::Forever),
+        }
+    }
+}
+
+/// The payment provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provider {
+    /// How long a request waits for the provider before its client is told 202.
+    pub answer_within_ms: u64,
+    /// When an outcome that stayed unknown is first looked up; later tries are at most a minute apart.
+    pub inquire_after_ms: u64,
+    /// The embedded provider, which moves no money.
+    pub sandbox: Sandbox,
+}
+
+impl Provider {
+    fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            answer_within_ms: section.integer("answer_within_ms", 1..=60_000),
+            inquire_after_ms: section.integer("inquire_after_ms", 1..=60_000),
+            sandbox: section.section("sandbox", |sandbox| Sandbox {
+                decline_at: sandbox.integer("decline_at", 1..=Amount::MAX + 1),
+            }),
+        }
+    }
+}
+
+/// The embedded provider, which moves no money.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Amounts of this many minor units and more are declined.
+    pub decline_at: i64,
+}
+
+/// The journal on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Journal {
+    /// The size of a segment file: a multiple of [`Journal::BLOCK_BYTES`].
+    pub segment_bytes: u64,
+    /// The largest batch made durable in one write: it fits a segment with [`Journal::HEAD_BYTES`] to spare.
+    pub batch_bytes_max: usize,
+    /// The most entries in one batch.
+    pub batch_entries_max: usize,
+    /// How long after the last batch the journal is sealed.
+    pub seal_after_ms: u64,
+    /// Whether to write past the page cache where the file system can.
+    pub direct_io: bool,
+}
+
+impl Journal {
+    /// What the size of a segment is a multiple of.
+    pub const BLOCK_BYTES: i64 = 4096;
+
+    /// What a segment keeps free beside its largest batch.
+    pub const HEAD_BYTES: i64 = 2 * Self::BLOCK_BYTES;
+
+    fn read(section: &mut Section<'_>) -> Self {
+        let segments = MIB..=1024 * MIB;
+        let allowed = format!(
+            "a multiple of 4096 from {} to {}",
+            segments.start(),
+            segments.end()
+        );
+        let segment_bytes = section.integer_that("segment_bytes", &allowed, |bytes| {
+            segments.contains(&bytes) && bytes % Self::BLOCK_BYTES == 0
+        });
+        let batches = 262_144..=segment_bytes.unwrap_or(*segments.end()) - Self::HEAD_BYTES;
+        let allowed = format!(
+            "{} to {} (segment_bytes less 8192)",
+            batches.start(),
+            batches.end()
+        );
+        let batch_bytes_max = section.integer_that("batch_bytes_max", &allowed, |bytes| {
+            batches.contains(&bytes)
+        });
+        Self {
+            segment_bytes: segment_bytes
+                .and_then(|bytes| u64::try_from(bytes).ok())
+                .unwrap_or_default(),
+            batch_bytes_max: batch_bytes_max.unwrap_or_default(),
+            batch_entries_max: section.integer("batch_entries_max", 1..=65_536),
+            seal_after_ms: section.integer("seal_after_ms", 1..=60_000),
+            direct_io: section.boolean("direct_io"),
+        }
+    }
+}
+
+/// Checking the books against themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reconciliation {
+    /// The finished runs that are kept to be read.
+    pub runs_kept: usize,
+}
+
+impl Reconciliation {
+    fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            runs_kept: section.integer("runs_kept", 1..=10_000),
+        }
+    }
+}
+
+/// What the server tells its operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// A level or a filter in the syntax of `tracing_subscriber::EnvFilter`, which takes it.
+    pub level: String,
+    /// In which form.
+    pub form: LogForm,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogForm {
+    /// Human on a terminal, JSON elsewhere.
+    Auto,
+    /// One compact line for a reader.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Log {
+    fn read(section: &mut Section<'_>) -> Self {
+        let levels =
+            "off, error, warn, info, debug, trace, or a filter such as info,strongroom::http=debug";
+        let forms = "\"auto\", \"human\" or \"json\"";
+        Self {
+            level: section
+                .text("level", levels, |text| {
+                    is_filter(text).then(|| text.to_owned())
+                })
+                .unwrap_or_default(),
+            form: section
+                .text("form", forms, |text| match text {
+                    "auto" => Some(LogForm::Auto),
+                    "human" => Some(LogForm::Human),
+                    "json" => Some(LogForm::Json),
+                    _ => None,
+                })
+                .unwrap_or(LogForm::Auto),
+        }
+    }
+}
+
+/// Whether `text` is a log filter. A bare word has to be a level: the filter's own parser takes any other for the name
+/// of a module, so that a slip in `info` would silence everything.
+fn is_filter(text: &str) -> bool {
+    let bare = |part: &&str| !part.contains(['=', '[', ']', '{', '}']);
+    let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
+    text.split(',')
+        .filter(bare)
+        .all(|part| is_level(part.trim()))
+        && EnvFilter::builder().parse(text).is_ok()
+}
+
+/// One who takes payments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Merchant {
+    /// The name in the API and in the books: 1 to 64 of `A-Z a-z 0-9 _ -`, never [`ADMIN`].
+    pub id: String,
+    /// The merchant's API keys; no two names alike.
+    pub keys: Vec<ApiKey>,
+}
+
+impl Merchant {
+    fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            id: section.name("id", &[ADMIN]),
+            keys: section.list("keys", ApiKey::read),
+        }
+    }
+}
+
+/// An API key, of which only the digest is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKey {
+    /// The name in the audit trail: 1 to 64 of `A-Z a-z 0-9 _ -`.
+    pub name: String,
+    /// The SHA-256 of the key's text; no two alike.
+    pub sha256: [u8; 32],
+}
+
+impl ApiKey {
+    fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            name: section.name("name", &[]),
+            sha256: section.sha256("sha256"),
+        }
+    }
+}

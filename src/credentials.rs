@@ -1,0 +1,255 @@
+//! API keys: who presents one, and making new ones.
+//!
+//! The HTTP door asks who a key belongs to; the command line makes keys. Only digests are kept: a key's own text is
+//! never stored, shown or logged here, and what the holder of a key may do is decided elsewhere.
+
+use crate::config::{ADMIN, Config};
+use rand::{TryRng, rngs::SysRng};
+use sha2::{Digest, Sha256};
+use std::{collections::HashMap, sync::Arc};
+use subtle::ConstantTimeEq;
+
+/// The random bytes in a new key: 256 bits, so that one fast hash is enough to keep it.
+const RANDOM_BYTES: usize = 32;
+
+/// The bytes of a digest by which it is found.
+const PREFIX_BYTES: usize = 8;
+
+/// Who presented a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Principal {
+    /// A merchant, who sees and moves that merchant's money only.
+    Merchant {
+        /// The merchant's id.
+        id: Arc<str>,
+        /// Which key, for the audit trail: `merchant_1/test`.
+        actor: Arc<str>,
+    },
+    /// An admin, who sees all.
+    Admin {
+        /// Which key, for the audit trail: `admin/test`.
+        actor: Arc<str>,
+    },
+}
+
+/// Every configured key's digest, with who holds the key.
+pub struct Credentials {
+    /// By the first bytes of the digest; nearly always one.
+    by_prefix: HashMap<[u8; PREFIX_BYTES], Vec<Credential>>,
+}
+
+struct Credential {
+    sha256: [u8; 32],
+    principal: Principal,
+}
+
+impl Credentials {
+    /// The keys of `config`.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let of_merchants = config.merchants.iter().flat_map(|merchant| {
+            let id: Arc<str> = merchant.id.as_str().into();
+            merchant.keys.iter().map(move |key| Credential {
+                sha256: key.sha256,
+                principal: Principal::Merchant {
+                    id: Arc::clone(&id),
+                    actor: format!("{id}/{}", key.name).into(),
+                },
+            })
+        });
+        let of_admins = config.admins.iter().map(|key| Credential {
+            sha256: key.sha256,
+            principal: Principal::Admin {
+                actor: format!("{ADMIN}/{}", key.name).into(),
+            },
+        });
+        let mut by_prefix: HashMap<_, Vec<Credential>> = HashMap::new();
+        for credential in of_merchants.chain(of_admins) {
+            let prefix = prefix(&credential.sha256);
+            by_prefix.entry(prefix).or_default().push(credential);
+        }
+        Self { by_prefix }
+    }
+
+    /// Who holds the `presented` key; nobody if it is not a configured one.
+    ///
+    /// Takes as long for a wrong key as for a right one: a hash, a look-up, a comparison of whole digests. Finding
+    /// the candidate by a part of the digest may show in the time, but tells nothing that leads to a key, whose digest
+    /// nobody can steer.
+    #[must_use]
+    pub fn authenticate(&self, presented: &str) -> Option<Principal> {
+        let digest: [u8; 32] = Sha256::digest(presented).into();
+        match self.by_prefix.get(&prefix(&digest)) {
+            Some(candidates) => candidates
+                .iter()
+                .find(|candidate| bool::from(candidate.sha256.ct_eq(&digest)))
+                .map(|candidate| candidate.principal.clone()),
+            None => {
+                // The comparison that an existing prefix would have cost.
+                std::hint::black_box([0; 32].ct_eq(&digest));
+                None
+            }
+        }
+    }
+}
+
+fn prefix(digest: &[u8; 32]) -> [u8; PREFIX_BYTES] {
+    digest.first_chunk().copied().unwrap_or_default()
+}
+
+/// What a new key is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyKind {
+    /// A merchant's: `sk_live_…` or, for trying things out, `sk_test_…`. The server treats both alike.
+    Merchant {
+        /// Whether it is meant for real money.
+        live: bool,
+    },
+    /// An admin's: `ak_…`.
+    Admin,
+}
+
+/// A key that was just made.
+pub struct NewKey {
+    /// The key itself, for its holder, shown once.
+    pub secret: Secret,
+    /// What goes into the configuration: the SHA-256 of the key, as 64 hexadecimal digits.
+    pub sha256: String,
+}
+
+/// A key's own text. It has neither `Debug` nor `Display`, nor may it get them: so nothing that holds one can be logged
+/// by accident.
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, to be handed to its holder and to nobody else.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The operating system gave no random bytes, so no key was made.
+#[derive(Debug, thiserror::Error)]
+#[error("the operating system gives no random bytes")]
+pub struct NoRandomness(#[from] rand::rngs::SysError);
+
+/// Makes a key of 256 bits from the operating system's random source. It is not stored anywhere.
+///
+/// # Errors
+/// When that source fails.
+pub fn new_key(kind: KeyKind) -> Result<NewKey, NoRandomness> {
+    let mut random = [0; RANDOM_BYTES];
+    SysRng.try_fill_bytes(&mut random)?;
+    let prefix = match kind {
+        KeyKind::Merchant { live: true } => "sk_live_",
+        KeyKind::Merchant { live: false } => "sk_test_",
+        KeyKind::Admin => "ak_",
+    };
+    let secret = format!("{prefix}{}", hex::encode(random));
+    let sha256 = hex::encode(Sha256::digest(&secret));
+    Ok(NewKey {
+        secret: Secret(secret),
+        sha256,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ApiKey;
+
+    fn config() -> Config {
+        Config::load(None, std::iter::empty::<(String, String)>()).unwrap()
+    }
+
+    fn authenticate(config: &Config, presented: &str) -> Option<Principal> {
+        Credentials::new(config).authenticate(presented)
+    }
+
+    #[test]
+    fn a_configured_key_is_its_holders_and_named_in_the_audit_trail() {
+        assert_eq!(
+            authenticate(&config(), "sk_test_merchant_1"),
+            Some(Principal::Merchant {
+                id: "merchant_1".into(),
+                actor: "merchant_1/test".into(),
+            })
+        );
+        assert_eq!(
+            authenticate(&config(), "ak_test_admin"),
+            Some(Principal::Admin {
+                actor: "admin/test".into(),
+            })
+        );
+    }
+
+    #[test]
+    fn any_other_text_is_nobodys_key() {
+        let digest = hex::encode(Sha256::digest("sk_test_merchant_1"));
+        for wrong in [
+            "",
+            "sk_test_merchant_2",
+            "sk_test_merchant_1 ",
+            "SK_TEST_MERCHANT_1",
+            "sk_test_merchant_",
+            digest.as_str(),
+        ] {
+            assert_eq!(authenticate(&config(), wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_digest_that_only_begins_like_a_configured_one_is_nobodys() {
+        let mut config = config();
+        config.admins[0].sha256[31] ^= 1;
+        assert_eq!(authenticate(&config, "ak_test_admin"), None);
+    }
+
+    #[test]
+    fn two_digests_that_begin_alike_are_told_apart() {
+        let mut config = config();
+        let mut twin = config.admins[0].clone();
+        twin.name = "twin".to_owned();
+        twin.sha256[31] ^= 1;
+        config.admins.insert(0, twin);
+        let found = authenticate(&config, "ak_test_admin");
+        let actor = "admin/test".into();
+        assert_eq!(found, Some(Principal::Admin { actor }));
+    }
+
+    #[test]
+    fn a_new_key_says_what_it_is_for_and_never_comes_twice() {
+        for (kind, prefix) in [
+            (KeyKind::Merchant { live: true }, "sk_live_"),
+            (KeyKind::Merchant { live: false }, "sk_test_"),
+            (KeyKind::Admin, "ak_"),
+        ] {
+            let (one, other) = (new_key(kind).unwrap(), new_key(kind).unwrap());
+            let random = one.secret.expose().strip_prefix(prefix).unwrap();
+            assert_eq!(hex::decode(random).unwrap().len(), 32);
+            assert_ne!(one.secret.expose(), other.secret.expose());
+            assert_ne!(one.sha256, other.sha256);
+        }
+    }
+
+    #[test]
+    fn a_new_key_opens_the_door_once_its_digest_is_configured() {
+        let key = new_key(KeyKind::Merchant { live: true }).unwrap();
+        let mut config = config();
+        assert_eq!(authenticate(&config, key.secret.expose()), None);
+        let mut sha256 = [0; 32];
+        hex::decode_to_slice(&key.sha256, &mut sha256).unwrap();
+        config.merchants[0].keys.push(ApiKey {
+            name: "web".to_owned(),
+            sha256,
+        });
+        assert_eq!(
+            authenticate(&config, key.secret.expose()),
+            Some(Principal::Merchant {
+                id: "merchant_1".into(),
+                actor: "merchant_1/web".into(),
+            })
+        );
+    }
+}

@@ -1,0 +1,197 @@
+//! Where log lines go and how they look.
+//!
+//! `main` sets this up once, before anything can be logged, and holds the [`Guard`] until the end. Lines go to stderr,
+//! since stdout belongs to a command's results. What is logged is decided where it happens, never here.
+
+use crate::{
+    clock::{Clock, SystemClock},
+    config::{Log, LogForm},
+};
+use std::{fmt, io, io::IsTerminal};
+use tracing::Subscriber;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::{
+    filter::{EnvFilter, ParseError},
+    fmt::{MakeWriter, format::Writer, layer, time::FormatTime},
+    layer::{Layer, SubscriberExt},
+    registry::Registry,
+    util::{SubscriberInitExt, TryInitError},
+};
+
+/// Lines that wait to be written; more are dropped and counted. At some 300 bytes a line, 20 MB.
+const LINES_WAITING_MAX: usize = 65_536;
+
+/// Sets up the log for the rest of the process.
+///
+/// A line is queued and written by a thread of its own, so that no payment waits for a terminal that is stuck. When the
+/// queue is full the line is dropped, counted, and the count logged at the end: logs may be lost, payments may not.
+///
+/// # Errors
+/// When the process has a log already, or the level is none (a loaded configuration has been checked for that).
+pub fn init(log: &Log) -> Result<Guard, InitError> {
+    let (lines, worker) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(LINES_WAITING_MAX)
+        .thread_name("log")
+        .finish(io::stderr());
+    let dropped = lines.error_counter();
+    let terminal = io::stderr().is_terminal();
+    subscriber(log, terminal, lines)?.try_init()?;
+    Ok(Guard {
+        dropped,
+        _worker: worker,
+    })
+}
+
+/// Why the log could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// The level is neither a level nor a filter.
+    #[error("log.level is not a filter")]
+    Level(#[from] ParseError),
+    /// The process has a log already.
+    #[error("the log was set up before")]
+    Twice(#[from] TryInitError),
+}
+
+/// Held while the process may log. Dropping it writes out the lines that still wait, for at most about a second; a
+/// process that exits without dropping it loses them.
+#[must_use = "dropping the guard ends the log"]
+#[derive(Debug)]
+pub struct Guard {
+    dropped: ErrorCounter,
+    _worker: WorkerGuard,
+}
+
+impl Guard {
+    /// How many lines were dropped because too many waited.
+    #[must_use]
+    pub fn lines_dropped(&self) -> usize {
+        self.dropped.dropped_lines()
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let lines = self.lines_dropped();
+        if lines > 0 {
+            tracing::warn!(lines, "log lines were dropped");
+        }
+    }
+}
+
+/// What formats the lines and drops those below the level, in the form that suits a terminal or none.
+fn subscriber<W>(log: &Log, terminal: bool, lines: W) -> Result<impl Subscriber, ParseError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::builder().parse(&log.level)?;
+    let human = match log.form {
+        LogForm::Auto => terminal,
+        LogForm::Human => true,
+        LogForm::Json => false,
+    };
+    let layer = layer().with_timer(Utc::default()).with_writer(lines);
+    let layer = match (human, terminal) {
+        (true, true) => layer.compact().boxed(),
+        (true, false) => layer.compact().with_ansi(false).boxed(),
+        (false, _) => layer
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .boxed(),
+    };
+    Ok(Registry::default().with(layer.with_filter(filter)))
+}
+
+/// RFC 3339 in UTC with milliseconds, as everywhere else.
+#[derive(Default)]
+struct Utc(SystemClock);
+
+impl FormatTime for Utc {
+    fn format_time(&self, line: &mut Writer<'_>) -> fmt::Result {
+        write!(line, "{}", self.0.now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::Timestamp;
+    use std::{
+        io::Write,
+        sync::{Arc, Mutex},
+    };
+
+    /// What a log with this level and form writes when something of each level happens.
+    fn written(level: &str, form: LogForm, terminal: bool) -> String {
+        let log = Log {
+            level: level.to_owned(),
+            form,
+        };
+        let lines = Lines::default();
+        let copy = lines.clone();
+        let subscriber = subscriber(&log, terminal, move || copy.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            let span = tracing::info_span!("request", id = "r1");
+            span.in_scope(|| tracing::info!(status = 201, "answered"));
+            tracing::debug!("detail");
+        });
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_json_line_is_one_object_with_a_time_in_utc_and_milliseconds() {
+        for (form, terminal) in [(LogForm::Json, true), (LogForm::Auto, false)] {
+            let text = written("info", form, terminal);
+            assert_eq!(text.lines().count(), 1, "{text}");
+            let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(line["level"], "INFO");
+            assert_eq!(line["message"], "answered");
+            assert_eq!(line["status"], 201);
+            assert_eq!(line["span"]["id"], "r1");
+            let time = line["timestamp"].as_str().unwrap();
+            assert_eq!(Timestamp::parse(time).unwrap().to_string(), time);
+        }
+    }
+
+    #[test]
+    fn a_human_line_has_no_colours_unless_a_terminal_shows_it() {
+        let text = written("info", LogForm::Human, false);
+        assert!(text.contains(" INFO request: "), "{text}");
+        assert!(text.contains("answered status=201"), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
+        assert!(written("info", LogForm::Auto, true).contains("answered"));
+    }
+
+    #[test]
+    fn what_lies_below_the_level_is_not_written() {
+        assert_eq!(written("off", LogForm::Json, false), "");
+        assert_eq!(written("debug", LogForm::Json, false).lines().count(), 2);
+        let filtered = written("warn,strongroom::telemetry=debug", LogForm::Json, false);
+        assert_eq!(filtered.lines().count(), 2);
+    }
+
+    #[test]
+    fn a_level_that_is_no_filter_is_refused() {
+        let log = Log {
+            level: "info,strongroom=loud".to_owned(),
+            form: LogForm::Auto,
+        };
+        assert!(subscriber(&log, false, io::sink).is_err());
+    }
+}
