@@ -9,6 +9,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
+use uuid::Uuid;
 
 /// What the time is.
 pub trait Clock: fmt::Debug + Send + Sync {
@@ -41,6 +42,14 @@ impl Clock for SystemClock {
         });
         self.at_least_last(millis)
     }
+}
+
+/// A new UUIDv7 of time `at`: the door to randomness, since an id is made of both.
+#[must_use]
+pub fn new_uuid(at: Timestamp) -> Uuid {
+    let (seconds, millis) = (at.millis() / 1000, at.millis() % 1000);
+    let nanos = u32::try_from(millis * 1_000_000).unwrap_or(0);
+    Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos))
 }
 
 /// A clock that a test moves by hand. Unlike the machine's it can also be set back.

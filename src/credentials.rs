@@ -32,6 +32,25 @@ pub enum Principal {
     },
 }
 
+impl Principal {
+    /// Which key, for the audit trail.
+    #[must_use]
+    pub fn actor(&self) -> &Arc<str> {
+        match self {
+            Self::Merchant { actor, .. } | Self::Admin { actor } => actor,
+        }
+    }
+
+    /// Whether this merchant's money may be shown and moved.
+    #[must_use]
+    pub fn sees(&self, merchant: &str) -> bool {
+        match self {
+            Self::Merchant { id, .. } => **id == *merchant,
+            Self::Admin { .. } => true,
+        }
+    }
+}
+
 /// Every configured key's digest, with who holds the key.
 pub struct Credentials {
     /// By the first bytes of the digest; nearly always one.
