@@ -1,2 +1,4 @@
 //! Strongroom.
 pub mod domain;
+
+pub mod journal;
