@@ -1,0 +1,157 @@
+//! The segment ahead: a thread that keeps one prepared, so that no append waits for it or fails for lack of room.
+//!
+//! The writer owns it and takes prepared segments from it. When the disk is full it tries again every second; it says
+//! so once, and once more when there is room again.
+
+use super::{JournalError, disk::Disk, segment::Prepared, space::Space};
+use std::{
+    io, mem,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The thread's handle; dropping it ends the thread.
+pub(super) struct Ahead {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    disk: Arc<dyn Disk>,
+    space: Arc<Space>,
+    segment_bytes: u64,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+enum State {
+    /// One will be ready soon.
+    Making,
+    Ready(Prepared),
+    /// The last try failed, and why; the next one comes by itself.
+    Unable(Box<str>),
+    Closed,
+}
+
+impl Ahead {
+    /// Prepares nothing until [`Ahead::start`].
+    pub(super) fn new(disk: Arc<dyn Disk>, space: Arc<Space>, segment_bytes: u64) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                disk,
+                space,
+                segment_bytes,
+                state: Mutex::new(State::Making),
+                changed: Condvar::new(),
+            }),
+            thread: None,
+        }
+    }
+
+    /// Begins to prepare segment `number` and those that follow it.
+    pub(super) fn start(&mut self, number: u64) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::Builder::new().name("journal-ahead".into());
+        self.thread = Some(thread.spawn(move || Closing(shared).run(number))?);
+        Ok(())
+    }
+
+    /// The prepared segment. Waits while it is being made; the next one is begun at once.
+    pub(super) fn take(&self) -> Result<Prepared, JournalError> {
+        let mut state = self.shared.settled();
+        match mem::replace(&mut *state, State::Making) {
+            State::Ready(prepared) => {
+                self.shared.space.set_ahead(0);
+                self.shared.changed.notify_all();
+                Ok(prepared)
+            }
+            State::Unable(why) => {
+                *state = State::Unable(why.clone());
+                Err(JournalError::NoSpace { why })
+            }
+            State::Making | State::Closed => {
+                *state = State::Closed;
+                Err(JournalError::Stopped)
+            }
+        }
+    }
+
+    /// Waits until the next segment is ready or cannot be made.
+    #[cfg(test)]
+    pub(super) fn settle(&self) {
+        drop(self.shared.settled());
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        *self.shared.lock() = State::Closed;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that prepares journal segments had panicked");
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settled(&self) -> MutexGuard<'_, State> {
+        self.changed
+            .wait_while(self.lock(), |state| matches!(state, State::Making))
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes the door however the thread ends, so that nobody waits for a segment that never comes.
+struct Closing(Arc<Shared>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        *self.0.lock() = State::Closed;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Closing {
+    fn run(&self, first: u64) {
+        let mut number = first;
+        loop {
+            let made = Prepared::make(&*self.0.disk, number, self.0.segment_bytes);
+            let mut state = self.0.lock();
+            if matches!(*state, State::Closed) {
+                return;
+            }
+            match made {
+                Ok(prepared) => {
+                    if matches!(*state, State::Unable(_)) {
+                        tracing::info!("the journal has room for its next segment again");
+                    }
+                    self.0.space.set_ahead(prepared.room());
+                    *state = State::Ready(prepared);
+                    number = number.saturating_add(1);
+                    self.0.changed.notify_all();
+                    let ready = |state: &mut State| matches!(state, State::Ready(_));
+                    let changed = self.0.changed.wait_while(state, ready);
+                    drop(changed);
+                }
+                Err(error) => {
+                    if !matches!(*state, State::Unable(_)) {
+                        tracing::error!(%error, "no room for the journal's next segment");
+                    }
+                    *state = State::Unable(error.to_string().into());
+                    self.0.changed.notify_all();
+                    let open = |state: &mut State| !matches!(state, State::Closed);
+                    drop(self.0.changed.wait_timeout_while(state, RETRY, open));
+                }
+            }
+        }
+    }
+}

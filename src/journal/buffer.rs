@@ -1,0 +1,194 @@
+//! Bytes at an address that direct I/O takes, and the reading of fixed fields out of bytes.
+//!
+//! Every part of the journal uses it; it touches no file.
+
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+};
+
+/// The unit of writing, in bytes: every write to a segment starts at a multiple of it and is a multiple of it long.
+/// No disk in use has larger physical sectors, so a write never touches bytes of an earlier one.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// A byte vector of fixed capacity whose first byte lies at a multiple of [`BLOCK_BYTES`], as `O_DIRECT` demands.
+pub struct AlignedBuffer {
+    /// Never grows past the capacity it was made with, so it never moves and stays aligned.
+    bytes: Vec<u8>,
+    start: usize,
+    capacity: usize,
+}
+
+/// The buffer cannot take what was written to it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Full;
+
+impl AlignedBuffer {
+    /// An empty buffer for up to `capacity` bytes. Memory is only used as it fills.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        let mut bytes: Vec<u8> = Vec::with_capacity(capacity.saturating_add(BLOCK_BYTES));
+        let start = bytes.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
+        bytes.resize(start, 0);
+        Self {
+            bytes,
+            start,
+            capacity,
+        }
+    }
+
+    /// A buffer of `length` zero bytes, which is also its capacity.
+    #[must_use]
+    pub fn zeroed(length: usize) -> Self {
+        let mut bytes: Vec<u8> = vec![0; length.saturating_add(BLOCK_BYTES)];
+        let start = bytes.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
+        bytes.truncate(start + length);
+        Self {
+            bytes,
+            start,
+            capacity: length,
+        }
+    }
+
+    /// A buffer that holds `content` and zeros up to the next whole block.
+    #[must_use]
+    pub fn blocks_of(content: &[u8]) -> Self {
+        let mut buffer = Self::zeroed(content.len().next_multiple_of(BLOCK_BYTES));
+        if let Some(front) = buffer.get_mut(..content.len()) {
+            front.copy_from_slice(content);
+        }
+        buffer
+    }
+
+    /// The most bytes it takes.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Appends `bytes`, or leaves the buffer as it was if they do not fit.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        if bytes.len() > self.capacity - self.len() {
+            return Err(Full);
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Appends zeros up to the next whole block, or leaves the buffer as it was if they do not fit.
+    pub fn pad_to_block(&mut self) -> Result<(), Full> {
+        let length = self.len().next_multiple_of(BLOCK_BYTES);
+        if length > self.capacity {
+            return Err(Full);
+        }
+        self.bytes.resize(self.start + length, 0);
+        Ok(())
+    }
+
+    /// Forgets all bytes from `length` on.
+    pub fn truncate(&mut self, length: usize) {
+        self.bytes.truncate(self.start.saturating_add(length));
+    }
+}
+
+impl Deref for AlignedBuffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+}
+
+impl DerefMut for AlignedBuffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(self.start..).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for AlignedBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "AlignedBuffer({} of {} bytes)",
+            self.len(),
+            self.capacity
+        )
+    }
+}
+
+/// Takes little-endian fields off the front of bytes; `None` when they run out.
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+
+impl<'a> Fields<'a> {
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (field, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*field)
+    }
+
+    pub(super) fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub(super) fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    pub(super) fn slice(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (field, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(field)
+    }
+}
+
+/// Whether every byte is zero.
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    const ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
+    bytes
+        .chunks(BLOCK_BYTES)
+        .all(|chunk| ZEROS.get(..chunk.len()) == Some(chunk))
+}
+
+/// A file offset as an index into the file's bytes in memory.
+pub(super) fn index(offset: u64) -> usize {
+    usize::try_from(offset).unwrap_or(usize::MAX)
+}
+
+/// A length in memory as a number of bytes on disk.
+pub(super) fn bytes(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_stays_aligned_and_refuses_what_does_not_fit() {
+        let mut buffer = AlignedBuffer::with_capacity(2 * BLOCK_BYTES);
+        buffer.push(&[1; BLOCK_BYTES]).unwrap();
+        buffer.push(&[2]).unwrap();
+        buffer.pad_to_block().unwrap();
+        assert_eq!(buffer.len(), 2 * BLOCK_BYTES);
+        assert_eq!(buffer.push(&[3]), Err(Full));
+        assert_eq!(buffer.as_ptr().align_offset(BLOCK_BYTES), 0);
+        buffer.truncate(1);
+        assert_eq!(&*buffer, [1]);
+        assert_eq!(AlignedBuffer::blocks_of(&[7])[..2], [7, 0]);
+    }
+
+    #[test]
+    fn zeros_are_told_from_anything_else() {
+        let mut bytes = vec![0; BLOCK_BYTES * 2 + 5];
+        assert!(is_zero(&bytes) && is_zero(&[]));
+        for place in [0, BLOCK_BYTES, BLOCK_BYTES * 2 + 4] {
+            bytes[place] = 1;
+            assert!(!is_zero(&bytes));
+            bytes[place] = 0;
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The door to the disk: every access of the journal to a file goes through [`Disk`].
+//!
+//! The trait exists because it has a test double: the simulated disk, which loses what was not synced. The journal
+//! knows its files by name; the disk knows the folder. Nothing here knows what the bytes mean.
+
+#[cfg(feature = "fault-injection")]
+pub mod faulty;
+#[cfg(feature = "fault-injection")]
+pub mod simulated;
+
+use super::buffer::{AlignedBuffer, BLOCK_BYTES, bytes, index};
+use rustix::{
+    fs::{Advice, Mode, OFlags, fadvise},
+    io::Errno,
+};
+use std::{
+    fs::{DirBuilder, File},
+    io,
+    os::unix::fs::{DirBuilderExt, FileExt},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+/// The journal's folder. Names are plain file names in it.
+pub trait Disk: Send + Sync {
+    /// The whole path, for messages.
+    fn path(&self, name: &str) -> PathBuf;
+
+    /// The names of all files.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// The file's whole content.
+    fn read(&self, name: &str, source: Source) -> io::Result<AlignedBuffer>;
+
+    /// Makes a file of `bytes` zeros. On return its content and size are durable and its blocks allocated; its name is
+    /// not durable before [`Disk::sync_folder`]. Fails if the file exists; after an error a part of it may be left.
+    fn create_zeroed(&self, name: &str, bytes: u64) -> io::Result<()>;
+
+    /// Opens a file for writing. One for [`Writes::Cached`] is made if it is missing.
+    fn open(&self, name: &str, writes: Writes) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Gives a file another name, at once or not at all; durable after [`Disk::sync_folder`].
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file; durable after [`Disk::sync_folder`].
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// On return all names are durable.
+    fn sync_folder(&self) -> io::Result<()>;
+}
+
+/// A file that is open for writing.
+pub trait DiskFile: Send {
+    /// Writes all bytes at `offset`. For [`Writes::Durable`] both are multiples of the block size, and on `Ok` the bytes
+    /// are durable; on an error any part of them may be, now or later.
+    fn write(&self, offset: u64, bytes: &AlignedBuffer) -> io::Result<()>;
+
+    /// On `Ok` whatever the file shows to readers is durable.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// Where to read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Whatever the operating system shows.
+    Cache,
+    /// What is really on the device. After a failed sync the cache shows bytes as written that are not.
+    Device,
+}
+
+/// What a returned write is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// It is on the disk and survives a power failure.
+    Durable,
+    /// It survives the end of the process, not a power failure.
+    Cached,
+}
+
+/// Whether to go past the page cache, which is faster for durable writes and surer for reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirectIo {
+    /// Where the file system can; else through the cache with an fdatasync after each write.
+    WhereAvailable,
+    /// Through the cache with an fdatasync after each write.
+    Never,
+}
+
+/// A folder of the operating system.
+pub struct RealDisk {
+    folder: PathBuf,
+    direct: DirectIo,
+    told_fallback: AtomicBool,
+}
+
+/// How much is written at once to fill a new file.
+const FILL_BYTES: usize = 1024 * 1024;
+
+impl RealDisk {
+    /// The disk door of `folder`, which is made (mode 0700, its name durable) if it is missing.
+    pub fn open(folder: &Path, direct: DirectIo) -> io::Result<Self> {
+        create_folder(folder)?;
+        Ok(Self {
+            folder: folder.into(),
+            direct,
+            told_fallback: AtomicBool::new(false),
+        })
+    }
+
+    /// Opens with `O_DIRECT` and `extra` where that works, else without; says which it was.
+    fn open_file(&self, name: &str, flags: OFlags, extra: OFlags) -> io::Result<(File, Route)> {
+        let open = |flags| {
+            let mode = Mode::RUSR | Mode::WUSR;
+            rustix::fs::open(self.path(name), flags | OFlags::CLOEXEC, mode).map(File::from)
+        };
+        if self.direct == DirectIo::WhereAvailable {
+            match open(flags | extra | OFlags::DIRECT) {
+                Ok(file) => return Ok((file, Route::Direct)),
+                Err(Errno::INVAL) => self.tell_fallback(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok((open(flags)?, Route::ThroughCache))
+    }
+
+    fn tell_fallback(&self) {
+        if !self.told_fallback.swap(true, Ordering::Relaxed) {
+            tracing::info!(
+                folder = %self.folder.display(),
+                "no direct I/O on this file system; the journal writes through the cache and syncs"
+            );
+        }
+    }
+}
+
+/// The way bytes take to the device.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Route {
+    Direct,
+    ThroughCache,
+}
+
+impl Disk for RealDisk {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for item in std::fs::read_dir(&self.folder)? {
+            // A name that is not UTF-8 is none of the journal's.
+            names.extend(item?.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    fn read(&self, name: &str, source: Source) -> io::Result<AlignedBuffer> {
+        let file = match source {
+            Source::Cache => File::open(self.path(name))?,
+            Source::Device => {
+                let (file, route) = self.open_file(name, OFlags::RDONLY, OFlags::empty())?;
+                if route == Route::ThroughCache {
+                    fadvise(&file, 0, None, Advice::DontNeed)?;
+                }
+                file
+            }
+        };
+        let length = index(file.metadata()?.len());
+        // Direct reads want whole blocks, so the last one may ask for bytes past the end.
+        let mut buffer = AlignedBuffer::zeroed(length.next_multiple_of(BLOCK_BYTES));
+        let mut read = 0;
+        while read < length {
+            let rest = buffer.get_mut(read..).unwrap_or_default();
+            match file.read_at(rest, bytes(read)) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => read += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        buffer.truncate(length);
+        Ok(buffer)
+    }
+
+    fn create_zeroed(&self, name: &str, length: u64) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let (file, _) = self.open_file(name, flags, OFlags::empty())?;
+        let zeros = AlignedBuffer::zeroed(FILL_BYTES);
+        let mut offset = 0;
+        while offset < length {
+            let count = (length - offset).min(bytes(FILL_BYTES));
+            file.write_all_at(zeros.get(..index(count)).unwrap_or_default(), offset)?;
+            offset += count;
+        }
+        file.sync_all()
+    }
+
+    fn open(&self, name: &str, writes: Writes) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(match writes {
+            Writes::Cached => {
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+                let mode = Mode::RUSR | Mode::WUSR;
+                RealFile {
+                    file: rustix::fs::open(self.path(name), flags, mode)?.into(),
+                    sync_after_write: false,
+                }
+            }
+            Writes::Durable => {
+                let (file, route) = self.open_file(name, OFlags::WRONLY, OFlags::DSYNC)?;
+                RealFile {
+                    file,
+                    sync_after_write: route == Route::ThroughCache,
+                }
+            }
+        }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.path(from), self.path(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.path(name))
+    }
+
+    fn sync_folder(&self) -> io::Result<()> {
+        File::open(&self.folder)?.sync_all()
+    }
+}
+
+struct RealFile {
+    file: File,
+    /// Without `O_DSYNC` a write is durable only after an fdatasync.
+    sync_after_write: bool,
+}
+
+impl DiskFile for RealFile {
+    fn write(&self, offset: u64, bytes: &AlignedBuffer) -> io::Result<()> {
+        // One pwrite; goes on after a signal or a short write.
+        self.file.write_all_at(bytes, offset)?;
+        if self.sync_after_write {
+            self.file.sync_data()?;
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+}
+
+/// Makes the folder and those above it, mode 0700, and their names durable. One that exists is left as it is.
+pub(super) fn create_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let above = match folder.parent() {
+        Some(above) if !above.as_os_str().is_empty() => above,
+        _ => Path::new("."),
+    };
+    create_folder(above)?;
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        result => result?,
+    }
+    File::open(above)?.sync_all()
+}

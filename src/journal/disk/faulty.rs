@@ -1,0 +1,168 @@
+//! Faults for tests of the real program: a real disk that fails when it is told to.
+//!
+//! Only compiled for tests. The environment variable `STRONGROOM_FAULT` says which fault:
+//!
+//! | value | what fails |
+//! |---|---|
+//! | `sync-fails-after:N` | the Nth durable write of the process and all after it, with `EIO` |
+//! | `full-while:PATH` | making a new segment, with `ENOSPC`, while the file `PATH` exists |
+
+use super::{Disk, DiskFile, Source, Writes};
+use crate::journal::buffer::AlignedBuffer;
+use rustix::io::Errno;
+use std::{
+    env, io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// The environment variable that names the fault.
+pub const VARIABLE: &str = "STRONGROOM_FAULT";
+
+/// `disk` with the fault that the environment asks for; `disk` itself if it asks for none. A value that names no fault
+/// is an error, so that no test passes because its fault was misspelt.
+pub fn faults_from_environment(disk: Arc<dyn Disk>) -> io::Result<Arc<dyn Disk>> {
+    match env::var(VARIABLE) {
+        Ok(value) => with_fault(disk, &value),
+        Err(env::VarError::NotPresent) => Ok(disk),
+        Err(error) => Err(io::Error::other(error)),
+    }
+}
+
+fn with_fault(disk: Arc<dyn Disk>, value: &str) -> io::Result<Arc<dyn Disk>> {
+    let fault = match value.split_once(':') {
+        Some(("sync-fails-after", count)) => {
+            let count = count.parse().map_err(io::Error::other)?;
+            Fault::SyncFails(Arc::new(Countdown(AtomicU64::new(count))))
+        }
+        Some(("full-while", path)) => Fault::FullWhile(path.into()),
+        _ => return Err(io::Error::other(format!("{VARIABLE}={value} is no fault"))),
+    };
+    Ok(Arc::new(FaultyDisk { disk, fault }))
+}
+
+struct FaultyDisk {
+    disk: Arc<dyn Disk>,
+    fault: Fault,
+}
+
+enum Fault {
+    SyncFails(Arc<Countdown>),
+    FullWhile(PathBuf),
+}
+
+/// How many durable writes are left, the failing one included.
+struct Countdown(AtomicU64);
+
+impl Countdown {
+    fn pass(&self) -> io::Result<()> {
+        let left = |left: u64| (left > 1).then(|| left - 1);
+        let passed = self
+            .0
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
+        passed.map(drop).map_err(|_| Errno::IO.into())
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn path(&self, name: &str) -> PathBuf {
+        self.disk.path(name)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+
+    fn read(&self, name: &str, source: Source) -> io::Result<AlignedBuffer> {
+        self.disk.read(name, source)
+    }
+
+    fn create_zeroed(&self, name: &str, bytes: u64) -> io::Result<()> {
+        match &self.fault {
+            Fault::FullWhile(path) if path.exists() => Err(Errno::NOSPC.into()),
+            _ => self.disk.create_zeroed(name, bytes),
+        }
+    }
+
+    fn open(&self, name: &str, writes: Writes) -> io::Result<Box<dyn DiskFile>> {
+        let file = self.disk.open(name, writes)?;
+        Ok(match (&self.fault, writes) {
+            (Fault::SyncFails(countdown), Writes::Durable) => Box::new(FaultyFile {
+                file,
+                countdown: Arc::clone(countdown),
+            }),
+            _ => file,
+        })
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn sync_folder(&self) -> io::Result<()> {
+        self.disk.sync_folder()
+    }
+}
+
+struct FaultyFile {
+    file: Box<dyn DiskFile>,
+    countdown: Arc<Countdown>,
+}
+
+impl DiskFile for FaultyFile {
+    fn write(&self, offset: u64, bytes: &AlignedBuffer) -> io::Result<()> {
+        self.countdown.pass()?;
+        self.file.write(offset, bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{DirectIo, RealDisk};
+
+    #[test]
+    fn durable_writes_fail_from_the_nth_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Arc::new(RealDisk::open(folder.path(), DirectIo::WhereAvailable).unwrap());
+        let disk = with_fault(disk, "sync-fails-after:3").unwrap();
+        disk.create_zeroed("file", 4096).unwrap();
+        let file = disk.open("file", Writes::Durable).unwrap();
+        let block = AlignedBuffer::zeroed(4096);
+        let results = [(); 4].map(|()| file.write(0, &block).is_ok());
+        assert_eq!(results, [true, true, false, false]);
+    }
+
+    #[test]
+    fn the_disk_is_full_while_the_file_exists() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Arc::new(RealDisk::open(folder.path(), DirectIo::WhereAvailable).unwrap());
+        let sign = folder.path().join("full");
+        let disk = with_fault(disk, &format!("full-while:{}", sign.display())).unwrap();
+        std::fs::write(&sign, "").unwrap();
+        let full = disk.create_zeroed("segment", 4096).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        std::fs::remove_file(&sign).unwrap();
+        disk.create_zeroed("segment", 4096).unwrap();
+    }
+
+    #[test]
+    fn a_misspelt_fault_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(folder.path(), DirectIo::Never).unwrap());
+        for value in ["", "sync-fails", "sync-fails-after:x", "full:x"] {
+            assert!(with_fault(Arc::clone(&disk), value).is_err(), "{value}");
+        }
+    }
+}

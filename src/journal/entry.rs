@@ -1,0 +1,114 @@
+//! The codec of one entry: the only module that knows bincode.
+//!
+//! Whoever writes or reads a batch calls it. It judges no content; it only turns a [`Record`] into bytes and back.
+//! Variant and field order of the record types are the format, held by the golden files in `tests/golden/`.
+//!
+//! ```text
+//!  u32 length   u16 version   length bytes
+//! ┌────────────┬─────────────┬──────────────────────────────┐
+//! │ of bincode │ of record   │ bincode of the Record        │
+//! └────────────┴─────────────┴──────────────────────────────┘
+//! ```
+
+use super::{
+    JournalError,
+    buffer::{AlignedBuffer, Fields, index},
+};
+use crate::domain::entry::Record;
+use bincode::{
+    config::{Configuration, Limit, LittleEndian, Varint},
+    enc::write::{SizeWriter, Writer},
+    error::EncodeError,
+};
+
+/// The codec's id in every segment header.
+pub(super) const CODEC: u16 = 1;
+
+/// The most bytes one encoded record may have. The server's own limits keep entries far below.
+pub const RECORD_BYTES_MAX: usize = 1024 * 1024;
+
+/// The version of the record types that this release writes.
+const VERSION: u16 = 1;
+
+/// What stands before the record: its length and its version.
+const PREFIX_BYTES: usize = 6;
+
+/// The decoder counts a one-byte number as up to 16 bytes, so its limit must lie that much above the encoder's: what
+/// could be written can always be read.
+const DECODE_BYTES_MAX: usize = 16 * RECORD_BYTES_MAX;
+
+/// Frozen with codec id 1; a change needs a new id.
+const CONFIG: Configuration<LittleEndian, Varint, Limit<DECODE_BYTES_MAX>> =
+    bincode::config::standard()
+        .with_little_endian()
+        .with_variable_int_encoding()
+        .with_limit();
+
+/// How many bytes of a batch's payload the record takes, so that a caller can keep a batch within its bound.
+pub fn encoded_bytes(record: &Record) -> Result<usize, JournalError> {
+    let mut size = SizeWriter::default();
+    bincode::serde::encode_into_writer(record, &mut size, CONFIG).map_err(|_| TOO_LARGE)?;
+    if size.bytes_written > RECORD_BYTES_MAX {
+        return Err(TOO_LARGE);
+    }
+    Ok(PREFIX_BYTES + size.bytes_written)
+}
+
+const TOO_LARGE: JournalError = JournalError::TooLarge {
+    bytes_max: RECORD_BYTES_MAX,
+};
+
+/// Appends the record to `buffer`. An error leaves a part of it there.
+pub(super) fn encode(record: &Record, buffer: &mut AlignedBuffer) -> Result<(), JournalError> {
+    let start = buffer.len();
+    let full = JournalError::TooLarge {
+        bytes_max: buffer.capacity(),
+    };
+    let mut sink = Sink(buffer);
+    let written = sink
+        .write(&[0; PREFIX_BYTES])
+        .and_then(|()| bincode::serde::encode_into_writer(record, &mut sink, CONFIG));
+    // The only other failures of the encoder are types that a record does not hold.
+    written.map_err(|_| full)?;
+    let length = buffer.len() - start - PREFIX_BYTES;
+    let prefix = u32::try_from(length)
+        .ok()
+        .filter(|_| length <= RECORD_BYTES_MAX)
+        .ok_or(TOO_LARGE)?;
+    let fields = prefix
+        .to_le_bytes()
+        .into_iter()
+        .chain(VERSION.to_le_bytes());
+    for (to, from) in buffer.iter_mut().skip(start).zip(fields) {
+        *to = from;
+    }
+    Ok(())
+}
+
+/// Takes one record off the front of `payload`. Never panics and never allocates more than a fixed bound, whatever the
+/// bytes; the error says what is wrong with them.
+pub(super) fn decode(payload: &mut Fields<'_>) -> Result<Record, String> {
+    let length = payload.u32().ok_or("an entry's length is cut off")?;
+    let version = payload.u16().ok_or("an entry's version is cut off")?;
+    if version != VERSION {
+        return Err(format!("an entry has version {version}, not {VERSION}"));
+    }
+    let bytes = payload
+        .slice(index(u64::from(length)))
+        .ok_or("an entry is longer than its batch")?;
+    let (record, read) = bincode::serde::decode_from_slice(bytes, CONFIG)
+        .map_err(|error| format!("an entry cannot be decoded: {error}"))?;
+    if read != bytes.len() {
+        return Err(format!("an entry is {} bytes too long", bytes.len() - read));
+    }
+    Ok(record)
+}
+
+/// Lets the encoder write straight into the batch.
+struct Sink<'a>(&'a mut AlignedBuffer);
+
+impl Writer for Sink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.push(bytes).map_err(|_| EncodeError::UnexpectedEnd)
+    }
+}

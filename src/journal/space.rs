@@ -1,0 +1,120 @@
+//! How much pre-written room the journal has left, and who was promised it.
+//!
+//! The writer and the thread that prepares segments update it, admission control asks it; nobody waits for anybody.
+//! The promise: as long as only holders of reservations append, and each no more than it reserved, every append finds
+//! room, even on a full disk. Appending itself asks for no reservation.
+
+use super::frame;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::SeqCst},
+};
+
+/// The shared view of the room left in pre-written segments.
+#[derive(Debug)]
+pub struct Space {
+    /// In the segment in use, behind the last batch.
+    active: AtomicU64,
+    /// In the segment ahead; 0 while there is none.
+    ahead: AtomicU64,
+    reserved: AtomicU64,
+    /// What the end of the active segment may lose: a batch that does not fit goes into the next one whole.
+    waste_max: u64,
+}
+
+impl Space {
+    pub(super) fn new(batch_on_disk_max: u64) -> Self {
+        Self {
+            active: AtomicU64::new(0),
+            ahead: AtomicU64::new(0),
+            reserved: AtomicU64::new(0),
+            waste_max: frame::bytes_on_disk(0).abs_diff(batch_on_disk_max),
+        }
+    }
+
+    /// How many bytes can be appended for certain, in batches of any size, whether promised or not.
+    #[must_use]
+    pub fn free(&self) -> u64 {
+        // In this order, so that a segment on its way from ahead to active is not counted twice.
+        let active = self.active.load(SeqCst);
+        match self.ahead.load(SeqCst) {
+            0 => active,
+            ahead => active.saturating_sub(self.waste_max).saturating_add(ahead),
+        }
+    }
+
+    /// How many of them are promised.
+    #[must_use]
+    pub fn reserved(&self) -> u64 {
+        self.reserved.load(SeqCst)
+    }
+
+    /// Promises room for one batch with this payload, even if it is written alone; `None` if there is no such room.
+    #[must_use]
+    pub fn reserve(self: &Arc<Self>, payload_bytes: u64) -> Option<Reservation> {
+        let bytes = frame::bytes_on_disk(payload_bytes);
+        let promise = |reserved: u64| {
+            let wanted = reserved.checked_add(bytes)?;
+            (wanted <= self.free()).then_some(wanted)
+        };
+        self.reserved.fetch_update(SeqCst, SeqCst, promise).ok()?;
+        Some(Reservation {
+            space: Arc::clone(self),
+            bytes,
+        })
+    }
+
+    pub(super) fn set_active(&self, bytes: u64) {
+        self.active.store(bytes, SeqCst);
+    }
+
+    pub(super) fn set_ahead(&self, bytes: u64) {
+        self.ahead.store(bytes, SeqCst);
+    }
+}
+
+/// A promise of room, given back when dropped: after the batch it was for is durable, or will not come.
+#[derive(Debug)]
+pub struct Reservation {
+    space: Arc<Space>,
+    bytes: u64,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.space.reserved.fetch_sub(self.bytes, SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_promised_than_is_free_and_a_dropped_promise_returns() {
+        let space = Arc::new(Space::new(16_384));
+        assert!(space.reserve(1).is_none());
+        space.set_active(8_192);
+        let first = space.reserve(1).unwrap();
+        assert_eq!(space.reserved(), 4_096, "a batch takes whole blocks");
+        assert!(space.reserve(4_096).is_none(), "the header takes room too");
+        let second = space.reserve(3_000).unwrap();
+        assert!(space.reserve(1).is_none());
+        drop(first);
+        assert!(space.reserve(1).is_some());
+        drop(second);
+        assert_eq!(space.reserved(), 0);
+        assert!(space.reserve(u64::MAX).is_none());
+    }
+
+    #[test]
+    fn the_end_of_the_active_segment_counts_only_as_far_as_every_batch_can_use_it() {
+        let space = Space::new(16_384);
+        space.set_active(20_480);
+        assert_eq!(space.free(), 20_480);
+        space.set_ahead(61_440);
+        assert_eq!(space.free(), 20_480 - 12_288 + 61_440);
+        space.set_active(4_096);
+        assert_eq!(space.free(), 61_440);
+    }
+}
