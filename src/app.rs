@@ -51,7 +51,9 @@ pub enum Stopped {
     )]
     LedgerDied,
     /// Requests were still being worked on when the time to drain was over.
-    #[error("requests were still running after http.drain_timeout_ms; their outcome is in the journal or nowhere")]
+    #[error(
+        "requests were still running after http.drain_timeout_ms; their outcome is in the journal or nowhere"
+    )]
     DrainTimeout,
 }
 
@@ -111,13 +113,22 @@ pub async fn run(
         retention: config.idempotency.retention,
     });
     let scheduler_thread = Arbiter::new();
-    let scheduler =
-        Scheduler::new(engine.clone(), Duration::from_millis(config.provider.inquire_after_ms));
+    let scheduler = Scheduler::new(
+        engine.clone(),
+        Duration::from_millis(config.provider.inquire_after_ms),
+    );
     scheduler_thread.spawn_fn(|| drop(scheduler.start()));
     let reconciliations = Reconciliations::new(books, clock, config.reconciliation.runs_kept);
-    let core = Core { engine, reconciliations: Arc::new(reconciliations) };
+    let core = Core {
+        engine,
+        reconciliations: Arc::new(reconciliations),
+    };
     drop(door.core.set(core));
-    started(&Started { report, payments, took });
+    started(&Started {
+        report,
+        payments,
+        took,
+    });
 
     let failure = tokio::select! {
         () = shutdown => None,
@@ -154,7 +165,11 @@ fn door(config: &Config) -> Door {
     let http = &config.http;
     Door {
         credentials: Credentials::new(config),
-        merchants: config.merchants.iter().map(|merchant| merchant.id.as_str().into()).collect(),
+        merchants: config
+            .merchants
+            .iter()
+            .map(|merchant| merchant.id.as_str().into())
+            .collect(),
         limits: Limits {
             workers: http.worker_threads(),
             connections_max: http.connections_max,
@@ -173,15 +188,22 @@ async fn recover_books(
     clock: Arc<dyn Clock>,
 ) -> Result<(crate::journal::Writer, Books, Report), Stopped> {
     let folder = config.data_dir.join("journal");
-    let direct = if config.journal.direct_io { DirectIo::WhereAvailable } else { DirectIo::Never };
+    let direct = if config.journal.direct_io {
+        DirectIo::WhereAvailable
+    } else {
+        DirectIo::Never
+    };
     let options = Options {
         segment_bytes: config.journal.segment_bytes,
         batch_bytes_max: config.journal.batch_bytes_max,
         software: env!("CARGO_PKG_VERSION").into(),
     };
     let recovering = move || {
-        let disk = RealDisk::open(&folder, direct)
-            .map_err(|source| JournalError::Io { action: "open", file: folder, source })?;
+        let disk = RealDisk::open(&folder, direct).map_err(|source| JournalError::Io {
+            action: "open",
+            file: folder,
+            source,
+        })?;
         let disk: Arc<dyn Disk> = Arc::new(disk);
         #[cfg(feature = "fault-injection")]
         let disk = crate::journal::disk::faulty::faults_from_environment(disk);
@@ -215,7 +237,11 @@ async fn start_ledger(
 
 /// Every command in flight, and the scheduler, sends at most a few messages at once.
 fn mailbox_max(config: &Config) -> usize {
-    config.http.in_flight_max.saturating_mul(4).saturating_add(1024)
+    config
+        .http
+        .in_flight_max
+        .saturating_mul(4)
+        .saturating_add(1024)
 }
 
 fn u32_of(count: usize) -> u32 {

@@ -105,13 +105,20 @@ impl LedgerHandle {
         now: Timestamp,
     ) -> Result<Recorded, NotRecorded> {
         let (reply, recorded) = oneshot::channel();
-        if let Err(error) = self.0.try_send(Append { merchant, record, now, reply }) {
+        if let Err(error) = self.0.try_send(Append {
+            merchant,
+            record,
+            now,
+            reply,
+        }) {
             return Err(NotRecorded::Unavailable(match error {
                 actix::dev::SendError::Full(_) => Unavailable::Overloaded,
                 actix::dev::SendError::Closed(_) => Unavailable::NotServing,
             }));
         }
-        recorded.await.unwrap_or(Err(NotRecorded::Unavailable(Unavailable::OutcomeUnknown)))
+        recorded
+            .await
+            .unwrap_or(Err(NotRecorded::Unavailable(Unavailable::OutcomeUnknown)))
     }
 
     /// Writes what is waiting, seals the journal and takes nothing more. Returns whether all of it worked.
@@ -170,7 +177,11 @@ struct Batch {
 impl Batch {
     /// Whether `append` can only be judged once this batch is on the books.
     fn touches(&self, append: &Append) -> bool {
-        let key = append.record.request.as_ref().map(|request| request.key.clone());
+        let key = append
+            .record
+            .request
+            .as_ref()
+            .map(|request| request.key.clone());
         self.payments.contains(&append.record.payment)
             || key.is_some_and(|key| self.keys.contains(&(append.merchant.clone(), key)))
     }
@@ -202,7 +213,10 @@ impl Handler<Append> for LedgerActor {
             self.commit(ctx);
         }
         if self.state != State::Writing {
-            answer(append.reply, Err(NotRecorded::Unavailable(Unavailable::NotServing)));
+            answer(
+                append.reply,
+                Err(NotRecorded::Unavailable(Unavailable::NotServing)),
+            );
             return;
         }
         match self.judge(&append) {
@@ -244,7 +258,12 @@ impl LedgerActor {
     fn judge(&self, append: &Append) -> Result<(), Breach> {
         let books = self.books.read().unwrap_or_else(PoisonError::into_inner);
         books.check(&append.record, append.now)?;
-        books.check_key(&append.merchant, &append.record, self.pace.retention, append.now)
+        books.check_key(
+            &append.merchant,
+            &append.record,
+            self.pace.retention,
+            append.now,
+        )
     }
 
     /// Writes the batch, books it, answers.
@@ -263,19 +282,18 @@ impl LedgerActor {
     }
 
     /// Makes records durable, then books them. Returns where the first one went.
-    fn write(
-        &mut self,
-        records: Vec<Record>,
-        at: Timestamp,
-    ) -> Result<Recorded, NotRecorded> {
+    fn write(&mut self, records: Vec<Record>, at: Timestamp) -> Result<Recorded, NotRecorded> {
         let unknown = Err(NotRecorded::Unavailable(Unavailable::OutcomeUnknown));
         match self.journal.append(records, at) {
             Ok(batch) => {
-                let first = batch
-                    .entries
-                    .first()
-                    .map(|entry| Recorded { sequence: entry.sequence, at: entry.at });
-                self.books.write().unwrap_or_else(PoisonError::into_inner).apply(batch);
+                let first = batch.entries.first().map(|entry| Recorded {
+                    sequence: entry.sequence,
+                    at: entry.at,
+                });
+                self.books
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .apply(batch);
                 first.map_or(unknown, Ok)
             }
             Err(JournalError::NoSpace { .. }) => {
@@ -309,7 +327,10 @@ impl LedgerActor {
     /// Tells a later recovery that all before was acknowledged.
     fn seal(&mut self) {
         self.wrote = None;
-        if self.write(vec![Record::Sealed], Timestamp::default()).is_err() {
+        if self
+            .write(vec![Record::Sealed], Timestamp::default())
+            .is_err()
+        {
             tracing::warn!("the journal could not be sealed");
         }
     }
@@ -318,7 +339,10 @@ impl LedgerActor {
 impl Recorded {
     fn followed_by(self, place: usize) -> Self {
         let place = u64::try_from(place).unwrap_or(u64::MAX);
-        Self { sequence: self.sequence.saturating_add(place), ..self }
+        Self {
+            sequence: self.sequence.saturating_add(place),
+            ..self
+        }
     }
 }
 

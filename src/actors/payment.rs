@@ -104,15 +104,20 @@ impl Handler<Perform> for PaymentActor {
     type Result = AtomicResponse<Self, Result<Payment, NotPerformed>>;
 
     fn handle(&mut self, task: Perform, _: &mut Context<Self>) -> Self::Result {
-        let mut work = Work { payment: self.payment.clone(), engine: self.engine.clone() };
+        let mut work = Work {
+            payment: self.payment.clone(),
+            engine: self.engine.clone(),
+        };
         let done = async move {
             let result = work.perform(task).await;
             (work.payment, result)
         };
-        AtomicResponse::new(Box::pin(done.into_actor(self).map(|(payment, result), actor, _| {
-            actor.payment = payment;
-            result.map(|()| actor.payment.clone())
-        })))
+        AtomicResponse::new(Box::pin(done.into_actor(self).map(
+            |(payment, result), actor, _| {
+                actor.payment = payment;
+                result.map(|()| actor.payment.clone())
+            },
+        )))
     }
 }
 
@@ -123,21 +128,28 @@ struct Work {
 
 impl Work {
     async fn perform(&mut self, task: Perform) -> Result<(), NotPerformed> {
-        let Perform { wish, actor, request } = task;
+        let Perform {
+            wish,
+            actor,
+            request,
+        } = task;
         let now = self.engine.clock.now();
         if self.payment.has_lapsed(now) && !matches!(wish, Wish::Expire) {
             // The scheduler has not come to it yet. A hold that is over is over.
-            self.decide_and_record(Command::Expire, super::scheduler::EXPIRY.into(), None, now).await?;
+            self.decide_and_record(Command::Expire, super::scheduler::EXPIRY.into(), None, now)
+                .await?;
         }
         let command = match wish {
             Wish::Submit(details) => {
                 let outcome = self.submit(&details).await;
                 Command::Submit { details, outcome }
             }
-            Wish::Inquire if self.payment.status == Status::Processing => match self.look_up().await {
-                Some(outcome) => Command::Settle(outcome),
-                None => return Ok(()),
-            },
+            Wish::Inquire if self.payment.status == Status::Processing => {
+                match self.look_up().await {
+                    Some(outcome) => Command::Settle(outcome),
+                    None => return Ok(()),
+                }
+            }
             Wish::Inquire => return Ok(()),
             Wish::Capture(amount) => Command::Capture(amount),
             Wish::Void => Command::Void,

@@ -43,7 +43,12 @@ impl Reconciliations {
     /// Keeps the last `kept_max` runs.
     #[must_use]
     pub fn new(books: BooksReader, clock: Arc<dyn Clock>, kept_max: usize) -> Self {
-        Self { books, clock, kept_max, kept: Mutex::default() }
+        Self {
+            books,
+            clock,
+            kept_max,
+            kept: Mutex::default(),
+        }
     }
 
     /// Counts the whole books anew, on the calling thread, while payments go on.
@@ -53,7 +58,12 @@ impl Reconciliations {
         let mut recount = Recount::begin(&self.books.read());
         while recount.proceed(&self.books.read(), SLICE) {}
         let report = recount.finish();
-        let run = Run { id: crate::clock::new_uuid(started_at), started_at, took: started.elapsed(), report };
+        let run = Run {
+            id: crate::clock::new_uuid(started_at),
+            started_at,
+            took: started.elapsed(),
+            report,
+        };
         for check in run.report.checks.iter().filter(|check| !check.ok()) {
             tracing::error!(
                 check = check.name,
@@ -72,6 +82,11 @@ impl Reconciliations {
     /// The last runs, newest first.
     #[must_use]
     pub fn runs(&self) -> Vec<Arc<Run>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .cloned()
+            .collect()
     }
 }

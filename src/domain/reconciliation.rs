@@ -69,7 +69,12 @@ pub struct Check {
 
 impl Check {
     fn new(name: &'static str) -> Self {
-        Self { name, checked: 0, failed: 0, failures: Vec::new() }
+        Self {
+            name,
+            checked: 0,
+            failed: 0,
+            failures: Vec::new(),
+        }
     }
 
     /// Whether nothing broke the rule.
@@ -157,12 +162,20 @@ impl Recount {
                     books.answered(&details.merchant, &request.key, Retention::Forever, step.at);
                 let found = answered.is_some_and(|answered| answered.request.key == request.key);
                 self.keys_match.look(found, || {
-                    format!("{} version {}: its key is not in the table", details.id, payment.version)
+                    format!(
+                        "{} version {}: its key is not in the table",
+                        details.id, payment.version
+                    )
                 });
             }
-            let Some(transaction) = ledger::transaction(details, &step.event) else { continue };
+            let Some(transaction) = ledger::transaction(details, &step.event) else {
+                continue;
+            };
             for leg in &transaction.legs {
-                self.turnover.entry(transaction.currency).or_default().add(leg);
+                self.turnover
+                    .entry(transaction.currency)
+                    .or_default()
+                    .add(leg);
                 match &leg.account {
                     Account::PaymentCustomer(_) => {}
                     account => {
@@ -211,9 +224,16 @@ impl Recount {
         let mut debits_equal = Check::new("debits_equal_credits");
         for (currency, turnover) in &self.turnover {
             debits_equal.look(turnover.debits == turnover.credits, || {
-                format!("{currency}: debits {}, credits {}", turnover.debits, turnover.credits)
+                format!(
+                    "{currency}: debits {}, credits {}",
+                    turnover.debits, turnover.credits
+                )
             });
-            let kept = self.kept_turnover.get(currency).copied().unwrap_or_default();
+            let kept = self
+                .kept_turnover
+                .get(currency)
+                .copied()
+                .unwrap_or_default();
             debits_equal.look(kept == *turnover, || {
                 format!(
                     "{currency}: the running totals are debits {}, credits {}; a recount gives {}, {}",
@@ -222,7 +242,8 @@ impl Recount {
             });
         }
         for account in std::mem::take(&mut self.accounts).into_keys() {
-            self.balances_match.look(false, || format!("{account} has entries and no balance"));
+            self.balances_match
+                .look(false, || format!("{account} has entries and no balance"));
         }
         let mut sums: BTreeMap<Currency, Balance> = BTreeMap::new();
         for ((_, currency), total) in &self.trial_balance {
@@ -233,7 +254,10 @@ impl Recount {
         let mut zero = Check::new("trial_balance_is_zero");
         for (currency, sum) in sums {
             zero.look(sum == Balance::default(), || {
-                format!("{currency}: all accounts sum to {} (pending {})", sum.posted, sum.pending)
+                format!(
+                    "{currency}: all accounts sum to {} (pending {})",
+                    sum.posted, sum.pending
+                )
             });
         }
         Report {
@@ -264,5 +288,8 @@ fn expected_position(payment: &Payment) -> Balance {
         | Status::Failed => 0,
     };
     let posted = i128::from(payment.captured) - i128::from(payment.refunded);
-    Balance { posted, pending: i128::from(pending) }
+    Balance {
+        posted,
+        pending: i128::from(pending),
+    }
 }

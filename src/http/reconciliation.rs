@@ -1,6 +1,11 @@
 //! `/api/reconcile`: has the books counted anew, and shows what the last counts found.
 
-use super::{Door, headers, query::Query, reply::Problem, wire::{PageBody, Text, Time}};
+use super::{
+    Door, headers,
+    query::Query,
+    reply::Problem,
+    wire::{PageBody, Text, Time},
+};
 use crate::{
     actors::reconciliation::Run,
     domain::{id::Sequence, reconciliation::Check},
@@ -63,7 +68,12 @@ impl<'a> RunBody<'a> {
 
 impl<'a> CheckBody<'a> {
     fn of(check: &'a Check) -> Self {
-        Self { name: check.name, ok: check.ok(), checked: check.checked, failures: &check.failures }
+        Self {
+            name: check.name,
+            ok: check.ok(),
+            checked: check.checked,
+            failures: &check.failures,
+        }
     }
 }
 
@@ -75,7 +85,9 @@ pub(super) async fn run(
     headers::admin(&request, &door)?;
     Query::of(&request)?.finish()?;
     let reconciliations = door.core()?.reconciliations.clone();
-    let run = web::block(move || reconciliations.run()).await.map_err(|_| Problem::internal())?;
+    let run = web::block(move || reconciliations.run())
+        .await
+        .map_err(|_| Problem::internal())?;
     Ok(HttpResponse::Ok().json(RunBody::of(&run)))
 }
 

@@ -104,9 +104,10 @@ impl<'a> PaymentBody<'a> {
             customer_id: details.customer.as_deref(),
             provider: &details.provider,
             provider_reference: payment.provider_reference.as_deref(),
-            failure: payment
-                .failure
-                .map(|decline| FailureBody { code: decline.code(), message: decline.message() }),
+            failure: payment.failure.map(|decline| FailureBody {
+                code: decline.code(),
+                message: decline.message(),
+            }),
             idempotency_key: payment.created_under.as_ref().map(|key| key.as_str()),
             description: details.description.as_deref(),
             metadata: Metadata(details),

@@ -114,7 +114,9 @@ impl Accounts {
 
     fn find(&self, account: &Account) -> Option<&AccountBook> {
         let same = |number: &u32| {
-            self.books.get(index(*number)).is_some_and(|book| book.account == *account)
+            self.books
+                .get(index(*number))
+                .is_some_and(|book| book.account == *account)
         };
         let number = self.by_account.find(self.hasher.hash_one(account), same)?;
         self.books.get(index(*number))
@@ -136,7 +138,10 @@ impl Accounts {
                     self.post_to_book(leg, currency, (slot, number))
                 }
             };
-            let total = self.totals.entry((leg.account.kind(), currency)).or_default();
+            let total = self
+                .totals
+                .entry((leg.account.kind(), currency))
+                .or_default();
             total.balance.add(leg);
             total.accounts += u64::from(is_new);
             self.turnover.entry(currency).or_default().add(leg);
@@ -145,7 +150,9 @@ impl Accounts {
 
     /// Returns whether the account had never been used in this currency.
     fn post_to_book(&mut self, leg: &Leg, currency: Currency, step: (Slot, u32)) -> bool {
-        let Some(book) = self.book_of(&leg.account) else { return false };
+        let Some(book) = self.book_of(&leg.account) else {
+            return false;
+        };
         if book.steps.last() != Some(&step) {
             if !book.steps.is_empty() && book.steps.len().is_multiple_of(STEPS_PER_CHECKPOINT) {
                 book.checkpoints.push(book.balances.clone());
@@ -158,10 +165,18 @@ impl Accounts {
     }
 
     fn book_of(&mut self, account: &Account) -> Option<&mut AccountBook> {
-        let Self { books, by_account, hasher, .. } = self;
+        let Self {
+            books,
+            by_account,
+            hasher,
+            ..
+        } = self;
         let hash = hasher.hash_one(account);
-        let same =
-            |number: &u32| books.get(index(*number)).is_some_and(|book| book.account == *account);
+        let same = |number: &u32| {
+            books
+                .get(index(*number))
+                .is_some_and(|book| book.account == *account)
+        };
         let number = match by_account.find(hash, same) {
             Some(number) => *number,
             None => {
@@ -173,7 +188,9 @@ impl Accounts {
                     checkpoints: Vec::new(),
                 });
                 by_account.insert_unique(hash, number, |number| {
-                    books.get(index(*number)).map_or(0, |book| hasher.hash_one(&book.account))
+                    books
+                        .get(index(*number))
+                        .map_or(0, |book| hasher.hash_one(&book.account))
                 });
                 number
             }
@@ -219,7 +236,10 @@ impl Accounts {
         };
         merchants
             .into_iter()
-            .map(|merchant| Account::Customer { merchant, customer: customer.into() })
+            .map(|merchant| Account::Customer {
+                merchant,
+                customer: customer.into(),
+            })
             .filter(|account| self.find(account).is_some())
             .collect()
     }
@@ -227,17 +247,28 @@ impl Accounts {
     /// See [`super::Books::balances`].
     pub(super) fn balances(&self, payments: &Payments, account: &Account, cut: Cut) -> Balances {
         if let Account::PaymentCustomer(id) = account {
-            let steps = payments.find(*id).into_iter().flat_map(|h| h.steps().iter().map(move |s| (h, s)));
-            return add_up(Balances::new(), account, steps.take_while(|(_, s)| cut.includes(s)));
+            let steps = payments
+                .find(*id)
+                .into_iter()
+                .flat_map(|h| h.steps().iter().map(move |s| (h, s)));
+            return add_up(
+                Balances::new(),
+                account,
+                steps.take_while(|(_, s)| cut.includes(s)),
+            );
         }
-        let Some(book) = self.find(account) else { return Balances::new() };
+        let Some(book) = self.find(account) else {
+            return Balances::new();
+        };
         if cut == Cut::Now {
             return book.balances.clone();
         }
         let end = end_of(payments, book, cut);
         let checkpoint = (end / STEPS_PER_CHECKPOINT).min(book.checkpoints.len());
         let start = checkpoint * STEPS_PER_CHECKPOINT;
-        let before = checkpoint.checked_sub(1).and_then(|last| book.checkpoints.get(last));
+        let before = checkpoint
+            .checked_sub(1)
+            .and_then(|last| book.checkpoints.get(last));
         let steps = book.steps.iter().take(end).skip(start);
         let steps = steps.filter_map(|(slot, number)| payments.step(*slot, *number));
         add_up(before.cloned().unwrap_or_default(), account, steps)
@@ -252,7 +283,11 @@ impl Accounts {
             .take_while(|(_, step)| step.sequence > through);
         for (history, step) in later {
             if let Some(mut transaction) = ledger::transaction(&history.details, &step.event) {
-                for leg in transaction.legs.iter_mut().filter(|leg| leg.account == book.account) {
+                for leg in transaction
+                    .legs
+                    .iter_mut()
+                    .filter(|leg| leg.account == book.account)
+                {
                     (leg.posted, leg.pending) = (-leg.posted, -leg.pending);
                     balances.entry(transaction.currency).or_default().add(leg);
                 }
@@ -280,7 +315,10 @@ impl Accounts {
     ) -> Vec<Line> {
         let steps: Box<dyn Iterator<Item = (&History, &Step)>> = match account {
             Account::PaymentCustomer(id) => Box::new(
-                payments.find(*id).into_iter().flat_map(|h| h.steps().iter().rev().map(move |s| (h, s))),
+                payments
+                    .find(*id)
+                    .into_iter()
+                    .flat_map(|h| h.steps().iter().rev().map(move |s| (h, s))),
             ),
             Account::Customer { .. } | Account::Merchant(_) => match self.find(account) {
                 None => Box::new(std::iter::empty()),
@@ -288,7 +326,9 @@ impl Accounts {
                     let shown = before.map_or(Cut::Now, |(sequence, _)| Cut::Sequence(sequence));
                     let end = end_of(payments, book, cut).min(end_of(payments, book, shown));
                     let newest_first = book.steps.iter().take(end).rev();
-                    Box::new(newest_first.filter_map(|(slot, number)| payments.step(*slot, *number)))
+                    Box::new(
+                        newest_first.filter_map(|(slot, number)| payments.step(*slot, *number)),
+                    )
                 }
             },
         };
@@ -304,14 +344,18 @@ impl Accounts {
 /// How many of the book's steps lie within the cut.
 fn end_of(payments: &Payments, book: &AccountBook, cut: Cut) -> usize {
     book.steps.partition_point(|(slot, number)| {
-        payments.step(*slot, *number).is_some_and(|(_, step)| cut.includes(step))
+        payments
+            .step(*slot, *number)
+            .is_some_and(|(_, step)| cut.includes(step))
     })
 }
 
 fn is_first_transaction(payments: &Payments, slot: Slot, number: u32) -> bool {
     payments.get(slot).is_some_and(|history| {
         let earlier = history.steps().iter().take(index(number));
-        !earlier.into_iter().any(|step| ledger::transaction(&history.details, &step.event).is_some())
+        !earlier
+            .into_iter()
+            .any(|step| ledger::transaction(&history.details, &step.event).is_some())
     })
 }
 
@@ -322,7 +366,11 @@ fn add_up<'a>(
 ) -> Balances {
     for (history, step) in steps {
         if let Some(transaction) = ledger::transaction(&history.details, &step.event) {
-            for leg in transaction.legs.iter().filter(|leg| leg.account == *account) {
+            for leg in transaction
+                .legs
+                .iter()
+                .filter(|leg| leg.account == *account)
+            {
                 balances.entry(transaction.currency).or_default().add(leg);
             }
         }
@@ -339,7 +387,11 @@ fn lines_of(history: &History, step: &Step, account: &Account) -> Vec<Line> {
         .zip(transaction.legs)
         .filter(|(_, leg)| leg.account == *account && leg.posted != 0)
         .map(|(index, leg)| Line {
-            id: DerivedId { kind: Kind::LedgerEntry, index, ..transaction_id },
+            id: DerivedId {
+                kind: Kind::LedgerEntry,
+                index,
+                ..transaction_id
+            },
             transaction: transaction_id,
             payment: history.details.id,
             account: leg.account,

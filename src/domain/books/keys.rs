@@ -37,11 +37,16 @@ impl Keys {
 
     /// Remembers that step `number` of `slot` came under its key. A key whose retention was over is taken over.
     pub(super) fn insert(&mut self, payments: &Payments, slot: Slot, number: u32) {
-        let Some(name) = of(payments, (slot, number)) else { return };
+        let Some(name) = of(payments, (slot, number)) else {
+            return;
+        };
         let hash = self.hasher.hash_one(name);
         let rehash =
             |entry: &(Slot, u32)| of(payments, *entry).map_or(0, |name| self.hasher.hash_one(name));
-        match self.table.entry(hash, |entry| of(payments, *entry) == Some(name), rehash) {
+        match self
+            .table
+            .entry(hash, |entry| of(payments, *entry) == Some(name), rehash)
+        {
             Entry::Occupied(mut known) => *known.get_mut() = (slot, number),
             Entry::Vacant(vacant) => {
                 vacant.insert((slot, number));
@@ -52,5 +57,8 @@ impl Keys {
 
 fn of(payments: &Payments, (slot, number): (Slot, u32)) -> Option<(&str, &str)> {
     let (history, step) = payments.step(slot, number)?;
-    Some((&history.details.merchant, step.request.as_ref()?.key.as_str()))
+    Some((
+        &history.details.merchant,
+        step.request.as_ref()?.key.as_str(),
+    ))
 }

@@ -138,10 +138,17 @@ impl Books {
             (None, _) => return Err(illegal("no such payment is on the books".into())),
         };
         if before.version.checked_add(1) != Some(version) {
-            return Err(Breach::Version { payment, version, found: before.version });
+            return Err(Breach::Version {
+                payment,
+                version,
+                found: before.version,
+            });
         }
         if before.details.id != payment {
-            return Err(illegal(format!("its details are those of {}", before.details.id)));
+            return Err(illegal(format!(
+                "its details are those of {}",
+                before.details.id
+            )));
         }
         match payment::decide(&before, payment::command_of(&record.event), at) {
             Ok(event) if event == record.event => {}
@@ -149,7 +156,9 @@ impl Books {
             Err(refusal) => return Err(illegal(refusal.to_string())),
         }
         let transaction = ledger::transaction(&before.details, &record.event);
-        let balances = transaction.as_ref().is_none_or(ledger::Transaction::balances);
+        let balances = transaction
+            .as_ref()
+            .is_none_or(ledger::Transaction::balances);
         if transaction != record.transaction || !balances {
             return Err(Breach::WrongTransaction { payment, version });
         }
@@ -167,10 +176,14 @@ impl Books {
         retention: Retention,
         at: Timestamp,
     ) -> Result<(), Breach> {
-        let Some(request) = &record.request else { return Ok(()) };
+        let Some(request) = &record.request else {
+            return Ok(());
+        };
         match self.answered(merchant, &request.key, retention, at) {
             None => Ok(()),
-            Some(answered) => Err(Breach::KeyTaken { payment: answered.history.details.id }),
+            Some(answered) => Err(Breach::KeyTaken {
+                payment: answered.history.details.id,
+            }),
         }
     }
 
@@ -195,8 +208,11 @@ impl Books {
             self.blocks.push((first.sequence, batch.hash));
         }
         for entry in batch.entries {
-            self.position =
-                Position { sequence: entry.sequence, at: entry.at, head: batch.hash };
+            self.position = Position {
+                sequence: entry.sequence,
+                at: entry.at,
+                head: batch.hash,
+            };
             match entry.record {
                 Record::Opened { .. } | Record::Sealed => {}
                 Record::Payment(record) => self.apply_payment(record, entry.at, entry.sequence),
@@ -207,9 +223,11 @@ impl Books {
     fn apply_payment(&mut self, mut record: PaymentRecord, at: Timestamp, sequence: Sequence) {
         if let Event::Submitted { details, .. } = &mut record.event {
             let details = Arc::make_mut(details);
-            for name in
-                [&mut details.merchant, &mut details.provider, &mut details.payment_method]
-            {
+            for name in [
+                &mut details.merchant,
+                &mut details.provider,
+                &mut details.payment_method,
+            ] {
                 self.names.share(name);
             }
         }
@@ -221,25 +239,34 @@ impl Books {
             event: record.event,
             request: record.request.map(Box::new),
         };
-        let before = self.payments.find(record.payment).map(|h| (h.status, h.expires_at()));
+        let before = self
+            .payments
+            .find(record.payment)
+            .map(|h| (h.status, h.expires_at()));
         let has_key = step.request.is_some();
-        let Some((slot, number)) = self.payments.append(record.payment, step) else { return };
+        let Some((slot, number)) = self.payments.append(record.payment, step) else {
+            return;
+        };
         if let Some((_, Some(expires_at))) = before {
             self.held.remove(&(expires_at, slot));
         }
         self.processing.remove(&slot);
-        let Some(history) = self.payments.get(slot) else { return };
+        let Some(history) = self.payments.get(slot) else {
+            return;
+        };
         match history.status {
             payment::Status::Processing => {
                 self.processing.insert(slot);
             }
             payment::Status::Authorized => {
-                self.held.extend(history.expires_at().map(|expires_at| (expires_at, slot)));
+                self.held
+                    .extend(history.expires_at().map(|expires_at| (expires_at, slot)));
             }
             _ => {}
         }
         if let Some(transaction) = &record.transaction {
-            self.accounts.post(&self.payments, slot, number, transaction);
+            self.accounts
+                .post(&self.payments, slot, number, transaction);
         }
         if has_key {
             self.keys.insert(&self.payments, slot, number);
@@ -265,7 +292,12 @@ impl Books {
 
     /// A page of payments, newest first.
     #[must_use]
-    pub fn list(&self, filter: &Filter, after: Option<PaymentId>, limit: usize) -> Option<Page<'_>> {
+    pub fn list(
+        &self,
+        filter: &Filter,
+        after: Option<PaymentId>,
+        limit: usize,
+    ) -> Option<Page<'_>> {
         self.payments.list(filter, after, limit)
     }
 
@@ -312,7 +344,8 @@ impl Books {
         before: Option<(Sequence, u8)>,
         limit: usize,
     ) -> Vec<Line> {
-        self.accounts.lines(&self.payments, account, cut, before, limit)
+        self.accounts
+            .lines(&self.payments, account, cut, before, limit)
     }
 
     /// Per kind of account and currency: the sum over all accounts, and how many there are.
@@ -354,7 +387,9 @@ impl Books {
 
     /// Payments whose provider's answer is out, oldest first.
     pub fn processing(&self) -> impl Iterator<Item = &History> {
-        self.processing.iter().filter_map(|slot| self.payments.get(*slot))
+        self.processing
+            .iter()
+            .filter_map(|slot| self.payments.get(*slot))
     }
 }
 
