@@ -2,7 +2,7 @@
 
 use crate::{
     actors::{
-        Engine,
+        BooksReader, Engine,
         admission::Admission,
         idempotency::IdempotencyHandle,
         ledger::{Fatal, LedgerHandle, Pace},
@@ -16,7 +16,8 @@ use crate::{
     domain::books::Books,
     http::{self, Core, Door, Limits},
     journal::{
-        DataLock, DirectIo, Disk, JournalError, Options, RealDisk, Recovered, Report, recover,
+        DataLock, DirectIo, Disk, JournalError, Options, RealDisk, Recovered, Report, Writer,
+        recover,
     },
     provider::Sandbox,
 };
@@ -79,7 +80,7 @@ pub async fn run(
     started: impl FnOnce(&Started),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Stopped> {
-    let lock = DataLock::take(&config.data_dir)?;
+    let _lock = DataLock::take(&config.data_dir)?;
     let door = web::Data::new(door(&config));
     let server = http::serve(listener, door.clone())?;
     let handle = server.handle();
@@ -87,77 +88,115 @@ pub async fn run(
 
     let began = Instant::now();
     let (journal, books, report) = recover_books(&config, clock.clone()).await?;
-    let took = began.elapsed();
-    let payments = books.payment_count();
-    let space = journal.space();
-
-    let (fatal, mut failed) = mpsc::unbounded_channel();
-    let ledger_thread = Arbiter::new();
-    let (ledger, books) = start_ledger(&ledger_thread, &config, journal, books, fatal).await?;
-    let admission = Arc::new(Admission::new(u32_of(config.http.in_flight_max), space));
-    let idempotency = IdempotencyHandle::new(
-        books.clone(),
-        clock.clone(),
-        config.idempotency.retention,
-        mailbox_max(&config),
-    );
-    let engine = Arc::new(Engine {
-        books: books.clone(),
-        ledger: ledger.clone(),
-        idempotency,
-        registry: Arc::new(Registry::default()),
-        admission: admission.clone(),
-        provider: Arc::new(Sandbox::new(config.provider.sandbox.decline_at)),
-        clock: clock.clone(),
-        answer_within: Duration::from_millis(config.provider.answer_within_ms),
-        retention: config.idempotency.retention,
-    });
-    let scheduler_thread = Arbiter::new();
-    let scheduler = Scheduler::new(
-        engine.clone(),
-        Duration::from_millis(config.provider.inquire_after_ms),
-    );
-    scheduler_thread.spawn_fn(|| drop(scheduler.start()));
-    let reconciliations = Reconciliations::new(books, clock, config.reconciliation.runs_kept);
-    let core = Core {
-        engine,
-        reconciliations: Arc::new(reconciliations),
-    };
-    drop(door.core.set(core));
-    started(&Started {
+    let started_with = Started {
         report,
-        payments,
-        took,
-    });
-
-    let failure = tokio::select! {
-        () = shutdown => None,
-        failure = failed.recv() => failure,
+        payments: books.payment_count(),
+        took: began.elapsed(),
     };
-    admission.close();
-    if let Some(failure) = failure {
-        // The waiters are told to ask again; only recovery can say what became of their requests.
-        tokio::time::sleep(LAST_WORDS).await;
-        handle.stop(false).await;
-        return Err(match failure {
-            Fatal::Journal(error) => Stopped::Journal(error),
-            Fatal::LedgerDied => Stopped::LedgerDied,
-        });
+    let (mut crew, core) = Crew::start(&config, clock, journal, books).await?;
+    drop(door.core.set(core));
+    started(&started_with);
+
+    tokio::select! {
+        () = shutdown => {}
+        Some(failure) = crew.failed.recv() => {
+            crew.admission.close();
+            // The waiters are told to ask again; only recovery can say what became of their requests.
+            tokio::time::sleep(LAST_WORDS).await;
+            handle.stop(false).await;
+            return Err(failure.into());
+        }
     }
     tracing::info!("stopping: no more payments are taken, those in flight are finished");
+    crew.admission.close();
     let drain = Duration::from_millis(config.http.drain_timeout_ms);
-    let drained = tokio::time::timeout(drain, admission.idle()).await;
+    let drained = tokio::time::timeout(drain, crew.admission.idle()).await;
     handle.stop(true).await;
-    scheduler_thread.stop();
-    let sealed = ledger.close().await;
-    ledger_thread.stop();
-    drop(lock);
-    match (drained, failed.try_recv()) {
-        (_, Ok(Fatal::Journal(error))) => Err(error.into()),
-        (_, Ok(Fatal::LedgerDied)) => Err(Stopped::LedgerDied),
-        _ if !sealed => Err(Stopped::LedgerDied),
-        (Err(_), _) => Err(Stopped::DrainTimeout),
-        (Ok(()), _) => Ok(()),
+    crew.stop().await?;
+    drained.map_err(|_| Stopped::DrainTimeout)
+}
+
+/// The actors' threads, and what is needed to stop them in order.
+struct Crew {
+    ledger: LedgerHandle,
+    admission: Arc<Admission>,
+    ledger_thread: Arbiter,
+    scheduler_thread: Arbiter,
+    failed: mpsc::UnboundedReceiver<Fatal>,
+}
+
+impl Crew {
+    async fn start(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        journal: Writer,
+        books: Books,
+    ) -> Result<(Self, Core), Stopped> {
+        let space = journal.space();
+        let (fatal, failed) = mpsc::unbounded_channel();
+        let ledger_thread = Arbiter::new();
+        let (ledger, books) = start_ledger(&ledger_thread, config, journal, books, fatal).await?;
+        let in_flight_max = u32::try_from(config.http.in_flight_max).unwrap_or(u32::MAX);
+        let admission = Arc::new(Admission::new(in_flight_max, space));
+        let retention = config.idempotency.retention;
+        let mailbox_max = mailbox_max(config);
+        let engine = Arc::new(Engine {
+            books: books.clone(),
+            ledger: ledger.clone(),
+            idempotency: IdempotencyHandle::new(
+                books.clone(),
+                clock.clone(),
+                retention,
+                mailbox_max,
+            ),
+            registry: Arc::new(Registry::default()),
+            admission: admission.clone(),
+            provider: Arc::new(Sandbox::new(config.provider.sandbox.decline_at)),
+            clock: clock.clone(),
+            answer_within: Duration::from_millis(config.provider.answer_within_ms),
+            retention,
+        });
+        let scheduler_thread = Arbiter::new();
+        let inquire_after = Duration::from_millis(config.provider.inquire_after_ms);
+        let scheduler = Scheduler::new(engine.clone(), inquire_after);
+        scheduler_thread.spawn_fn(|| drop(scheduler.start()));
+        let runs_kept = config.reconciliation.runs_kept;
+        let reconciliations = Arc::new(Reconciliations::new(books, clock, runs_kept));
+        let crew = Self {
+            ledger,
+            admission,
+            ledger_thread,
+            scheduler_thread,
+            failed,
+        };
+        Ok((
+            crew,
+            Core {
+                engine,
+                reconciliations,
+            },
+        ))
+    }
+
+    /// Ends the actors, the ledger last: on `Ok` everything is written and sealed.
+    async fn stop(mut self) -> Result<(), Stopped> {
+        self.scheduler_thread.stop();
+        let sealed = self.ledger.close().await;
+        self.ledger_thread.stop();
+        match self.failed.try_recv() {
+            Ok(failure) => Err(failure.into()),
+            Err(_) if sealed => Ok(()),
+            Err(_) => Err(Stopped::LedgerDied),
+        }
+    }
+}
+
+impl From<Fatal> for Stopped {
+    fn from(failure: Fatal) -> Self {
+        match failure {
+            Fatal::Journal(error) => Self::Journal(error),
+            Fatal::LedgerDied => Self::LedgerDied,
+        }
     }
 }
 
@@ -186,7 +225,7 @@ fn door(config: &Config) -> Door {
 async fn recover_books(
     config: &Config,
     clock: Arc<dyn Clock>,
-) -> Result<(crate::journal::Writer, Books, Report), Stopped> {
+) -> Result<(Writer, Books, Report), Stopped> {
     let folder = config.data_dir.join("journal");
     let direct = if config.journal.direct_io {
         DirectIo::WhereAvailable
@@ -206,7 +245,14 @@ async fn recover_books(
         })?;
         let disk: Arc<dyn Disk> = Arc::new(disk);
         #[cfg(feature = "fault-injection")]
-        let disk = crate::journal::disk::faulty::faults_from_environment(disk);
+        let disk =
+            crate::journal::disk::faulty::faults_from_environment(disk).map_err(|source| {
+                JournalError::Io {
+                    action: "seed faults in",
+                    file: "STRONGROOM_FAULT".into(),
+                    source,
+                }
+            })?;
         let mut books = Books::default();
         let recovered = recover(disk, options, clock.now(), &mut |batch| books.replay(batch))?;
         let Recovered { writer, report } = recovered;
@@ -219,10 +265,10 @@ async fn recover_books(
 async fn start_ledger(
     thread: &Arbiter,
     config: &Config,
-    journal: crate::journal::Writer,
+    journal: Writer,
     books: Books,
     fatal: mpsc::UnboundedSender<Fatal>,
-) -> Result<(LedgerHandle, crate::actors::BooksReader), Stopped> {
+) -> Result<(LedgerHandle, BooksReader), Stopped> {
     let pace = Pace {
         batch_entries_max: config.journal.batch_entries_max,
         batch_bytes_max: config.journal.batch_bytes_max,
@@ -242,8 +288,4 @@ fn mailbox_max(config: &Config) -> usize {
         .in_flight_max
         .saturating_mul(4)
         .saturating_add(1024)
-}
-
-fn u32_of(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
 }

@@ -60,7 +60,6 @@ pub struct BooksReader(Arc<RwLock<Books>>);
 
 impl BooksReader {
     /// The books, as they stand until the guard is dropped. Hold it shortly: it keeps the ledger from booking.
-    #[must_use]
     pub fn read(&self) -> RwLockReadGuard<'_, Books> {
         // Only the ledger actor writes, and a panic while it does ends the process.
         self.0.read().unwrap_or_else(PoisonError::into_inner)

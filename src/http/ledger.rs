@@ -98,7 +98,11 @@ pub(super) async fn account(
             sum.posted += balance.posted;
             sum.pending += balance.pending;
         }
-        lines.extend(books.lines(&account, cut, before, limit.saturating_add(1)));
+        lines.extend(
+            books
+                .lines(&account, cut, before)
+                .take(limit.saturating_add(1)),
+        );
     }
     drop(books);
     lines.sort_by_key(|line| std::cmp::Reverse((line.sequence, line.id.index)));

@@ -305,39 +305,30 @@ impl Accounts {
     }
 
     /// See [`super::Books::lines`].
-    pub(super) fn lines(
-        &self,
-        payments: &Payments,
-        account: &Account,
+    pub(super) fn lines<'a>(
+        &'a self,
+        payments: &'a Payments,
+        account: &'a Account,
         cut: Cut,
         before: Option<(Sequence, u8)>,
-        limit: usize,
-    ) -> Vec<Line> {
-        let steps: Box<dyn Iterator<Item = (&History, &Step)>> = match account {
-            Account::PaymentCustomer(id) => Box::new(
-                payments
-                    .find(*id)
-                    .into_iter()
-                    .flat_map(|h| h.steps().iter().rev().map(move |s| (h, s))),
-            ),
-            Account::Customer { .. } | Account::Merchant(_) => match self.find(account) {
-                None => Box::new(std::iter::empty()),
-                Some(book) => {
-                    let shown = before.map_or(Cut::Now, |(sequence, _)| Cut::Sequence(sequence));
-                    let end = end_of(payments, book, cut).min(end_of(payments, book, shown));
-                    let newest_first = book.steps.iter().take(end).rev();
-                    Box::new(
-                        newest_first.filter_map(|(slot, number)| payments.step(*slot, *number)),
-                    )
-                }
-            },
+    ) -> impl Iterator<Item = Line> + 'a {
+        let own = match account {
+            Account::PaymentCustomer(id) => payments.find(*id),
+            Account::Customer { .. } | Account::Merchant(_) => None,
         };
-        steps
-            .filter(|(_, step)| cut.includes(step))
+        let own = own
+            .into_iter()
+            .flat_map(|h| h.steps().iter().rev().map(move |s| (h, s)));
+        let book = self.find(account).into_iter().flat_map(move |book| {
+            let shown = before.map_or(Cut::Now, |(sequence, _)| Cut::Sequence(sequence));
+            let end = end_of(payments, book, cut).min(end_of(payments, book, shown));
+            let newest_first = book.steps.iter().take(end).rev();
+            newest_first.filter_map(|(slot, number)| payments.step(*slot, *number))
+        });
+        own.chain(book)
+            .filter(move |(_, step)| cut.includes(step))
             .flat_map(|(history, step)| lines_of(history, step, account).into_iter().rev())
-            .filter(|line| before.is_none_or(|end| (line.sequence, line.id.index) < end))
-            .take(limit)
-            .collect()
+            .filter(move |line| before.is_none_or(|end| (line.sequence, line.id.index) < end))
     }
 }
 

@@ -336,16 +336,13 @@ impl Books {
     }
 
     /// The account's ledger entries up to `cut`, newest first. `before` skips all from that sequence and leg on.
-    #[must_use]
-    pub fn lines(
-        &self,
-        account: &Account,
+    pub fn lines<'a>(
+        &'a self,
+        account: &'a Account,
         cut: Cut,
         before: Option<(Sequence, u8)>,
-        limit: usize,
-    ) -> Vec<Line> {
-        self.accounts
-            .lines(&self.payments, account, cut, before, limit)
+    ) -> impl Iterator<Item = Line> + 'a {
+        self.accounts.lines(&self.payments, account, cut, before)
     }
 
     /// Per kind of account and currency: the sum over all accounts, and how many there are.
