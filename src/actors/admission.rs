@@ -11,7 +11,8 @@ use std::sync::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What an entry takes besides the request's own text: frame, ids, account names, and the rest of its last block.
+/// What an entry takes besides the request's own text: frame, ids, account names, the rest of its last block, and the
+/// seal after it.
 const ENTRY_OVERHEAD_BYTES: u64 = 8 * 1024;
 
 /// Who may begin.
@@ -55,26 +56,38 @@ impl Admission {
         }
     }
 
-    /// Sets room on disk aside for the outcome of a command whose body has `body_bytes`.
+    /// Sets room on disk aside for the outcome of a command whose body has `body_bytes`, beyond the room for the
+    /// provider answers that `outstanding` payments still wait for.
     ///
     /// # Errors
     /// [`Unavailable::StorageFull`].
-    pub fn reserve(&self, body_bytes: usize) -> Result<Reservation, Unavailable> {
-        let body = u64::try_from(body_bytes).unwrap_or(u64::MAX);
+    pub fn reserve(
+        &self,
+        body_bytes: usize,
+        outstanding: usize,
+    ) -> Result<Reservation, Unavailable> {
+        let bytes = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         // A name in the body may stand in the entry up to three times: in the details and in both account names.
-        let bytes = body.saturating_mul(3).saturating_add(ENTRY_OVERHEAD_BYTES);
-        self.space.reserve(bytes).ok_or(Unavailable::StorageFull)
+        let own = bytes(body_bytes)
+            .saturating_mul(3)
+            .saturating_add(ENTRY_OVERHEAD_BYTES);
+        let room = self.space.reserve(own).ok_or(Unavailable::StorageFull)?;
+        let left = self.space.free().saturating_sub(self.space.reserved());
+        if left < bytes(outstanding).saturating_mul(ENTRY_OVERHEAD_BYTES) {
+            return Err(Unavailable::StorageFull);
+        }
+        Ok(room)
     }
 
     /// Whether commands are taken at all.
     ///
     /// # Errors
     /// Why not.
-    pub fn ready(&self) -> Result<(), Unavailable> {
+    pub fn ready(&self, outstanding: usize) -> Result<(), Unavailable> {
         if !self.open.load(Ordering::Acquire) {
             return Err(Unavailable::NotServing);
         }
-        self.reserve(0).map(drop)
+        self.reserve(0, outstanding).map(drop)
     }
 
     /// Admits nothing more.

@@ -4,7 +4,7 @@
 //! kind of wish to the payment's actor as a client does.
 
 use super::{
-    Engine,
+    Engine, Unavailable,
     payment::{NotPerformed, Perform, Wish},
 };
 use crate::domain::{id::PaymentId, payment::Payment};
@@ -20,6 +20,8 @@ pub const EXPIRY: &str = "system/expiry";
 /// Who asks providers again, in a payment's history.
 pub const INQUIRY: &str = "system/inquiry";
 
+/// How long the server's own work waits after it was told "not now".
+const REST: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(100);
 const INQUIRY_DELAY_MAX: Duration = Duration::from_secs(60);
 /// The most payments one tick takes up, so that a great many due at once do not crowd out clients.
@@ -31,7 +33,8 @@ pub struct Scheduler {
     inquire_after: Duration,
     /// When to ask next about each payment whose answer is out, and how long to wait after that.
     inquiries: HashMap<PaymentId, Inquiry>,
-    busy: bool,
+    /// Work is under way, or was not possible and is left alone for a moment.
+    resting: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -54,22 +57,25 @@ impl Scheduler {
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
-        if self.busy {
+        if self.resting {
             return;
         }
         let due = self.due();
         if due.is_empty() {
             return;
         }
-        self.busy = true;
+        self.resting = true;
         let engine = self.engine.clone();
         let work = async move {
             for (payment, wish) in due {
-                carry_out(&engine, payment, wish).await;
+                if carry_out(&engine, payment, wish).await.is_err() {
+                    tokio::time::sleep(REST).await;
+                    break;
+                }
             }
         };
         let done = actix::ActorFutureExt::map(work.into_actor(self), |(), scheduler, _| {
-            scheduler.busy = false;
+            scheduler.resting = false;
         });
         done.spawn(ctx);
     }
@@ -109,7 +115,8 @@ impl Actor for Scheduler {
     }
 }
 
-async fn carry_out(engine: &Arc<Engine>, id: PaymentId, wish: Wish) {
+/// Says "not now" as an error; all else is settled or is found again at a later tick.
+async fn carry_out(engine: &Arc<Engine>, id: PaymentId, wish: Wish) -> Result<(), Unavailable> {
     let part = if matches!(wish, Wish::Expire) {
         EXPIRY
     } else {
@@ -117,7 +124,7 @@ async fn carry_out(engine: &Arc<Engine>, id: PaymentId, wish: Wish) {
     };
     match engine.perform(id, Perform::by_system(wish, part)).await {
         Ok(Some(Payment { status, .. })) => {
-            tracing::info!(payment = %id, status = status.name(), by = part, "payment moved on");
+            tracing::info!(payment = %id, status = status.name(), by = part, "payment looked after");
         }
         Ok(None) => tracing::error!(payment = %id, "a payment on the schedule is not on the books"),
         // A client was faster, and the payment stands where its command left it.
@@ -125,10 +132,12 @@ async fn carry_out(engine: &Arc<Engine>, id: PaymentId, wish: Wish) {
             tracing::debug!(payment = %id, %refusal, "nothing left to do");
         }
         Err(NotPerformed::Breach(breach)) => {
-            tracing::warn!(payment = %id, %breach, "tried again at the next tick");
+            tracing::warn!(payment = %id, %breach, "another writer was faster; looked at again");
         }
         Err(NotPerformed::Unavailable(unavailable)) => {
-            tracing::warn!(payment = %id, %unavailable, "tried again at the next tick");
+            tracing::warn!(payment = %id, %unavailable, by = part, "tried again in a second");
+            return Err(unavailable);
         }
     }
+    Ok(())
 }

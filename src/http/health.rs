@@ -17,6 +17,8 @@ pub(super) async fn health() -> HttpResponse {
 
 /// `GET /ready`
 pub(super) async fn ready(door: web::Data<Door>) -> Result<HttpResponse, Problem> {
-    door.core()?.engine.admission.ready()?;
+    let engine = &door.core()?.engine;
+    let outstanding = engine.books.read().processing_count();
+    engine.admission.ready(outstanding)?;
     Ok(HttpResponse::Ok().json(StatusBody { status: "ready" }))
 }

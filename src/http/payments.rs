@@ -9,7 +9,10 @@ use super::{
     wire::{PageBody, PaymentBody, Text, Time},
 };
 use crate::{
-    actors::payment::{Perform, Wish},
+    actors::{
+        Unavailable,
+        payment::{Perform, Wish},
+    },
     credentials::Principal,
     domain::{
         books::{Books, Filter, History},
@@ -301,12 +304,13 @@ async fn change(
 
 async fn carry_out(request: &HttpRequest, door: &Door, task: Task) -> Handled {
     let creates = matches!(task.perform.wish, Wish::Submit(_));
-    request
-        .extensions_mut()
-        .insert(PaymentOfRequest(task.payment));
-    // A task of its own: a client that hangs up must not cut it in half.
+    // Waiting for a twin may take one deadline, the work itself another one.
+    let patience = task.wait_max.saturating_mul(2);
+    // A task of its own: a client that hangs up, or a disk that hangs, must not cut it in half.
     let running = actix_web::rt::spawn(pipeline::run(door.core()?.engine.clone(), task));
-    let Done { payment, replayed } = running.await.map_err(|_| Problem::internal())??;
+    let finished = tokio::time::timeout(patience, running).await;
+    let finished = finished.map_err(|_| Problem::from(Unavailable::OutcomeUnknown))?;
+    let Done { payment, replayed } = finished.map_err(|_| Problem::internal())??;
     request
         .extensions_mut()
         .insert(PaymentOfRequest(payment.details.id));

@@ -11,6 +11,9 @@ mod accounts;
 mod keys;
 mod payments;
 
+#[cfg(test)]
+mod tests;
+
 pub use accounts::{AccountBook, Cut, KindTotal, Line};
 pub use payments::{Filter, History, Page, Slot, Step};
 
@@ -380,6 +383,12 @@ impl Books {
             .range(..=(now, Slot::MAX))
             .filter_map(|(_, slot)| self.payments.get(*slot))
             .map(|history| history.details.id)
+    }
+
+    /// How many payments wait for their provider's answer.
+    #[must_use]
+    pub fn processing_count(&self) -> usize {
+        self.processing.len()
     }
 
     /// Payments whose provider's answer is out, oldest first.
