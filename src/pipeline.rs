@@ -81,10 +81,9 @@ pub async fn run(engine: Arc<Engine>, task: Task) -> Result<Done, NotDone> {
                 }
             }
         };
-        let _room = engine
-            .admission
-            .reserve(body_bytes)
-            .map_err(NotDone::Unavailable)?;
+        let outstanding = engine.books.read().processing_count();
+        let room = engine.admission.reserve(body_bytes, outstanding);
+        let _room = room.map_err(NotDone::Unavailable)?;
         let attempt = Perform {
             wish: perform.wish.clone(),
             actor: perform.actor.clone(),

@@ -52,7 +52,7 @@ impl Scheduler {
             engine,
             inquire_after,
             inquiries: HashMap::new(),
-            busy: false,
+            resting: false,
         }
     }
 
