@@ -11,9 +11,9 @@ pub enum JournalError {
     /// Bytes that were acknowledged are no longer what was written, or files are missing. Nothing was changed on disk.
     #[error(
         "the journal is damaged: {what} (file {}, byte {offset}, entry {sequence} expected there). \
-         The server does not start and has changed nothing. Keep this folder as it is, and start \
-         with a copy of the whole folder from a backup; entries from {sequence} on must then be \
-         reconciled with the providers", file.display()
+         The server does not start and has changed nothing. Keep this folder as it is and start \
+         from a backup copy of it; what that does not hold must be reconciled with the providers",
+        file.display()
     )]
     Damaged {
         /// The file that is damaged, or whose successor is missing.

@@ -1,1 +1,182 @@
-//! format
+//! The format on disk: golden bytes, and no bytes that break the decoders.
+
+use super::*;
+use crate::{
+    domain::{
+        entry::{Hash, Record},
+        id::{PaymentId, Sequence},
+        idempotency::{Fingerprint, Key, Operation, Request},
+    },
+    journal::{
+        buffer::{AlignedBuffer, Fields},
+        entry, frame, segment,
+        watermark::{self, Watermark},
+    },
+};
+use proptest::prelude::*;
+
+const GOLDEN_SEGMENT: &[u8] =
+    include_bytes!("../../../tests/golden/journal-v1/00000000000000000001.seg");
+const GOLDEN_WATERMARK: &[u8] = include_bytes!("../../../tests/golden/journal-v1/watermark");
+
+/// The journal in the golden folder: a start, a batch with every kind of record, a seal.
+fn write_golden() -> (SimulatedDisk, Vec<Batch>) {
+    let disk = SimulatedDisk::default();
+    let (recovered, mut batches) = open(&disk, at(0)).unwrap();
+    let mut writer = recovered.writer;
+    batches.push(writer.append(samples::all(), at(1)).unwrap());
+    batches.push(writer.append(vec![Record::Sealed], at(100)).unwrap());
+    (disk, batches)
+}
+
+#[test]
+fn what_this_release_writes_is_format_1_to_the_byte() {
+    let (disk, _) = write_golden();
+    let segment = disk.bytes_of(FIRST).unwrap();
+    let differs = segment.iter().zip(GOLDEN_SEGMENT).position(|(a, b)| a != b);
+    assert_eq!(differs, None, "the first byte that differs");
+    assert_eq!(segment.len(), GOLDEN_SEGMENT.len());
+    assert_eq!(disk.bytes_of(watermark::FILE).unwrap(), GOLDEN_WATERMARK);
+}
+
+#[test]
+fn what_format_1_holds_is_read_as_it_was_meant() {
+    let (_, batches) = write_golden();
+    let disk = SimulatedDisk::default();
+    disk.put(FIRST, GOLDEN_SEGMENT);
+    disk.put(watermark::FILE, GOLDEN_WATERMARK);
+    let (recovered, read) = open(&disk, at(200)).unwrap();
+    assert_eq!(read[..3], batches);
+    assert_eq!(recovered.report.store, STORE);
+}
+
+fn encoded(record: &Record) -> Vec<u8> {
+    let mut buffer = AlignedBuffer::with_capacity(entry::RECORD_BYTES_MAX + 100);
+    entry::encode(record, &mut buffer).unwrap();
+    buffer.to_vec()
+}
+
+/// A record of any kind with any texts and numbers.
+fn any_record() -> impl Strategy<Value = Record> {
+    let samples = samples::all();
+    let texts = (".{0,40}", "[!-~]{1,255}", prop::option::of(any::<u128>()));
+    (0..samples.len(), any::<u64>(), any::<u32>(), texts).prop_map(
+        move |(kind, epoch, number, (text, key, id))| match samples[kind].clone() {
+            Record::Opened { .. } => Record::Opened {
+                epoch,
+                software: text.into(),
+            },
+            Record::Sealed => Record::Sealed,
+            Record::Payment(mut payment) => {
+                payment.version = number;
+                payment.actor = text.into();
+                payment.payment = PaymentId::new(Uuid::from_u128(id.unwrap_or(0)));
+                payment.request = id.map(|id| Request {
+                    key: Key::new(&key).unwrap(),
+                    fingerprint: Fingerprint::of("POST", "/", &id.to_le_bytes()),
+                    operation: Operation::Refund,
+                });
+                Record::Payment(payment)
+            }
+        },
+    )
+}
+
+/// A frame around any payload, sealed as the writer would.
+fn sealed(payload: &[u8], count: u32, first: Sequence) -> (Vec<u8>, frame::Place) {
+    let place = frame::Place {
+        store: STORE,
+        segment: 1,
+        offset: 4096,
+    };
+    let header = frame::Header {
+        count,
+        payload_bytes: payload.len() as u32,
+        epoch: 1,
+        first,
+        at: at(0),
+        previous: Hash::default(),
+    };
+    let mut bytes = vec![0; frame::HEADER_BYTES];
+    bytes.extend(payload);
+    frame::seal(&mut bytes, &header, &place);
+    bytes.resize(bytes.len().next_multiple_of(4096), 0);
+    (bytes, place)
+}
+
+proptest! {
+    #[test]
+    fn every_record_is_decoded_as_it_was_encoded(record in any_record()) {
+        let bytes = encoded(&record);
+        prop_assert_eq!(entry::encoded_bytes(&record).unwrap(), bytes.len());
+        let mut fields = Fields(&bytes);
+        prop_assert_eq!(entry::decode(&mut fields).unwrap(), record);
+        prop_assert!(fields.0.is_empty());
+    }
+
+    #[test]
+    fn no_bytes_break_a_decoder(bytes: Vec<u8>, count: u32, first: u64) {
+        let decoded = entry::decode(&mut Fields(&bytes));
+        prop_assert!(decoded.is_ok() || decoded.is_err());
+        let mut record = (bytes.len() as u32).to_le_bytes().to_vec();
+        record.extend([1, 0]);
+        record.extend(&bytes);
+        for payload in [&bytes, &record] {
+            let (frame, place) = sealed(payload, count, first);
+            let opened = frame::open(&frame, &place);
+            prop_assert!(opened.is_ok() || opened.is_err());
+            prop_assert!(frame::open(payload, &place).is_err());
+        }
+        prop_assert!(segment::Header::decode(&bytes).is_err());
+        prop_assert_eq!(Watermark::decode(&bytes), None);
+    }
+
+    #[test]
+    fn a_changed_encoding_is_another_record_or_none(
+        record in any_record(),
+        place: prop::sample::Index,
+        flip in 1u8..,
+        cut: prop::sample::Index,
+    ) {
+        let mut bytes = encoded(&record);
+        let place = place.index(bytes.len());
+        bytes[place] ^= flip;
+        if let Ok(other) = entry::decode(&mut Fields(&bytes)) {
+            prop_assert_ne!(other, record.clone());
+        }
+        bytes[place] ^= flip;
+        bytes.truncate(cut.index(bytes.len()));
+        prop_assert!(entry::decode(&mut Fields(&bytes)).is_err());
+    }
+}
+
+#[test]
+fn a_frame_whose_count_does_not_match_its_entries_is_wrong() {
+    let bytes = encoded(&Record::Sealed);
+    for count in [0, 2, u32::MAX] {
+        let (frame, place) = sealed(&bytes, count, 1);
+        assert!(matches!(
+            frame::open(&frame, &place),
+            Err(frame::Flaw::Wrong(_))
+        ));
+    }
+    let (frame, place) = sealed(&bytes, 1, 1);
+    assert_eq!(
+        frame::open(&frame, &place)
+            .ok()
+            .unwrap()
+            .batch
+            .entries
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn the_largest_record_that_can_be_written_can_be_read() {
+    let record = samples::large(entry::RECORD_BYTES_MAX - 20);
+    assert_eq!(
+        entry::decode(&mut Fields(&encoded(&record))).unwrap(),
+        record
+    );
+}
