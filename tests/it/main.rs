@@ -15,4 +15,7 @@ mod client;
 mod server;
 mod wait;
 
+mod details;
+mod lists;
+mod outcomes;
 mod payments;
