@@ -16,6 +16,9 @@ mod server;
 mod wait;
 
 mod details;
+mod idempotency;
+mod keys;
+mod limits;
 mod lists;
 mod outcomes;
 mod payments;
