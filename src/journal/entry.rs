@@ -59,7 +59,7 @@ const TOO_LARGE: JournalError = JournalError::TooLarge {
 };
 
 /// Appends the record to `buffer`. An error leaves a part of it there.
-pub(super) fn encode(record: &Record, buffer: &mut AlignedBuffer) -> Result<(), JournalError> {
+pub fn encode(record: &Record, buffer: &mut AlignedBuffer) -> Result<(), JournalError> {
     let start = buffer.len();
     let full = JournalError::TooLarge {
         bytes_max: buffer.capacity(),
@@ -85,15 +85,16 @@ pub(super) fn encode(record: &Record, buffer: &mut AlignedBuffer) -> Result<(), 
     Ok(())
 }
 
-/// Takes one record off the front of `payload`. Never panics and never allocates more than a fixed bound, whatever the
-/// bytes; the error says what is wrong with them.
-pub(super) fn decode(payload: &mut Fields<'_>) -> Result<Record, String> {
-    let length = payload.u32().ok_or("an entry's length is cut off")?;
-    let version = payload.u16().ok_or("an entry's version is cut off")?;
+/// The record at the front of `payload`, and what stands behind it. Never panics and never allocates more than a fixed
+/// bound, whatever the bytes; the error says what is wrong with them.
+pub fn decode(payload: &[u8]) -> Result<(Record, &[u8]), String> {
+    let mut fields = Fields(payload);
+    let length = fields.u32().ok_or("an entry's length is cut off")?;
+    let version = fields.u16().ok_or("an entry's version is cut off")?;
     if version != VERSION {
         return Err(format!("an entry has version {version}, not {VERSION}"));
     }
-    let bytes = payload
+    let bytes = fields
         .slice(index(u64::from(length)))
         .ok_or("an entry is longer than its batch")?;
     let (record, read) = bincode::serde::decode_from_slice(bytes, CONFIG)
@@ -101,7 +102,7 @@ pub(super) fn decode(payload: &mut Fields<'_>) -> Result<Record, String> {
     if read != bytes.len() {
         return Err(format!("an entry is {} bytes too long", bytes.len() - read));
     }
-    Ok(record)
+    Ok((record, fields.0))
 }
 
 /// Lets the encoder write straight into the batch.

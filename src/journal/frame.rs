@@ -166,18 +166,20 @@ pub(super) fn open(rest: &[u8], place: &Place) -> Result<Frame, Flaw> {
 }
 
 fn entries(header: &Header, payload: &[u8]) -> Result<Vec<Entry>, String> {
-    let mut payload = Fields(payload);
+    let mut rest = payload;
     let mut entries = Vec::new();
     let mut sequence = header.first;
     for _ in 0..header.count {
+        let (record, behind) = entry::decode(rest)?;
         entries.push(Entry {
             sequence,
             at: header.at,
-            record: entry::decode(&mut payload)?,
+            record,
         });
+        rest = behind;
         sequence = sequence.checked_add(1).ok_or("the sequence overflows")?;
     }
-    if entries.is_empty() || !payload.0.is_empty() {
+    if entries.is_empty() || !rest.is_empty() {
         return Err("the batch's count does not match its entries".into());
     }
     Ok(entries)

@@ -152,11 +152,6 @@ impl Writer {
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn chain(&self) -> Chain {
-        self.chain.clone()
-    }
-
     /// Waits until the next segment is ready or cannot be made.
     #[cfg(test)]
     pub(super) fn settle(&self) {

@@ -278,15 +278,23 @@ impl Disk for SimulatedDisk {
     fn read(&self, name: &str, source: Source) -> io::Result<AlignedBuffer> {
         let mut state = self.lock();
         let (_, content) = state.file(name)?;
+        let mut bytes = content.cached.clone();
         if source == Source::Device {
-            // A direct read first writes back what is dirty; what a failed sync left clean is not.
-            content.sync();
+            // A direct read finds what is dirty, for that is written back first. What a failed sync left clean it does
+            // not find.
+            for (block, shown) in bytes.chunks_mut(BLOCK_BYTES).enumerate() {
+                let held = content
+                    .device
+                    .get(block * BLOCK_BYTES..)
+                    .unwrap_or_default();
+                if let Some(held) = held.get(..shown.len())
+                    && !content.dirty.contains(&block)
+                {
+                    shown.copy_from_slice(held);
+                }
+            }
         }
-        let bytes = match source {
-            Source::Cache => &content.cached,
-            Source::Device => &content.device,
-        };
-        let mut buffer = AlignedBuffer::blocks_of(bytes);
+        let mut buffer = AlignedBuffer::blocks_of(&bytes);
         buffer.truncate(bytes.len());
         Ok(buffer)
     }

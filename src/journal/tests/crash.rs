@@ -123,18 +123,16 @@ fn run(call: u64, fault: Fault) -> bool {
     disk.fail_at(call.div_ceil(2), fault);
     live(&disk, &mut told, 1_000);
     let struck = disk.calls() - before >= call.div_ceil(2);
-    if fault != Fault::PowerFails {
-        // The process starts anew on the same machine, then the power fails.
-        let disk = disk.copy();
-        let read = check(&disk, &told, 1_500);
-        let told = Told {
-            acknowledged: read,
-            in_flight: None,
-        };
-        outcomes(4, call, |choose| {
-            check(&disk.crash(choose), &told, 2_000);
-        });
-    }
+    // The process starts anew on the same machine, and only then the power fails.
+    let restarted = disk.copy();
+    let read = check(&restarted, &told, 1_500);
+    let restart_told = Told {
+        acknowledged: read,
+        in_flight: None,
+    };
+    outcomes(4, call, |choose| {
+        check(&restarted.crash(choose), &restart_told, 2_000);
+    });
     let mut number = 0;
     outcomes(outcomes_per_call(), call, |choose| {
         let crashed = disk.crash(choose);

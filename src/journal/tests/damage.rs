@@ -1,10 +1,14 @@
 //! What recovery makes of bytes that are not as they were written.
 
 use super::*;
-use crate::journal::{
-    buffer::BLOCK_BYTES,
-    reader::Reader,
-    watermark::{self, Watermark},
+use crate::{
+    domain::entry::Hash,
+    journal::{
+        buffer::BLOCK_BYTES,
+        frame,
+        reader::Reader,
+        watermark::{self, Watermark},
+    },
 };
 
 /// A journal of several batches, none of them sealed, and its batches.
@@ -220,6 +224,62 @@ fn a_batch_from_elsewhere_never_passes_for_a_batch_of_this_place() {
         content[offsets[0]..offsets[1]].copy_from_slice(&stray);
     });
     assert!(refused(&disk).to_string().contains("damaged"));
+}
+
+#[test]
+fn a_whole_batch_that_does_not_follow_is_damage_even_at_the_end() {
+    let (disk, batches) = journal();
+    let (offsets, _) = offsets(&disk);
+    let place = frame::Place {
+        store: STORE,
+        segment: 1,
+        offset: offsets[4] as u64,
+    };
+    let right = frame::header_at(&disk.bytes_of(FIRST).unwrap()[offsets[4]..], &place).unwrap();
+    let forged = |header: frame::Header| {
+        changed(&disk, |content| {
+            let end = offsets[4] + frame::HEADER_BYTES + right.payload_bytes as usize;
+            frame::seal(&mut content[offsets[4]..end], &header, &place);
+        })
+    };
+    assert_eq!(open(&forged(right), at(30)).unwrap().1[..5], batches);
+    let wrong = [
+        (
+            frame::Header {
+                previous: Hash([1; 32]),
+                ..right
+            },
+            "does not follow the one before",
+        ),
+        (
+            frame::Header {
+                first: right.first + 1,
+                ..right
+            },
+            "begins with entry",
+        ),
+        (
+            frame::Header {
+                first: right.first - 1,
+                ..right
+            },
+            "begins with entry",
+        ),
+        (
+            frame::Header { epoch: 0, ..right },
+            "after writer 1 had taken over",
+        ),
+        (frame::Header { at: at(5), ..right }, "goes back"),
+        (
+            frame::Header { count: 1, ..right },
+            "does not match its entries",
+        ),
+    ];
+    for (header, says) in wrong {
+        let error = refused(&forged(header)).to_string();
+        assert!(error.contains(says), "{error}");
+        assert!(error.contains(&format!("byte {}", offsets[4])), "{error}");
+    }
 }
 
 #[test]
