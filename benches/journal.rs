@@ -1,6 +1,8 @@
-//! What the journal costs: an append with its sync by batch size, the codec of one entry, and reading everything back.
+//! What the journal costs: an append with its sync by batch size, the codec of one entry, and
+//! reading everything back.
 //!
-//! `cargo bench --bench journal`. The folder lies under `target/`, so it measures the disk that holds the sources.
+//! `cargo bench --bench journal`. The folder lies under `target/`, so it measures the disk that
+//! holds the sources.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::{hint::black_box, path::Path, sync::Arc};

@@ -1,7 +1,8 @@
 //! The codec of one entry: the only module that knows bincode.
 //!
-//! Whoever writes or reads a batch calls it. It judges no content; it only turns a [`Record`] into bytes and back.
-//! Variant and field order of the record types are the format, held by the golden files in `tests/golden/`.
+//! Whoever writes or reads a batch calls it. It judges no content; it only turns a [`Record`] into
+//! bytes and back. Variant and field order of the record types are the format, held by the golden
+//! files in `tests/golden/`.
 //!
 //! ```text
 //!  u32 length   u16 version   length bytes
@@ -33,8 +34,8 @@ const VERSION: u16 = 1;
 /// What stands before the record: its length and its version.
 const PREFIX_BYTES: usize = 6;
 
-/// The decoder counts a one-byte number as up to 16 bytes, so its limit must lie that much above the encoder's: what
-/// could be written can always be read.
+/// The decoder counts a one-byte number as up to 16 bytes, so its limit must lie that much above
+/// the encoder's: what could be written can always be read.
 const DECODE_BYTES_MAX: usize = 16 * RECORD_BYTES_MAX;
 
 /// Frozen with codec id 1; a change needs a new id.
@@ -44,7 +45,8 @@ const CONFIG: Configuration<LittleEndian, Varint, Limit<DECODE_BYTES_MAX>> =
         .with_variable_int_encoding()
         .with_limit();
 
-/// How many bytes of a batch's payload the record takes, so that a caller can keep a batch within its bound.
+/// How many bytes of a batch's payload the record takes, so that a caller can keep a batch within
+/// its bound.
 pub fn encoded_bytes(record: &Record) -> Result<usize, JournalError> {
     let mut size = SizeWriter::default();
     bincode::serde::encode_into_writer(record, &mut size, CONFIG).map_err(|_| TOO_LARGE)?;
@@ -85,8 +87,8 @@ pub fn encode(record: &Record, buffer: &mut AlignedBuffer) -> Result<(), Journal
     Ok(())
 }
 
-/// The record at the front of `payload`, and what stands behind it. Never panics and never allocates more than a fixed
-/// bound, whatever the bytes; the error says what is wrong with them.
+/// The record at the front of `payload`, and what stands behind it. Never panics and never
+/// allocates more than a fixed bound, whatever the bytes; the error says what is wrong with them.
 pub fn decode(payload: &[u8]) -> Result<(Record, &[u8]), String> {
     let mut fields = Fields(payload);
     let length = fields.u32().ok_or("an entry's length is cut off")?;

@@ -18,9 +18,9 @@
 //!    112         payload: the entries; then zeros up to a multiple of 4096
 //! ```
 //!
-//! All numbers are little-endian. The *place* (store, segment number, offset in the file) goes into the check but not
-//! into the bytes. So the length can be trusted before it is used, and a block from another store, another segment or
-//! another offset is never taken for a frame.
+//! All numbers are little-endian. The *place* (store, segment number, offset in the file) goes into
+//! the check but not into the bytes. So the length can be trusted before it is used, and a block
+//! from another store, another segment or another offset is never taken for a frame.
 
 use super::{
     buffer::{BLOCK_BYTES, Fields, bytes, index, is_zero},
@@ -88,7 +88,8 @@ pub(super) fn bytes_on_disk(payload_bytes: u64) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
-/// Writes the header into the first [`HEADER_BYTES`] of `frame`, whose payload is already there, unpadded.
+/// Writes the header into the first [`HEADER_BYTES`] of `frame`, whose payload is already there,
+/// unpadded.
 pub(super) fn seal(frame: &mut [u8], header: &Header, place: &Place) -> Hash {
     let mut fields = Vec::with_capacity(HEADER_BYTES);
     fields.extend(MAGIC);

@@ -1,4 +1,5 @@
-//! Every way to crash: at each call of the disk, with each kind of fault, and with many outcomes of what was not synced.
+//! Every way to crash: at each call of the disk, with each kind of fault, and with many outcomes of
+//! what was not synced.
 //!
 //! `CRASHES=n` tries n times as many outcomes per call as a normal run.
 
@@ -62,7 +63,8 @@ fn check(disk: &SimulatedDisk, told: &Told, now: u64) -> Vec<Batch> {
     read
 }
 
-/// Calls `with` with all sequences of choices if there are no more than `most`, else with that many at random.
+/// Calls `with` with all sequences of choices if there are no more than `most`, else with that many
+/// at random.
 fn outcomes(most: usize, seed: u64, mut with: impl FnMut(&mut dyn FnMut(usize) -> usize)) {
     let mut digits: Vec<(usize, usize)> = Vec::new();
     for _ in 0..most {
@@ -116,7 +118,7 @@ fn crash_in_recovery(disk: &SimulatedDisk, told: &Told, call: u64, seed: u64) {
 fn run(call: u64, fault: Fault) -> bool {
     let disk = SimulatedDisk::default();
     let mut told = Told::default();
-    if call % 2 == 0 {
+    if call.is_multiple_of(2) {
         live(&disk, &mut told, 0);
     }
     let before = disk.calls();

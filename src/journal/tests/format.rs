@@ -91,7 +91,7 @@ fn sealed(payload: &[u8], count: u32, first: Sequence) -> (Vec<u8>, frame::Place
     };
     let header = frame::Header {
         count,
-        payload_bytes: payload.len() as u32,
+        payload_bytes: u32::try_from(payload.len()).unwrap(),
         epoch: 1,
         first,
         at: at(0),
@@ -116,7 +116,7 @@ proptest! {
     fn no_bytes_break_a_decoder(bytes: Vec<u8>, count: u32, first: u64) {
         let decoded = entry::decode(&bytes);
         prop_assert!(decoded.is_ok() || decoded.is_err());
-        let mut record = (bytes.len() as u32).to_le_bytes().to_vec();
+        let mut record = u32::try_from(bytes.len()).unwrap().to_le_bytes().to_vec();
         record.extend([1, 0]);
         record.extend(&bytes);
         for payload in [&bytes, &record] {

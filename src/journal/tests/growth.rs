@@ -41,7 +41,7 @@ fn a_journal_goes_on_over_many_segments() {
     assert!(names.len() > 3, "{names:?}");
     let (recovered, read) = open(&disk, at(2)).unwrap();
     assert_eq!(read[..batches.len()], batches);
-    assert_eq!(recovered.report.segments, names.len() as u64);
+    assert_eq!(recovered.report.segments, bytes(names.len()));
     assert_eq!(
         disk.list()
             .unwrap()
@@ -192,5 +192,5 @@ fn leftovers_of_prepared_segments_are_cleared_away() {
         .filter(|name| segment::is_ahead(name))
         .collect();
     let next = segments(&disk).len() + 1;
-    assert_eq!(ahead, [segment::ahead_name(next as u64)]);
+    assert_eq!(ahead, [segment::ahead_name(bytes(next))]);
 }
