@@ -1,1 +1,18 @@
-//! To come.
+//! The integration tests: the real program, run as its operator runs it and asked over HTTP.
+//!
+//! `server` starts and stops it, `client` talks to it, `wait` waits for what is to come and lets many threads go at
+//! once. Every other file holds the rules of one theme; a test's name is the rule.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod client;
+mod server;
+mod wait;
+
+mod payments;

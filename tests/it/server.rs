@@ -1,0 +1,317 @@
+//! A real server: the program itself as a child process, on a free port, with a data folder of its own.
+//!
+//! It ends with the test that started it, whichever way the test ends.
+
+use crate::{client::Client, wait::eventually};
+use rustix::process::{Pid, Signal, kill_process};
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    io::{BufRead, BufReader, Read},
+    net::SocketAddr,
+    ops::Deref,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::Duration,
+};
+use tempfile::TempDir;
+
+pub const MERCHANT_1_KEY: &str = "sk_test_merchant_1";
+pub const MERCHANT_2_KEY: &str = "sk_test_merchant_2";
+pub const ADMIN_KEY: &str = "ak_test_admin";
+
+/// Two merchants, one admin: those of the shipped configuration and one merchant more.
+const CONFIG: &str = r#"
+[[merchants]]
+id = "merchant_1"
+keys = [{ name = "test", sha256 = "fe52edf6566f148eb4be7a4f888f61f2d9b00401b5b467a603ce3200d4b4e250" }]
+
+[[merchants]]
+id = "merchant_2"
+keys = [{ name = "test", sha256 = "6bc2894e9de0b69fc9d585132179fb1a0e8a58d8c663411e839de8573b83edea" }]
+
+[[admins]]
+name = "test"
+sha256 = "e2528cddbc34f1e0ab9b5a0d0630b7eab94890e843bda8b00583a3125e4e3cff"
+"#;
+
+/// Small files, so that a start is quick.
+const SETTINGS: [(&str, &str); 2] = [
+    ("STRONGROOM__JOURNAL__SEGMENT_BYTES", "1048576"),
+    ("STRONGROOM__JOURNAL__BATCH_BYTES_MAX", "262144"),
+];
+
+const START_DEADLINE: Duration = Duration::from_secs(30);
+const LISTENING: &str = "listening on http://";
+
+/// The server. Used as it is, it is merchant_1's client.
+pub struct TestServer {
+    folder: Folder,
+    settings: Vec<(String, String)>,
+    running: Option<Running>,
+    client: Client,
+}
+
+struct Running {
+    process: Process,
+    address: SocketAddr,
+    announced: Vec<String>,
+    stdout: Receiver<String>,
+}
+
+impl TestServer {
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts a server with environment variables on top of the usual.
+    #[track_caller]
+    pub fn start_with(settings: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let mut server = Self {
+            folder: Folder::new(),
+            settings: settings.iter().map(owned).collect(),
+            running: None,
+            client: Client::new("", ""),
+        };
+        server.restart();
+        server
+    }
+
+    /// Starts the server again, on the same folder and with the same settings, but most likely another port.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        assert!(self.running.is_none(), "stop the server first");
+        let settings = self.settings.iter();
+        let settings = settings.map(|(name, value)| (name.as_str(), value.as_str()));
+        let running = Running::start(&self.folder, settings);
+        self.client = Client::new(&format!("http://{}", running.address), MERCHANT_1_KEY);
+        self.running = Some(running);
+    }
+
+    /// Sets an environment variable from the next start on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.retain(|(known, _)| known != name);
+        self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Kills the server as a power failure would (SIGKILL).
+    pub fn kill(&mut self) {
+        self.running = None;
+    }
+
+    /// Asks the server to stop (SIGTERM).
+    #[track_caller]
+    pub fn ask_to_stop(&self) {
+        let running = self.running.as_ref().expect("a running server");
+        kill_process(Pid::from_child(&running.process.0), Signal::TERM).unwrap();
+    }
+
+    /// Waits until the server has ended by itself.
+    #[track_caller]
+    pub fn wait_for_exit(&mut self) -> ExitStatus {
+        let running = self.running.as_mut().expect("a running server");
+        let status = running.process.wait();
+        self.running = None;
+        status
+    }
+
+    /// Stops the server as its operator does.
+    #[track_caller]
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.ask_to_stop();
+        self.wait_for_exit()
+    }
+
+    /// The client of the holder of another API key.
+    pub fn client(&self, api_key: &str) -> Client {
+        Client::new(&format!("http://{}", self.address()), api_key)
+    }
+
+    pub fn admin(&self) -> Client {
+        self.client(ADMIN_KEY)
+    }
+
+    pub fn merchant_2(&self) -> Client {
+        self.client(MERCHANT_2_KEY)
+    }
+
+    #[track_caller]
+    pub fn address(&self) -> SocketAddr {
+        self.running.as_ref().expect("a running server").address
+    }
+
+    /// What the server said on stdout when it started.
+    #[track_caller]
+    pub fn announced(&self) -> String {
+        let running = self.running.as_ref().expect("a running server");
+        running.announced.join("\n")
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.folder.path("data")
+    }
+
+    /// Everything that the server has written on stdout by now, after it had started.
+    #[track_caller]
+    pub fn stdout(&self) -> String {
+        let running = self.running.as_ref().expect("a running server");
+        running.stdout.try_iter().collect::<Vec<_>>().join("\n")
+    }
+
+    /// Every line of the log so far, of all starts.
+    pub fn logs(&self) -> String {
+        fs::read_to_string(self.folder.path("log")).unwrap()
+    }
+
+    /// Starts a second process on this server's data folder, which must end by itself.
+    #[track_caller]
+    pub fn start_second(&self) -> Output {
+        self.folder.run([], ["--listen", "127.0.0.1:0"])
+    }
+}
+
+impl Deref for TestServer {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            eprintln!("--- log of the server ---\n{}", self.logs());
+        }
+    }
+}
+
+impl Running {
+    #[track_caller]
+    fn start<'a>(folder: &Folder, settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(folder.path("log"))
+            .unwrap();
+        let mut command = folder.command(settings, ["--listen", "127.0.0.1:0"]);
+        let mut process = Process::start(command.stderr(log));
+        let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+        let (sender, stdout) = mpsc::channel();
+        // Ends with the child, whose end closes the pipe.
+        thread::spawn(move || {
+            let said = lines.map_while(Result::ok);
+            said.map(|line| sender.send(line))
+                .take_while(Result::is_ok)
+                .for_each(drop);
+        });
+        let mut running = Self {
+            process,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            announced: Vec::new(),
+            stdout,
+        };
+        loop {
+            let Ok(line) = running.stdout.recv_timeout(START_DEADLINE) else {
+                let log = fs::read_to_string(folder.path("log")).unwrap();
+                panic!("the server did not start:\n{log}");
+            };
+            let address = line.strip_prefix(LISTENING).map(str::parse);
+            running.announced.push(line);
+            if let Some(address) = address {
+                running.address = address.unwrap();
+                return running;
+            }
+        }
+    }
+}
+
+/// A child process that ends with its owner.
+struct Process(Child);
+
+impl Process {
+    fn start(command: &mut Command) -> Self {
+        Self(command.stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// Waits until it ends by itself.
+    #[track_caller]
+    fn wait(&mut self) -> ExitStatus {
+        eventually("the process ends", || self.0.try_wait().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// Where one server lives: its configuration, its data and its log.
+pub struct Folder(TempDir);
+
+impl Folder {
+    pub fn new() -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        fs::write(folder.path("strongroom.toml"), CONFIG).unwrap();
+        folder
+    }
+
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Runs the program with more environment variables and arguments; it must end by itself.
+    #[track_caller]
+    pub fn run<'a>(
+        &self,
+        settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+        arguments: impl IntoIterator<Item = &'a str>,
+    ) -> Output {
+        let mut command = self.command(settings, arguments);
+        let mut process = Process::start(command.stderr(Stdio::piped()));
+        let status = process.wait();
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        process
+            .0
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_end(&mut stdout)
+            .unwrap();
+        process
+            .0
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_end(&mut stderr)
+            .unwrap();
+        Output {
+            status,
+            stdout,
+            stderr,
+        }
+    }
+
+    fn command<'a>(
+        &self,
+        settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+        command
+            .args(["serve", "--config", "strongroom.toml"])
+            .args(arguments)
+            .current_dir(self.0.path())
+            .env_clear()
+            .envs(SETTINGS)
+            .envs(settings)
+            .stdin(Stdio::null());
+        command
+    }
+}

@@ -1,0 +1,46 @@
+//! Waiting for a condition, never for a time; and many threads let go at the same moment.
+
+use std::{
+    sync::Barrier,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// After this long a condition will not come true any more, however slow the machine.
+const DEADLINE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(5);
+
+/// What `look` finds, as soon as it finds something.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(
+            began.elapsed() < DEADLINE,
+            "not within {DEADLINE:?}: {what}"
+        );
+        thread::sleep(POLL);
+    }
+}
+
+/// Runs `act` with each of `0..count`, in as many threads, all let go at once. The results are in the order of the
+/// numbers.
+pub fn at_once<T: Send>(count: usize, act: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let barrier = Barrier::new(count);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..count)
+            .map(|number| {
+                let (act, barrier) = (&act, &barrier);
+                scope.spawn(move || {
+                    barrier.wait();
+                    act(number)
+                })
+            })
+            .collect();
+        let join = |thread: thread::ScopedJoinHandle<'_, T>| thread.join().unwrap();
+        threads.into_iter().map(join).collect()
+    })
+}
