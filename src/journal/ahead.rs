@@ -1,7 +1,8 @@
-//! The segment ahead: a thread that keeps one prepared, so that no append waits for it or fails for lack of room.
+//! The segment ahead: a thread that keeps one prepared, so that no append waits for it or fails for
+//! lack of room.
 //!
-//! The writer owns it and takes prepared segments from it. When the disk is full it tries again every second; it says
-//! so once, and once more when there is room again.
+//! The writer owns it and takes prepared segments from it. When the disk is full it tries again
+//! every second; it says so once, and once more when there is room again.
 
 use super::{JournalError, disk::Disk, segment::Prepared, space::Space};
 use std::{

@@ -7,11 +7,13 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
-/// The unit of writing, in bytes: every write to a segment starts at a multiple of it and is a multiple of it long.
-/// No disk in use has larger physical sectors, so a write never touches bytes of an earlier one.
+/// The unit of writing, in bytes: every write to a segment starts at a multiple of it and is a
+/// multiple of it long. No disk in use has larger physical sectors, so a write never touches bytes
+/// of an earlier one.
 pub const BLOCK_BYTES: usize = 4096;
 
-/// A byte vector of fixed capacity whose first byte lies at a multiple of [`BLOCK_BYTES`], as `O_DIRECT` demands.
+/// A byte vector of fixed capacity whose first byte lies at a multiple of [`BLOCK_BYTES`], as
+/// `O_DIRECT` demands.
 pub struct AlignedBuffer {
     /// Never grows past the capacity it was made with, so it never moves and stays aligned.
     bytes: Vec<u8>,

@@ -1,7 +1,7 @@
 //! Where the chain of batches stands: what the next segment and the next batch must follow.
 //!
-//! Reader and writer keep one each, so that what is demanded of a batch when it is read is what was done when it was
-//! written.
+//! Reader and writer keep one each, so that what is demanded of a batch when it is read is what was
+//! done when it was written.
 
 use super::{
     buffer::bytes,

@@ -1,7 +1,8 @@
 //! The door to the disk: every access of the journal to a file goes through [`Disk`].
 //!
-//! The trait exists because it has a test double: the simulated disk, which loses what was not synced. The journal
-//! knows its files by name; the disk knows the folder. Nothing here knows what the bytes mean.
+//! The trait exists because it has a test double: the simulated disk, which loses what was not
+//! synced. The journal knows its files by name; the disk knows the folder. Nothing here knows what
+//! the bytes mean.
 
 #[cfg(feature = "fault-injection")]
 pub mod faulty;
@@ -32,8 +33,9 @@ pub trait Disk: Send + Sync {
     /// The file's whole content.
     fn read(&self, name: &str, source: Source) -> io::Result<AlignedBuffer>;
 
-    /// Makes a file of `bytes` zeros. On return its content and size are durable and its blocks allocated; its name is
-    /// not durable before [`Disk::sync_folder`]. Fails if the file exists; after an error a part of it may be left.
+    /// Makes a file of `bytes` zeros. On return its content and size are durable and its blocks
+    /// allocated; its name is not durable before [`Disk::sync_folder`]. Fails if the file exists;
+    /// after an error a part of it may be left.
     fn create_zeroed(&self, name: &str, bytes: u64) -> io::Result<()>;
 
     /// Opens a file for writing. One for [`Writes::Cached`] is made if it is missing.
@@ -51,8 +53,8 @@ pub trait Disk: Send + Sync {
 
 /// A file that is open for writing.
 pub trait DiskFile: Send {
-    /// Writes all bytes at `offset`. For [`Writes::Durable`] both are multiples of the block size, and on `Ok` the bytes
-    /// are durable; on an error any part of them may be, now or later.
+    /// Writes all bytes at `offset`. For [`Writes::Durable`] both are multiples of the block size,
+    /// and on `Ok` the bytes are durable; on an error any part of them may be, now or later.
     fn write(&self, offset: u64, bytes: &AlignedBuffer) -> io::Result<()>;
 
     /// On `Ok` whatever the file shows to readers is durable.
@@ -64,7 +66,8 @@ pub trait DiskFile: Send {
 pub enum Source {
     /// Whatever the operating system shows.
     Cache,
-    /// What is really on the device. After a failed sync the cache shows bytes as written that are not.
+    /// What is really on the device. After a failed sync the cache shows bytes as written that are
+    /// not.
     Device,
 }
 
@@ -249,7 +252,8 @@ impl DiskFile for RealFile {
     }
 }
 
-/// Makes the folder and those above it, mode 0700, and their names durable. One that exists is left as it is.
+/// Makes the folder and those above it, mode 0700, and their names durable. One that exists is left
+/// as it is.
 pub(super) fn create_folder(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());

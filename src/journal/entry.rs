@@ -1,7 +1,8 @@
 //! The codec of one entry: the only module that knows bincode.
 //!
-//! Whoever writes or reads a batch calls it. It judges no content; it only turns a [`Record`] into bytes and back.
-//! Variant and field order of the record types are the format, held by the golden files in `tests/golden/`.
+//! Whoever writes or reads a batch calls it. It judges no content; it only turns a [`Record`] into
+//! bytes and back. Variant and field order of the record types are the format, held by the golden
+//! files in `tests/golden/`.
 //!
 //! ```text
 //!  u32 length   u16 version   length bytes
@@ -33,8 +34,8 @@ const VERSION: u16 = 1;
 /// What stands before the record: its length and its version.
 const PREFIX_BYTES: usize = 6;
 
-/// The decoder counts a one-byte number as up to 16 bytes, so its limit must lie that much above the encoder's: what
-/// could be written can always be read.
+/// The decoder counts a one-byte number as up to 16 bytes, so its limit must lie that much above
+/// the encoder's: what could be written can always be read.
 const DECODE_BYTES_MAX: usize = 16 * RECORD_BYTES_MAX;
 
 /// Frozen with codec id 1; a change needs a new id.
@@ -44,7 +45,8 @@ const CONFIG: Configuration<LittleEndian, Varint, Limit<DECODE_BYTES_MAX>> =
         .with_variable_int_encoding()
         .with_limit();
 
-/// How many bytes of a batch's payload the record takes, so that a caller can keep a batch within its bound.
+/// How many bytes of a batch's payload the record takes, so that a caller can keep a batch within
+/// its bound.
 pub fn encoded_bytes(record: &Record) -> Result<usize, JournalError> {
     let mut size = SizeWriter::default();
     bincode::serde::encode_into_writer(record, &mut size, CONFIG).map_err(|_| TOO_LARGE)?;
@@ -59,7 +61,7 @@ const TOO_LARGE: JournalError = JournalError::TooLarge {
 };
 
 /// Appends the record to `buffer`. An error leaves a part of it there.
-pub(super) fn encode(record: &Record, buffer: &mut AlignedBuffer) -> Result<(), JournalError> {
+pub fn encode(record: &Record, buffer: &mut AlignedBuffer) -> Result<(), JournalError> {
     let start = buffer.len();
     let full = JournalError::TooLarge {
         bytes_max: buffer.capacity(),
@@ -85,15 +87,16 @@ pub(super) fn encode(record: &Record, buffer: &mut AlignedBuffer) -> Result<(), 
     Ok(())
 }
 
-/// Takes one record off the front of `payload`. Never panics and never allocates more than a fixed bound, whatever the
-/// bytes; the error says what is wrong with them.
-pub(super) fn decode(payload: &mut Fields<'_>) -> Result<Record, String> {
-    let length = payload.u32().ok_or("an entry's length is cut off")?;
-    let version = payload.u16().ok_or("an entry's version is cut off")?;
+/// The record at the front of `payload`, and what stands behind it. Never panics and never
+/// allocates more than a fixed bound, whatever the bytes; the error says what is wrong with them.
+pub fn decode(payload: &[u8]) -> Result<(Record, &[u8]), String> {
+    let mut fields = Fields(payload);
+    let length = fields.u32().ok_or("an entry's length is cut off")?;
+    let version = fields.u16().ok_or("an entry's version is cut off")?;
     if version != VERSION {
         return Err(format!("an entry has version {version}, not {VERSION}"));
     }
-    let bytes = payload
+    let bytes = fields
         .slice(index(u64::from(length)))
         .ok_or("an entry is longer than its batch")?;
     let (record, read) = bincode::serde::decode_from_slice(bytes, CONFIG)
@@ -101,7 +104,7 @@ pub(super) fn decode(payload: &mut Fields<'_>) -> Result<Record, String> {
     if read != bytes.len() {
         return Err(format!("an entry is {} bytes too long", bytes.len() - read));
     }
-    Ok(record)
+    Ok((record, fields.0))
 }
 
 /// Lets the encoder write straight into the batch.

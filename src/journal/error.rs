@@ -8,7 +8,8 @@ use std::{io, path::PathBuf};
 /// Why the journal could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// Bytes that were acknowledged are no longer what was written, or files are missing. Nothing was changed on disk.
+    /// Bytes that were acknowledged are no longer what was written, or files are missing. Nothing
+    /// was changed on disk.
     #[error(
         "the journal is damaged: {what} (file {}, byte {offset}, entry {sequence} expected there). \
          The server does not start and has changed nothing. Keep this folder as it is and start \
@@ -45,7 +46,8 @@ pub enum JournalError {
         /// What the other process wrote into it about itself.
         holder: Box<str>,
     },
-    /// There is no room for the next segment. Nothing was written, and the journal is well: try again later.
+    /// There is no room for the next segment. Nothing was written, and the journal is well: try
+    /// again later.
     #[error(
         "no room for the journal's next segment: {why}. Free space on its disk; the server \
          goes on by itself"

@@ -18,9 +18,9 @@
 //!    112         payload: the entries; then zeros up to a multiple of 4096
 //! ```
 //!
-//! All numbers are little-endian. The *place* (store, segment number, offset in the file) goes into the check but not
-//! into the bytes. So the length can be trusted before it is used, and a block from another store, another segment or
-//! another offset is never taken for a frame.
+//! All numbers are little-endian. The *place* (store, segment number, offset in the file) goes into
+//! the check but not into the bytes. So the length can be trusted before it is used, and a block
+//! from another store, another segment or another offset is never taken for a frame.
 
 use super::{
     buffer::{BLOCK_BYTES, Fields, bytes, index, is_zero},
@@ -88,7 +88,8 @@ pub(super) fn bytes_on_disk(payload_bytes: u64) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
-/// Writes the header into the first [`HEADER_BYTES`] of `frame`, whose payload is already there, unpadded.
+/// Writes the header into the first [`HEADER_BYTES`] of `frame`, whose payload is already there,
+/// unpadded.
 pub(super) fn seal(frame: &mut [u8], header: &Header, place: &Place) -> Hash {
     let mut fields = Vec::with_capacity(HEADER_BYTES);
     fields.extend(MAGIC);
@@ -166,18 +167,20 @@ pub(super) fn open(rest: &[u8], place: &Place) -> Result<Frame, Flaw> {
 }
 
 fn entries(header: &Header, payload: &[u8]) -> Result<Vec<Entry>, String> {
-    let mut payload = Fields(payload);
+    let mut rest = payload;
     let mut entries = Vec::new();
     let mut sequence = header.first;
     for _ in 0..header.count {
+        let (record, behind) = entry::decode(rest)?;
         entries.push(Entry {
             sequence,
             at: header.at,
-            record: entry::decode(&mut payload)?,
+            record,
         });
+        rest = behind;
         sequence = sequence.checked_add(1).ok_or("the sequence overflows")?;
     }
-    if entries.is_empty() || !payload.0.is_empty() {
+    if entries.is_empty() || !rest.is_empty() {
         return Err("the batch's count does not match its entries".into());
     }
     Ok(entries)

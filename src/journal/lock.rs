@@ -1,7 +1,7 @@
 //! The lock that keeps a second process out of the data folder.
 //!
-//! Taken first of all at a start and held for life. The operating system gives it back when the process ends, however
-//! it ends, so it is never stale.
+//! Taken first of all at a start and held for life. The operating system gives it back when the
+//! process ends, however it ends, so it is never stale.
 
 use super::{JournalError, disk::create_folder};
 use rustix::{
@@ -23,8 +23,8 @@ pub struct DataLock {
 }
 
 impl DataLock {
-    /// Takes `{folder}/LOCK`, making the folder if it is missing. Does not wait: held by another process is
-    /// [`JournalError::Locked`].
+    /// Takes `{folder}/LOCK`, making the folder if it is missing. Does not wait: held by another
+    /// process is [`JournalError::Locked`].
     pub fn take(folder: &Path) -> Result<Self, JournalError> {
         let path = folder.join("LOCK");
         create_folder(folder).map_err(JournalError::io("create", folder.into()))?;

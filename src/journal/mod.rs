@@ -1,16 +1,17 @@
 //! The journal: bytes and files on disk, judging nothing.
 //!
-//! It is the book of first entry and the only store of truth; everything in memory is derived from it. The ledger is
-//! its only writer. What entries mean is the domain's business: this module orders them, chains them, makes them
-//! durable, and gives them back exactly as they were, or says where they are not.
+//! It is the book of first entry and the only store of truth; everything in memory is derived from
+//! it. The ledger is its only writer. What entries mean is the domain's business: this module
+//! orders them, chains them, makes them durable, and gives them back exactly as they were, or says
+//! where they are not.
 //!
 //! ```text
-//! data/LOCK                                held for life by the one process that writes
-//! data/journal/00000000000000000001.seg    segments, named by their first entry
-//! data/journal/00000000000000081344.seg    the newest one is being written
-//! data/journal/ahead-3.tmp                 the next one, full of zeros
-//! data/journal/watermark                   "at least through here was acknowledged"
-//! data/journal/torn-81502-1763823845.bytes what a crash left of a batch that nobody was told of
+//! data/LOCK                                    held for life by the one process that writes
+//! data/journal/00000000000000000001.seg        segments, named by their first entry
+//! data/journal/00000000000000081344.seg        the newest one is being written
+//! data/journal/ahead-3.tmp                     the next one, full of zeros
+//! data/journal/watermark                       "at least through here was acknowledged"
+//! data/journal/torn-81502-1763823845123.bytes  what a crash left of a batch never answered
 //!
 //! a segment   ┌────────┬─────────────┬──────┬───────┬──────────────┐
 //!             │ header │ batch       │ batch│ batch │ zeros ...    │   all in blocks of 4096 bytes
@@ -20,9 +21,10 @@
 //!             └────────┴───────┴───────┴───────┴─────────┘           the hash of the batch before
 //! ```
 //!
-//! A start goes [`DataLock::take`] → [`RealDisk::open`] → [`recover`] → [`Writer::append`], for ever. Reading order of
-//! the files: [`disk`] and [`buffer`] (the door), [`entry`], `frame`, `segment`, `chain`, `watermark` (the format),
-//! [`writer`], `ahead` and [`space`] (writing), [`reader`] and [`recovery`] (reading).
+//! A start goes [`DataLock::take`] → [`RealDisk::open`] → [`recover`] → [`Writer::append`], for
+//! ever. Reading order of the files: [`disk`] and [`buffer`] (the door), [`entry`], `frame`,
+//! `segment`, `chain`, `watermark` (the format), [`writer`], `ahead` and [`space`] (writing),
+//! [`reader`] and [`recovery`] (reading).
 
 pub mod disk;
 

@@ -1,7 +1,8 @@
 //! The reader: every batch of the journal in order, and the verdict on where it ends.
 //!
-//! Recovery calls it, and whoever else wants to see what is on disk. It changes nothing. Because one batch is in flight
-//! at a time and every batch starts on a fresh block, a crash can only spoil the last one:
+//! Recovery calls it, and whoever else wants to see what is on disk. It changes nothing. Because
+//! one batch is in flight at a time and every batch starts on a fresh block, a crash can only spoil
+//! the last one:
 //!
 //! ```text
 //! the first batch that is not as it was written is
@@ -43,7 +44,8 @@ pub struct Located {
     pub epoch: u64,
 }
 
-/// Iterates over all batches. Ends after the last good one, or with the error that says what is damaged.
+/// Iterates over all batches. Ends after the last good one, or with the error that says what is
+/// damaged.
 pub struct Reader {
     disk: Arc<dyn Disk>,
     /// Names of the segments that are still to be read, the next one last.
@@ -215,7 +217,8 @@ impl Reader {
         })
     }
 
-    /// Whether the unfinished batch at the start of `rest` is a torn tail; the error if it is damage.
+    /// Whether the unfinished batch at the start of `rest` is a torn tail; the error if it is
+    /// damage.
     fn judge(&self, rest: &[u8], what: &'static str) -> Result<Torn, JournalError> {
         if !self.ahead.is_empty() {
             let what = format!("{what}, and later segments follow");

@@ -1,7 +1,8 @@
 //! Recovery: from whatever a crash left to a journal that can be written again.
 //!
-//! Runs once, at every start, under the data folder's lock. It hands every batch to the books, mends a torn tail, and
-//! proves that the journal is writable by writing to it. Damage it never touches: it refuses, and has changed nothing.
+//! Runs once, at every start, under the data folder's lock. It hands every batch to the books,
+//! mends a torn tail, and proves that the journal is writable by writing to it. Damage it never
+//! touches: it refuses, and has changed nothing.
 
 use super::{
     JournalError, Options,
@@ -65,12 +66,12 @@ pub struct TornTail {
     pub set_aside_as: PathBuf,
 }
 
-/// Opens the journal on `disk`, or founds it if the folder is empty, and gives every batch in order to `visit`, the one
-/// that records this start included.
+/// Opens the journal on `disk`, or founds it if the folder is empty, and gives every batch in order
+/// to `visit`, the one that records this start included.
 ///
-/// On `Ok` all that was visited is durable, and the journal was written to. `visit` says why if the books refuse a
-/// batch; that is [`JournalError::Damaged`], as is every other fault that is not a torn tail, and then nothing was
-/// changed on disk. The caller holds the [`super::DataLock`].
+/// On `Ok` all that was visited is durable, and the journal was written to. `visit` says why if the
+/// books refuse a batch; that is [`JournalError::Damaged`], as is every other fault that is not a
+/// torn tail, and then nothing was changed on disk. The caller holds the [`super::DataLock`].
 pub fn recover(
     disk: Arc<dyn Disk>,
     options: Options,
@@ -151,8 +152,8 @@ fn refused(file: PathBuf, offset: u64, batch: &Batch, why: &str) -> JournalError
     }
 }
 
-/// Clears away what the last process left unfinished. On return what was read is durable, contents and names, and
-/// behind it there are only zeros.
+/// Clears away what the last process left unfinished. On return what was read is durable, contents
+/// and names, and behind it there are only zeros.
 fn mend(disk: &dyn Disk, end: &End, now: Timestamp) -> Result<Option<TornTail>, JournalError> {
     let names = disk
         .list()
@@ -194,7 +195,8 @@ fn unused(names: &[String], chain: &Chain, now: Timestamp) -> String {
     }
 }
 
-/// Copies the torn bytes into a file of their own, durable, and only then zeroes them where they stood.
+/// Copies the torn bytes into a file of their own, durable, and only then zeroes them where they
+/// stood.
 fn set_aside(
     disk: &dyn Disk,
     chain: &Chain,
@@ -231,7 +233,8 @@ fn set_aside(
     })
 }
 
-/// The segment to go on in: the last one if `opened` fits there, else a new one at the end of the chain.
+/// The segment to go on in: the last one if `opened` fits there, else a new one at the end of the
+/// chain.
 fn continue_or_begin(
     disk: &Arc<dyn Disk>,
     chain: &mut Chain,

@@ -1,4 +1,5 @@
-//! A segment: a file of fixed size that starts with a header block and holds batches, zeros behind them.
+//! A segment: a file of fixed size that starts with a header block and holds batches, zeros behind
+//! them.
 //!
 //! ```text
 //! offset  bytes
@@ -17,8 +18,9 @@
 //!    128         zeros up to 4096, where the first batch begins
 //! ```
 //!
-//! All numbers are little-endian. The first 128 bytes keep this layout in every format version. A segment is prepared
-//! under a temporary name (`ahead-{number}.tmp`) and gets its own name only when its header is durable.
+//! All numbers are little-endian. The first 128 bytes keep this layout in every format version. A
+//! segment is prepared under a temporary name (`ahead-{number}.tmp`) and gets its own name only
+//! when its header is durable.
 
 use super::{
     JournalError,
@@ -170,8 +172,8 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Writes segment `number` full of zeros. On return content and size are durable. On an error nothing is left of it,
-    /// as far as the disk allows.
+    /// Writes segment `number` full of zeros. On return content and size are durable. On an error
+    /// nothing is left of it, as far as the disk allows.
     pub(super) fn make(disk: &dyn Disk, number: u64, segment_bytes: u64) -> io::Result<Self> {
         let name = ahead_name(number);
         let made = disk
@@ -194,8 +196,8 @@ impl Prepared {
         }
     }
 
-    /// Puts the segment at the end of the chain. On return header and name are durable; after an error the journal
-    /// needs a recovery.
+    /// Puts the segment at the end of the chain. On return header and name are durable; after an
+    /// error the journal needs a recovery.
     pub(super) fn take_into_use(
         self,
         disk: &dyn Disk,

@@ -1,8 +1,9 @@
 //! How much pre-written room the journal has left, and who was promised it.
 //!
-//! The writer and the thread that prepares segments update it, admission control asks it; nobody waits for anybody.
-//! The promise: as long as only holders of reservations append, and each no more than it reserved, every append finds
-//! room, even on a full disk. Appending itself asks for no reservation.
+//! The writer and the thread that prepares segments update it, admission control asks it; nobody
+//! waits for anybody. The promise: as long as only holders of reservations append, and each no more
+//! than it reserved, every append finds room, even on a full disk. Appending itself asks for no
+//! reservation.
 
 use super::frame;
 use std::sync::{
@@ -18,7 +19,8 @@ pub struct Space {
     /// In the segment ahead; 0 while there is none.
     ahead: AtomicU64,
     reserved: AtomicU64,
-    /// What the end of the active segment may lose: a batch that does not fit goes into the next one whole.
+    /// What the end of the active segment may lose: a batch that does not fit goes into the next
+    /// one whole.
     waste_max: u64,
 }
 
@@ -49,7 +51,8 @@ impl Space {
         self.reserved.load(SeqCst)
     }
 
-    /// Promises room for one batch with this payload, even if it is written alone; `None` if there is no such room.
+    /// Promises room for one batch with this payload, even if it is written alone; `None` if there
+    /// is no such room.
     #[must_use]
     pub fn reserve(self: &Arc<Self>, payload_bytes: u64) -> Option<Reservation> {
         let bytes = frame::bytes_on_disk(payload_bytes);
@@ -73,7 +76,8 @@ impl Space {
     }
 }
 
-/// A promise of room, given back when dropped: after the batch it was for is durable, or will not come.
+/// A promise of room, given back when dropped: after the batch it was for is durable, or will not
+/// come.
 #[derive(Debug)]
 pub struct Reservation {
     space: Arc<Space>,

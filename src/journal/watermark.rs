@@ -1,8 +1,8 @@
 //! The watermark: a small file that says "at least through here was acknowledged".
 //!
-//! The writer rewrites it after every durable batch, without a sync. So it survives the end of the process, and tells
-//! recovery that a bad last batch was no torn write; after a power failure it may be old, or unreadable, and then says
-//! less or nothing.
+//! The writer rewrites it after every durable batch, without a sync. So it survives the end of the
+//! process, and tells recovery that a bad last batch was no torn write; after a power failure it
+//! may be old, or unreadable, and then says less or nothing.
 //!
 //! ```text
 //! offset  bytes

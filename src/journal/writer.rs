@@ -1,7 +1,8 @@
 //! The writer: one batch at a time, durable before it returns.
 //!
-//! The ledger is its only caller. It orders entries and chains them; what they say it does not judge. It never writes
-//! to a block twice, and after a failed write it never writes again: what is on disk then, only a recovery can tell.
+//! The ledger is its only caller. It orders entries and chains them; what they say it does not
+//! judge. It never writes to a block twice, and after a failed write it never writes again: what is
+//! on disk then, only a recovery can tell.
 
 use super::{
     JournalError, Options,
@@ -47,8 +48,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A writer at the end of `chain`, whose last segment is open as `active`. It prepares no segments before
-    /// [`Writer::prepare_ahead`].
+    /// A writer at the end of `chain`, whose last segment is open as `active`. It prepares no
+    /// segments before [`Writer::prepare_ahead`].
     pub(super) fn new(
         disk: Arc<dyn Disk>,
         active: Box<dyn DiskFile>,
@@ -83,11 +84,13 @@ impl Writer {
             .map_err(JournalError::io("start the thread that prepares", file))
     }
 
-    /// Makes `records` the next entries, at `at` or the time of the last entry, whichever is later, in one write.
+    /// Makes `records` the next entries, at `at` or the time of the last entry, whichever is later,
+    /// in one write.
     ///
-    /// On `Ok` they are durable and survive a power failure. [`JournalError::NoSpace`] and [`JournalError::TooLarge`]
-    /// mean that nothing was written and the writer is well. After any other error the entries may be on disk or not,
-    /// and every further append is refused: end the process, recovery will tell.
+    /// On `Ok` they are durable and survive a power failure. [`JournalError::NoSpace`] and
+    /// [`JournalError::TooLarge`] mean that nothing was written and the writer is well. After any
+    /// other error the entries may be on disk or not, and every further append is refused: end the
+    /// process, recovery will tell.
     ///
     /// # Panics
     /// If there are no records: a batch holds one at least.
@@ -150,11 +153,6 @@ impl Writer {
             file: self.disk.path(&self.chain.file()),
             offset: self.chain.offset,
         }
-    }
-
-    #[cfg(test)]
-    pub(super) fn chain(&self) -> Chain {
-        self.chain.clone()
     }
 
     /// Waits until the next segment is ready or cannot be made.

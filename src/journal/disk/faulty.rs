@@ -22,8 +22,8 @@ use std::{
 /// The environment variable that names the fault.
 pub const VARIABLE: &str = "STRONGROOM_FAULT";
 
-/// `disk` with the fault that the environment asks for; `disk` itself if it asks for none. A value that names no fault
-/// is an error, so that no test passes because its fault was misspelt.
+/// `disk` with the fault that the environment asks for; `disk` itself if it asks for none. A value
+/// that names no fault is an error, so that no test passes because its fault was misspelt.
 pub fn faults_from_environment(disk: Arc<dyn Disk>) -> io::Result<Arc<dyn Disk>> {
     match env::var(VARIABLE) {
         Ok(value) => with_fault(disk, &value),

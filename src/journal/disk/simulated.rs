@@ -1,9 +1,10 @@
 //! A disk in memory that loses what was not synced, and fails when it is told to.
 //!
-//! Only compiled for tests. It knows three states of a block: what the device holds, what the page cache shows, and
-//! whether the two are to become one (dirty). A crash leaves of every dirty block any of its sectors, and of every
-//! change of a name that was not synced either the old or the new. A failed sync leaves the block *clean*, as Linux
-//! does: the cache goes on showing bytes that the device does not hold.
+//! Only compiled for tests. It knows three states of a block: what the device holds, what the page
+//! cache shows, and whether the two are to become one (dirty). A crash leaves of every dirty block
+//! any of its sectors, and of every change of a name that was not synced either the old or the new.
+//! A failed sync leaves the block *clean*, as Linux does: the cache goes on showing bytes that the
+//! device does not hold.
 
 use super::{Disk, DiskFile, Source, Writes};
 use crate::journal::buffer::{AlignedBuffer, BLOCK_BYTES, index};
@@ -20,7 +21,8 @@ const SECTOR_BYTES: usize = 512;
 /// What goes wrong at a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The power fails while the call is under way: it and all later ones fail, and its effect may be lost.
+    /// The power fails while the call is under way: it and all later ones fail, and its effect may
+    /// be lost.
     PowerFails,
     /// A write reaches the cache, not the device, and is never tried again.
     SyncFails,
@@ -91,8 +93,8 @@ impl SimulatedDisk {
         self.lock().off
     }
 
-    /// The disk after a power failure. `choose(n)` decides, with a number below n, what became of each thing that was
-    /// not synced.
+    /// The disk after a power failure. `choose(n)` decides, with a number below n, what became of
+    /// each thing that was not synced.
     #[must_use]
     pub fn crash(&self, choose: &mut dyn FnMut(usize) -> usize) -> Self {
         let state = self.lock();
@@ -278,15 +280,23 @@ impl Disk for SimulatedDisk {
     fn read(&self, name: &str, source: Source) -> io::Result<AlignedBuffer> {
         let mut state = self.lock();
         let (_, content) = state.file(name)?;
+        let mut bytes = content.cached.clone();
         if source == Source::Device {
-            // A direct read first writes back what is dirty; what a failed sync left clean is not.
-            content.sync();
+            // A direct read finds what is dirty, for that is written back first. What a failed sync
+            // left clean it does not find.
+            for (block, shown) in bytes.chunks_mut(BLOCK_BYTES).enumerate() {
+                let held = content
+                    .device
+                    .get(block * BLOCK_BYTES..)
+                    .unwrap_or_default();
+                if let Some(held) = held.get(..shown.len())
+                    && !content.dirty.contains(&block)
+                {
+                    shown.copy_from_slice(held);
+                }
+            }
         }
-        let bytes = match source {
-            Source::Cache => &content.cached,
-            Source::Device => &content.device,
-        };
-        let mut buffer = AlignedBuffer::blocks_of(bytes);
+        let mut buffer = AlignedBuffer::blocks_of(&bytes);
         buffer.truncate(bytes.len());
         Ok(buffer)
     }

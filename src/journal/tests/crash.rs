@@ -1,4 +1,5 @@
-//! Every way to crash: at each call of the disk, with each kind of fault, and with many outcomes of what was not synced.
+//! Every way to crash: at each call of the disk, with each kind of fault, and with many outcomes of
+//! what was not synced.
 //!
 //! `CRASHES=n` tries n times as many outcomes per call as a normal run.
 
@@ -62,7 +63,8 @@ fn check(disk: &SimulatedDisk, told: &Told, now: u64) -> Vec<Batch> {
     read
 }
 
-/// Calls `with` with all sequences of choices if there are no more than `most`, else with that many at random.
+/// Calls `with` with all sequences of choices if there are no more than `most`, else with that many
+/// at random.
 fn outcomes(most: usize, seed: u64, mut with: impl FnMut(&mut dyn FnMut(usize) -> usize)) {
     let mut digits: Vec<(usize, usize)> = Vec::new();
     for _ in 0..most {
@@ -116,25 +118,23 @@ fn crash_in_recovery(disk: &SimulatedDisk, told: &Told, call: u64, seed: u64) {
 fn run(call: u64, fault: Fault) -> bool {
     let disk = SimulatedDisk::default();
     let mut told = Told::default();
-    if call % 2 == 0 {
+    if call.is_multiple_of(2) {
         live(&disk, &mut told, 0);
     }
     let before = disk.calls();
     disk.fail_at(call.div_ceil(2), fault);
     live(&disk, &mut told, 1_000);
     let struck = disk.calls() - before >= call.div_ceil(2);
-    if fault != Fault::PowerFails {
-        // The process starts anew on the same machine, then the power fails.
-        let disk = disk.copy();
-        let read = check(&disk, &told, 1_500);
-        let told = Told {
-            acknowledged: read,
-            in_flight: None,
-        };
-        outcomes(4, call, |choose| {
-            check(&disk.crash(choose), &told, 2_000);
-        });
-    }
+    // The process starts anew on the same machine, and only then the power fails.
+    let restarted = disk.copy();
+    let read = check(&restarted, &told, 1_500);
+    let restart_told = Told {
+        acknowledged: read,
+        in_flight: None,
+    };
+    outcomes(4, call, |choose| {
+        check(&restarted.crash(choose), &restart_told, 2_000);
+    });
     let mut number = 0;
     outcomes(outcomes_per_call(), call, |choose| {
         let crashed = disk.crash(choose);

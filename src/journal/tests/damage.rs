@@ -1,10 +1,14 @@
 //! What recovery makes of bytes that are not as they were written.
 
 use super::*;
-use crate::journal::{
-    buffer::BLOCK_BYTES,
-    reader::Reader,
-    watermark::{self, Watermark},
+use crate::{
+    domain::entry::Hash,
+    journal::{
+        buffer::BLOCK_BYTES,
+        frame,
+        reader::Reader,
+        watermark::{self, Watermark},
+    },
 };
 
 /// A journal of several batches, none of them sealed, and its batches.
@@ -28,7 +32,7 @@ fn offsets(disk: &SimulatedDisk) -> (Vec<usize>, usize) {
     let reader = Reader::open(Arc::new(disk.clone())).unwrap().unwrap();
     let places: Vec<_> = reader
         .map(|located| located.unwrap())
-        .map(|located| (located.offset as usize, located.bytes as usize))
+        .map(|located| (index(located.offset), index(located.bytes)))
         .collect();
     let (last, bytes) = places[places.len() - 1];
     (places.iter().map(|place| place.0).collect(), last + bytes)
@@ -89,7 +93,7 @@ fn torn_bytes_are_set_aside_and_then_zeroed_and_the_journal_goes_on() {
     let torn = recovered.report.torn.clone().unwrap();
     assert_eq!(
         (torn.offset, torn.bytes),
-        (start as u64, torn_bytes.len() as u64)
+        (bytes(start), bytes(torn_bytes.len()))
     );
     let name = torn.set_aside_as.file_name().unwrap().to_str().unwrap();
     let sequence = batches[4].entries[0].sequence;
@@ -140,7 +144,7 @@ fn a_flipped_bit_in_the_last_batch_never_passes_and_is_damage_if_it_was_acknowle
         let JournalError::Damaged { offset, .. } = refused(&flipped) else {
             panic!("byte {place} is not damage");
         };
-        assert_eq!(offset, offsets[4] as u64);
+        assert_eq!(offset, bytes(offsets[4]));
     }
 }
 
@@ -220,6 +224,62 @@ fn a_batch_from_elsewhere_never_passes_for_a_batch_of_this_place() {
         content[offsets[0]..offsets[1]].copy_from_slice(&stray);
     });
     assert!(refused(&disk).to_string().contains("damaged"));
+}
+
+#[test]
+fn a_whole_batch_that_does_not_follow_is_damage_even_at_the_end() {
+    let (disk, batches) = journal();
+    let (offsets, _) = offsets(&disk);
+    let place = frame::Place {
+        store: STORE,
+        segment: 1,
+        offset: bytes(offsets[4]),
+    };
+    let right = frame::header_at(&disk.bytes_of(FIRST).unwrap()[offsets[4]..], &place).unwrap();
+    let forged = |header: frame::Header| {
+        changed(&disk, |content| {
+            let end = offsets[4] + frame::HEADER_BYTES + index(u64::from(right.payload_bytes));
+            frame::seal(&mut content[offsets[4]..end], &header, &place);
+        })
+    };
+    assert_eq!(open(&forged(right), at(30)).unwrap().1[..5], batches);
+    let wrong = [
+        (
+            frame::Header {
+                previous: Hash([1; 32]),
+                ..right
+            },
+            "does not follow the one before",
+        ),
+        (
+            frame::Header {
+                first: right.first + 1,
+                ..right
+            },
+            "begins with entry",
+        ),
+        (
+            frame::Header {
+                first: right.first - 1,
+                ..right
+            },
+            "begins with entry",
+        ),
+        (
+            frame::Header { epoch: 0, ..right },
+            "after writer 1 had taken over",
+        ),
+        (frame::Header { at: at(5), ..right }, "goes back"),
+        (
+            frame::Header { count: 1, ..right },
+            "does not match its entries",
+        ),
+    ];
+    for (header, says) in wrong {
+        let error = refused(&forged(header)).to_string();
+        assert!(error.contains(says), "{error}");
+        assert!(error.contains(&format!("byte {}", offsets[4])), "{error}");
+    }
 }
 
 #[test]

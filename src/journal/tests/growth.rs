@@ -1,7 +1,7 @@
 //! More than one segment: rotation, and segments that are not where they belong.
 
 use super::*;
-use crate::domain::entry::Record;
+use crate::domain::entry::{Hash, Record};
 use crate::journal::segment;
 
 /// A journal over several segments.
@@ -41,7 +41,7 @@ fn a_journal_goes_on_over_many_segments() {
     assert!(names.len() > 3, "{names:?}");
     let (recovered, read) = open(&disk, at(2)).unwrap();
     assert_eq!(read[..batches.len()], batches);
-    assert_eq!(recovered.report.segments, names.len() as u64);
+    assert_eq!(recovered.report.segments, bytes(names.len()));
     assert_eq!(
         disk.list()
             .unwrap()
@@ -140,25 +140,44 @@ fn a_cut_in_an_older_segment_is_damage_even_in_its_last_batch() {
 }
 
 #[test]
-fn a_writer_that_was_overtaken_is_seen() {
+fn a_segment_that_does_not_follow_is_damage() {
     let (disk, _) = long_journal(STORE);
-    drop(open(&disk, at(5)).unwrap());
-    let names = segments(&disk);
-    let name = names.last().unwrap();
-    // A segment header of an older epoch than the batches before it.
-    let (recovered, _) = open(&disk, at(6)).unwrap();
-    let mut chain = recovered.writer.chain();
-    drop(recovered);
-    chain.epoch = 1;
-    let header = segment::Header::next(&chain, 64 * 1024).encode();
-    let mut content = vec![0; 64 * 1024];
-    content[..header.len()].copy_from_slice(&header);
-    disk.put(&segment::file_name(chain.next_sequence()), &content);
-    let error = refused(&disk).to_string();
-    assert!(
-        error.contains("after writer 3 had taken over"),
-        "{name}: {error}"
-    );
+    let name = &segments(&disk)[1];
+    let content = disk.bytes_of(name).unwrap();
+    let right = segment::Header::decode(&content).unwrap();
+    let wrong = [
+        (
+            segment::Header {
+                previous: Hash([1; 32]),
+                ..right
+            },
+            "its hash differs",
+        ),
+        (
+            segment::Header {
+                first: right.first + 1,
+                ..right
+            },
+            "begins with entry",
+        ),
+        (
+            segment::Header { epoch: 0, ..right },
+            "after writer 1 had taken over",
+        ),
+        (
+            segment::Header { number: 3, ..right },
+            "number 2 is missing",
+        ),
+    ];
+    for (header, says) in wrong {
+        let disk = disk.copy();
+        let mut content = content.clone();
+        content[..4096].copy_from_slice(&header.encode());
+        disk.put(name, &content);
+        let error = refused(&disk).to_string();
+        assert!(error.contains(says), "{error}");
+        assert!(error.contains(&**name), "{error}");
+    }
 }
 
 #[test]
@@ -173,5 +192,5 @@ fn leftovers_of_prepared_segments_are_cleared_away() {
         .filter(|name| segment::is_ahead(name))
         .collect();
     let next = segments(&disk).len() + 1;
-    assert_eq!(ahead, [segment::ahead_name(next as u64)]);
+    assert_eq!(ahead, [segment::ahead_name(bytes(next))]);
 }

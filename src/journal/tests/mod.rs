@@ -11,6 +11,7 @@ mod samples;
 
 use super::{
     DirectIo, Disk, JournalError, Options, RealDisk, Recovered,
+    buffer::{bytes, index},
     disk::simulated::SimulatedDisk,
     recovery::{recover, recover_as},
 };
@@ -109,7 +110,7 @@ fn sequences_have_no_gaps_and_time_never_goes_back() {
     let times: Vec<_> = batches.iter().map(|batch| batch.entries[0].at).collect();
     assert_eq!(times, [at(500), at(500), at(700), at(700)]);
     let report = recovered.report;
-    assert_eq!(report.entries, entries.len() as u64);
+    assert_eq!(report.entries, bytes(entries.len()));
     assert_eq!((report.epoch, report.segments), (2, 1));
     assert_eq!(report.last_at, at(700));
     assert_eq!(report.chain_head, batches[3].hash);

@@ -1,0 +1,21 @@
+# Every recipe is one plain line, so nothing here needs `just`.
+
+# Start the server on config.toml and data/.
+serve:
+    cargo run --release
+
+# Every test.
+test:
+    cargo test
+
+# The gate that every change passes.
+ci:
+    .ci/run
+
+# More rounds of kill -9 than the suite runs.
+crash rounds="200":
+    CRASHES={{rounds}} cargo test --test it crash:: -- --nocapture
+
+# decide + apply, and append + sync by batch size.
+bench:
+    cargo bench --bench rules --bench journal
