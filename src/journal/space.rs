@@ -6,30 +6,38 @@
 //! reservation.
 
 use super::frame;
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::SeqCst},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The shared view of the room left in pre-written segments.
 #[derive(Debug)]
 pub struct Space {
-    /// In the segment in use, behind the last batch.
-    active: AtomicU64,
-    /// In the segment ahead; 0 while there is none.
-    ahead: AtomicU64,
-    reserved: AtomicU64,
-    /// What the end of the active segment may lose: a batch that does not fit goes into the next
-    /// one whole.
+    room: Mutex<Room>,
+    /// What the end of the active segment may lose: a batch that does not fit goes into the next one whole.
     waste_max: u64,
+}
+
+#[derive(Debug, Default)]
+struct Room {
+    /// In the segment in use, behind the last batch.
+    active: u64,
+    /// In the segment ahead; 0 while there is none.
+    ahead: u64,
+    reserved: u64,
+}
+
+impl Room {
+    fn free(&self, waste_max: u64) -> u64 {
+        match self.ahead {
+            0 => self.active,
+            ahead => self.active.saturating_sub(waste_max).saturating_add(ahead),
+        }
+    }
 }
 
 impl Space {
     pub(super) fn new(batch_on_disk_max: u64) -> Self {
         Self {
-            active: AtomicU64::new(0),
-            ahead: AtomicU64::new(0),
-            reserved: AtomicU64::new(0),
+            room: Mutex::default(),
             waste_max: frame::bytes_on_disk(0).abs_diff(batch_on_disk_max),
         }
     }
@@ -37,30 +45,26 @@ impl Space {
     /// How many bytes can be appended for certain, in batches of any size, whether promised or not.
     #[must_use]
     pub fn free(&self) -> u64 {
-        // In this order, so that a segment on its way from ahead to active is not counted twice.
-        let active = self.active.load(SeqCst);
-        match self.ahead.load(SeqCst) {
-            0 => active,
-            ahead => active.saturating_sub(self.waste_max).saturating_add(ahead),
-        }
+        self.room().free(self.waste_max)
     }
 
     /// How many of them are promised.
     #[must_use]
     pub fn reserved(&self) -> u64 {
-        self.reserved.load(SeqCst)
+        self.room().reserved
     }
 
-    /// Promises room for one batch with this payload, even if it is written alone; `None` if there
-    /// is no such room.
+    /// Promises room for one batch with this payload, even if it is written alone; `None` if there is no such room.
     #[must_use]
     pub fn reserve(self: &Arc<Self>, payload_bytes: u64) -> Option<Reservation> {
         let bytes = frame::bytes_on_disk(payload_bytes);
-        let promise = |reserved: u64| {
-            let wanted = reserved.checked_add(bytes)?;
-            (wanted <= self.free()).then_some(wanted)
-        };
-        self.reserved.fetch_update(SeqCst, SeqCst, promise).ok()?;
+        let mut room = self.room();
+        let wanted = room.reserved.checked_add(bytes)?;
+        if wanted > room.free(self.waste_max) {
+            return None;
+        }
+        room.reserved = wanted;
+        drop(room);
         Some(Reservation {
             space: Arc::clone(self),
             bytes,
@@ -68,16 +72,25 @@ impl Space {
     }
 
     pub(super) fn set_active(&self, bytes: u64) {
-        self.active.store(bytes, SeqCst);
+        self.room().active = bytes;
     }
 
     pub(super) fn set_ahead(&self, bytes: u64) {
-        self.ahead.store(bytes, SeqCst);
+        self.room().ahead = bytes;
+    }
+
+    /// The segment ahead becomes the active one; in one step, so that nobody is told of less room meanwhile.
+    pub(super) fn move_ahead(&self) {
+        let mut room = self.room();
+        room.active = std::mem::take(&mut room.ahead);
+    }
+
+    fn room(&self) -> MutexGuard<'_, Room> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A promise of room, given back when dropped: after the batch it was for is durable, or will not
-/// come.
+/// A promise of room, given back when dropped: after the batch it was for is durable, or will not come.
 #[derive(Debug)]
 pub struct Reservation {
     space: Arc<Space>,
@@ -86,7 +99,8 @@ pub struct Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.space.reserved.fetch_sub(self.bytes, SeqCst);
+        let mut room = self.space.room();
+        room.reserved = room.reserved.saturating_sub(self.bytes);
     }
 }
 
@@ -120,5 +134,17 @@ mod tests {
         assert_eq!(space.free(), 20_480 - 12_288 + 61_440);
         space.set_active(4_096);
         assert_eq!(space.free(), 61_440);
+    }
+
+    #[test]
+    fn moving_ahead_takes_no_room_from_anyone() {
+        let space = Arc::new(Space::new(16_384));
+        space.set_active(4_096);
+        space.set_ahead(61_440);
+        let promise = space.reserve(40_000).unwrap();
+        space.move_ahead();
+        assert_eq!(space.free(), 61_440);
+        assert!(space.reserve(1_000).is_some());
+        drop(promise);
     }
 }

@@ -193,9 +193,7 @@ impl Writer {
         change: impl FnOnce(&mut Self) -> Result<T, JournalError>,
     ) -> Result<T, JournalError> {
         self.stopped = true;
-        self.space.set_active(0);
-        let changed = change(self)?;
-        self.space.set_active(self.chain.room());
+        let changed = change(self).inspect_err(|_| self.space.set_active(0))?;
         self.stopped = false;
         Ok(changed)
     }
@@ -206,6 +204,9 @@ impl Writer {
         records: Vec<Record>,
         header: &frame::Header,
     ) -> Result<Batch, JournalError> {
+        // Gone before the write begins, so that it is promised to nobody meanwhile.
+        let room = self.chain.room().saturating_sub(bytes(self.buffer.len()));
+        self.space.set_active(room);
         let content = HEADER_BYTES + index(u64::from(header.payload_bytes));
         let place = self.chain.place();
         let frame = self.buffer.get_mut(..content).unwrap_or_default();
