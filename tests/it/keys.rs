@@ -89,7 +89,7 @@ fn a_key_that_is_being_worked_on_is_in_progress_until_it_is_answered() {
 fn who_waits_past_the_deadline_for_its_twin_is_told_so_and_may_ask_again() {
     let server = TestServer::start_with(&[
         ANSWER_WITHIN,
-        ("STRONGROOM__HTTP__REQUEST_DEADLINE_MS", "50"),
+        ("STRONGROOM__HTTP__REQUEST_DEADLINE_MS", "1000"),
     ]);
     let charge = || server.charge_with("tok_timeout", "order", 100);
     let answers = at_once(2, |number| match number {
@@ -105,7 +105,7 @@ fn who_waits_past_the_deadline_for_its_twin_is_told_so_and_may_ask_again() {
             twin
         }
     });
-    assert_eq!(answers[0].status, 202);
+    assert_eq!(answers[0].status, 202, "{}", answers[0].text());
     let again = charge();
     assert!(again.is_replay());
     assert_eq!(again.body, answers[0].body);
