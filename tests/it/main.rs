@@ -18,6 +18,7 @@ mod wait;
 mod details;
 mod idempotency;
 mod keys;
+mod ledger;
 mod limits;
 mod lists;
 mod outcomes;
