@@ -7,8 +7,9 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stderr,
     clippy::unwrap_used,
-    reason = "a test fails by panicking"
+    reason = "a test fails by panicking and tells why on stderr"
 )]
 
 mod client;
@@ -16,6 +17,8 @@ mod server;
 mod wait;
 
 mod details;
+mod door;
+mod faults;
 mod idempotency;
 mod keys;
 mod ledger;
@@ -23,3 +26,5 @@ mod limits;
 mod lists;
 mod outcomes;
 mod payments;
+mod process;
+mod secrets;
