@@ -19,7 +19,7 @@ use crate::{
         DataLock, DirectIo, Disk, JournalError, Options, RealDisk, Recovered, Report, Writer,
         recover,
     },
-    provider::Sandbox,
+    provider::{Provider, Sandbox},
 };
 use actix::Actor;
 use actix_rt::Arbiter;
@@ -140,6 +140,10 @@ impl Crew {
         let admission = Arc::new(Admission::new(in_flight_max, space));
         let retention = config.idempotency.retention;
         let mailbox_max = mailbox_max(config);
+        let provider: Arc<dyn Provider> =
+            Arc::new(Sandbox::new(config.provider.sandbox.decline_at));
+        #[cfg(feature = "fault-injection")]
+        let provider = crate::provider::faulty::faults_from_environment(provider);
         let engine = Arc::new(Engine {
             books: books.clone(),
             ledger: ledger.clone(),
@@ -151,7 +155,7 @@ impl Crew {
             ),
             registry: Arc::new(Registry::default()),
             admission: admission.clone(),
-            provider: Arc::new(Sandbox::new(config.provider.sandbox.decline_at)),
+            provider,
             clock: clock.clone(),
             answer_within: Duration::from_millis(config.provider.answer_within_ms),
             retention,

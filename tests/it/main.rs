@@ -15,4 +15,6 @@ mod client;
 mod server;
 mod wait;
 
+mod crash;
 mod payments;
+mod tidy;
