@@ -153,7 +153,11 @@ mod tests {
             payment_method: "tok_visa".into(),
             customer: full.then(|| "cust_7".into()),
             description: full.then(|| "Größe \"M\"\n".into()),
-            metadata: if full { Box::new([pair("a", "1"), pair("ü", "")]) } else { Box::default() },
+            metadata: if full {
+                Box::new([pair("a", "1"), pair("ü", "")])
+            } else {
+                Box::default()
+            },
             provider: "sandbox".into(),
             hold_ms: 604_800_000,
         })
@@ -162,18 +166,27 @@ mod tests {
     fn payment(details: Arc<Details>, key: &str, events: &[Event]) -> Payment {
         let mut payment = Payment::pending(details, Key::new(key));
         for (step, event) in (1u64..).zip(events) {
-            payment.apply(event, Timestamp::from_millis(1_763_823_845_000 + step), step);
+            payment.apply(
+                event,
+                Timestamp::from_millis(1_763_823_845_000 + step),
+                step,
+            );
         }
         payment
     }
 
     fn submitted(details: &Arc<Details>, outcome: Option<Outcome>) -> Event {
-        Event::Submitted { details: details.clone(), outcome }
+        Event::Submitted {
+            details: details.clone(),
+            outcome,
+        }
     }
 
     #[test]
     fn an_answer_that_was_given_once_is_rendered_the_same_for_ever() {
-        let approved = Outcome::Approved { reference: "sbx_1".into() };
+        let approved = Outcome::Approved {
+            reference: "sbx_1".into(),
+        };
         let refund = |units, reason: Option<&str>| Event::Refunded {
             amount: Amount::new(units).unwrap(),
             reason: reason.map(Into::into),

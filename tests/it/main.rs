@@ -17,4 +17,5 @@ mod wait;
 
 mod crash;
 mod payments;
+mod quickstart;
 mod tidy;
