@@ -4,6 +4,11 @@
 //! `cargo bench --bench journal`. The folder lies under `target/`, so it measures the disk that
 //! holds the sources.
 
+#![expect(
+    clippy::expect_used,
+    reason = "a bench whose set-up fails has nothing to measure"
+)]
+
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::{hint::black_box, path::Path, sync::Arc};
 use strongroom::{

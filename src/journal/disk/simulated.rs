@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -225,15 +226,22 @@ impl Content {
             .extend(offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES));
     }
 
-    fn sync(&mut self) {
-        for block in std::mem::take(&mut self.dirty) {
-            let start = block * BLOCK_BYTES;
-            let end = self.cached.len().min(start + BLOCK_BYTES);
-            self.reach_device(start..end);
+    /// Makes these blocks durable, as `O_DSYNC` does: no others.
+    fn sync(&mut self, blocks: Range<usize>) {
+        for block in blocks {
+            if self.dirty.remove(&block) {
+                let start = block * BLOCK_BYTES;
+                let end = self.cached.len().min(start + BLOCK_BYTES);
+                self.reach_device(start..end);
+            }
         }
     }
 
-    fn reach_device(&mut self, range: std::ops::Range<usize>) {
+    fn sync_all(&mut self) {
+        self.sync(0..self.cached.len().div_ceil(BLOCK_BYTES));
+    }
+
+    fn reach_device(&mut self, range: Range<usize>) {
         if self.device.len() < range.end {
             self.device.resize(range.end, 0);
         }
@@ -307,17 +315,23 @@ impl Disk for SimulatedDisk {
         if state.names.contains_key(name) {
             return Err(Errno::EXIST.into());
         }
-        let zeros = vec![0; index(length)];
-        let mut content = Content::default();
+        let length = index(length);
         if state.full || fault.is_some() {
-            content.write(0, zeros.get(..zeros.len() / 2).unwrap_or_default());
-            state.create(name, content);
+            let mut half = Content {
+                cached: vec![0; length / 2],
+                ..Content::default()
+            };
+            half.dirty.extend(0..half.cached.len() / BLOCK_BYTES);
+            state.create(name, half);
             let full = state.full;
             return Err(if full { Errno::NOSPC } else { Errno::IO }.into());
         }
-        content.write(0, &zeros);
-        content.sync();
-        state.create(name, content);
+        let whole = Content {
+            cached: vec![0; length],
+            device: vec![0; length],
+            dirty: BTreeSet::new(),
+        };
+        state.create(name, whole);
         Ok(())
     }
 
@@ -392,11 +406,13 @@ impl DiskFile for SimulatedFile {
         if durable && !(whole(index(offset)) && whole(bytes.len())) {
             return Err(Errno::INVAL.into());
         }
+        let start = index(offset);
+        let blocks = start / BLOCK_BYTES..(start + bytes.len()).div_ceil(BLOCK_BYTES);
         self.change(|content, fault| {
-            content.write(index(offset), bytes);
+            content.write(start, bytes);
             match fault {
-                None if durable => content.sync(),
-                Some(Fault::SyncFails) => content.dirty.clear(),
+                None if durable => content.sync(blocks),
+                Some(Fault::SyncFails) => content.dirty.retain(|block| !blocks.contains(block)),
                 _ => {}
             }
         })
@@ -404,7 +420,7 @@ impl DiskFile for SimulatedFile {
 
     fn sync(&self) -> io::Result<()> {
         self.change(|content, fault| match fault {
-            None => content.sync(),
+            None => content.sync_all(),
             Some(Fault::SyncFails) => content.dirty.clear(),
             _ => {}
         })

@@ -65,7 +65,11 @@ fn check(disk: &SimulatedDisk, told: &Told, now: u64) -> Vec<Batch> {
 
 /// Calls `with` with all sequences of choices if there are no more than `most`, else with that many
 /// at random.
-fn outcomes(most: usize, seed: u64, mut with: impl FnMut(&mut dyn FnMut(usize) -> usize)) {
+pub(super) fn outcomes(
+    most: usize,
+    seed: u64,
+    mut with: impl FnMut(&mut dyn FnMut(usize) -> usize),
+) {
     let mut digits: Vec<(usize, usize)> = Vec::new();
     for _ in 0..most {
         let mut place = 0;

@@ -5,6 +5,7 @@ use crate::{
     domain::entry::Hash,
     journal::{
         buffer::BLOCK_BYTES,
+        disk::simulated::Fault,
         frame,
         reader::Reader,
         watermark::{self, Watermark},
@@ -105,6 +106,30 @@ fn torn_bytes_are_set_aside_and_then_zeroed_and_the_journal_goes_on() {
     let (recovered, again) = open(&disk, at(31)).unwrap();
     assert_eq!(again[..5], read[..]);
     assert_eq!(recovered.report.torn, None);
+}
+
+#[test]
+fn torn_bytes_are_never_zeroed_before_they_are_safe_elsewhere() {
+    let (disk, _) = journal();
+    let (offsets, end) = offsets(&disk);
+    let torn = offsets[4]..end;
+    let disk = changed(&disk, |content| content[torn.start + 5_000] ^= 1);
+    let torn_bytes = disk.bytes_of(FIRST).unwrap()[torn.clone()].to_vec();
+    for call in 1..10 {
+        let disk = disk.copy();
+        disk.fail_at(call, Fault::PowerFails);
+        let recovered = open(&disk, at(30));
+        crash::outcomes(64, call, |choose| {
+            let crashed = disk.crash(choose);
+            let names = crashed.list().unwrap();
+            let aside = names.iter().filter(|name| name.starts_with("torn-"));
+            let aside = aside.map(|name| crashed.bytes_of(name).unwrap());
+            let in_place = crashed.bytes_of(FIRST).unwrap()[torn.clone()].to_vec();
+            let safe = aside.chain([in_place]).any(|content| content == torn_bytes);
+            assert!(safe, "lost by a crash at call {call}");
+        });
+        drop(recovered);
+    }
 }
 
 #[test]

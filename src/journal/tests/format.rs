@@ -114,15 +114,13 @@ proptest! {
 
     #[test]
     fn no_bytes_break_a_decoder(bytes: Vec<u8>, count: u32, first: u64) {
-        let decoded = entry::decode(&bytes);
-        prop_assert!(decoded.is_ok() || decoded.is_err());
+        drop(entry::decode(&bytes));
         let mut record = u32::try_from(bytes.len()).unwrap().to_le_bytes().to_vec();
         record.extend([1, 0]);
         record.extend(&bytes);
         for payload in [&bytes, &record] {
             let (frame, place) = sealed(payload, count, first);
-            let opened = frame::open(&frame, &place);
-            prop_assert!(opened.is_ok() || opened.is_err());
+            drop(frame::open(&frame, &place));
             prop_assert!(frame::open(payload, &place).is_err());
         }
         prop_assert!(segment::Header::decode(&bytes).is_err());

@@ -178,6 +178,17 @@ fn a_segment_that_does_not_follow_is_damage() {
         assert!(error.contains(says), "{error}");
         assert!(error.contains(&**name), "{error}");
     }
+    // A wrong first entry, and a name that says the same.
+    let first = right.first + 1;
+    let mut content = content;
+    content[..4096].copy_from_slice(&segment::Header { first, ..right }.encode());
+    let disk = without(&disk, name);
+    disk.put(&segment::file_name(first), &content);
+    let error = refused(&disk).to_string();
+    assert!(
+        error.contains(&format!("entry {} expected", right.first)),
+        "{error}"
+    );
 }
 
 #[test]
