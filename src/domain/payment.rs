@@ -131,12 +131,7 @@ pub fn decide(payment: &Payment, command: Command, now: Timestamp) -> Result<Eve
         Authorized, Completed, Expired, Failed, PartiallyRefunded, Pending, Processing, Refunded,
         Voided,
     };
-    let refused = |to| {
-        Err(Refusal::InvalidTransition {
-            from: payment.status,
-            to,
-        })
-    };
+    let refused = |to| Err(Refusal::InvalidTransition { from: payment.status, to });
     match (payment.status, command) {
         (Pending, Command::Submit { details, outcome }) => {
             Ok(Event::Submitted { details, outcome })
@@ -190,11 +185,7 @@ fn capture(payment: &Payment, amount: Option<Amount>) -> Result<Event, Refusal> 
     let amount = amount.unwrap_or(capturable);
     if amount > capturable {
         let currency = payment.details.currency;
-        return Err(Refusal::OverCapture {
-            requested: amount,
-            capturable,
-            currency,
-        });
+        return Err(Refusal::OverCapture { requested: amount, capturable, currency });
     }
     let released = capturable.less(amount).map_or(0, Amount::minor_units);
     Ok(Event::Captured { amount, released })
@@ -212,19 +203,12 @@ fn refund(
     amount: Option<Amount>,
     reason: Option<Box<str>>,
 ) -> Result<Event, Refusal> {
-    let refused = Refusal::InvalidTransition {
-        from: payment.status,
-        to: Status::Refunded,
-    };
+    let refused = Refusal::InvalidTransition { from: payment.status, to: Status::Refunded };
     let refundable = payment.refundable().ok_or(refused)?;
     let amount = amount.unwrap_or(refundable);
     if amount > refundable {
         let currency = payment.details.currency;
-        return Err(Refusal::OverRefund {
-            requested: amount,
-            refundable,
-            currency,
-        });
+        return Err(Refusal::OverRefund { requested: amount, refundable, currency });
     }
     Ok(Event::Refunded { amount, reason })
 }
@@ -260,9 +244,7 @@ impl Payment {
     /// What could still be given back.
     #[must_use]
     pub fn refundable(&self) -> Option<Amount> {
-        self.captured
-            .checked_sub(self.refunded)
-            .and_then(Amount::new)
+        self.captured.checked_sub(self.refunded).and_then(Amount::new)
     }
 
     /// What could still be taken, in minor units.
@@ -297,11 +279,7 @@ impl Payment {
         self.updated_at = at;
         match event {
             Event::Submitted { outcome: None, .. } => self.status = Status::Processing,
-            Event::Submitted {
-                outcome: Some(outcome),
-                ..
-            }
-            | Event::Settled(outcome) => {
+            Event::Submitted { outcome: Some(outcome), .. } | Event::Settled(outcome) => {
                 self.settle(outcome, at);
             }
             Event::Captured { amount, .. } => {
@@ -355,10 +333,8 @@ impl Payment {
         after.apply(event, self.updated_at, 0);
         match event {
             Event::Submitted { outcome, .. } => {
-                let mut moves = vec![
-                    (None, Status::Pending),
-                    (Some(Status::Pending), Status::Processing),
-                ];
+                let mut moves =
+                    vec![(None, Status::Pending), (Some(Status::Pending), Status::Processing)];
                 if outcome.is_some() {
                     moves.push((Some(Status::Processing), after.status));
                 }
@@ -377,18 +353,16 @@ impl Payment {
 #[must_use]
 pub fn command_of(event: &Event) -> Command {
     match event {
-        Event::Submitted { details, outcome } => Command::Submit {
-            details: details.clone(),
-            outcome: outcome.clone(),
-        },
+        Event::Submitted { details, outcome } => {
+            Command::Submit { details: details.clone(), outcome: outcome.clone() }
+        }
         Event::Settled(outcome) => Command::Settle(outcome.clone()),
         Event::Captured { amount, .. } => Command::Capture(Some(*amount)),
         Event::Voided => Command::Void,
         Event::Expired => Command::Expire,
-        Event::Refunded { amount, reason } => Command::Refund {
-            amount: Some(*amount),
-            reason: reason.clone(),
-        },
+        Event::Refunded { amount, reason } => {
+            Command::Refund { amount: Some(*amount), reason: reason.clone() }
+        }
     }
 }
 

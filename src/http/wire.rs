@@ -104,10 +104,9 @@ impl<'a> PaymentBody<'a> {
             customer_id: details.customer.as_deref(),
             provider: &details.provider,
             provider_reference: payment.provider_reference.as_deref(),
-            failure: payment.failure.map(|decline| FailureBody {
-                code: decline.code(),
-                message: decline.message(),
-            }),
+            failure: payment
+                .failure
+                .map(|decline| FailureBody { code: decline.code(), message: decline.message() }),
             idempotency_key: payment.created_under.as_ref().map(|key| key.as_str()),
             description: details.description.as_deref(),
             metadata: Metadata(details),
@@ -166,27 +165,18 @@ mod tests {
     fn payment(details: Arc<Details>, key: &str, events: &[Event]) -> Payment {
         let mut payment = Payment::pending(details, Key::new(key));
         for (step, event) in (1u64..).zip(events) {
-            payment.apply(
-                event,
-                Timestamp::from_millis(1_763_823_845_000 + step),
-                step,
-            );
+            payment.apply(event, Timestamp::from_millis(1_763_823_845_000 + step), step);
         }
         payment
     }
 
     fn submitted(details: &Arc<Details>, outcome: Option<Outcome>) -> Event {
-        Event::Submitted {
-            details: details.clone(),
-            outcome,
-        }
+        Event::Submitted { details: details.clone(), outcome }
     }
 
     #[test]
     fn an_answer_that_was_given_once_is_rendered_the_same_for_ever() {
-        let approved = Outcome::Approved {
-            reference: "sbx_1".into(),
-        };
+        let approved = Outcome::Approved { reference: "sbx_1".into() };
         let refund = |units, reason: Option<&str>| Event::Refunded {
             amount: Amount::new(units).unwrap(),
             reason: reason.map(Into::into),

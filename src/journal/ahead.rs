@@ -65,7 +65,7 @@ impl Ahead {
         let mut state = self.shared.settled();
         match mem::replace(&mut *state, State::Making) {
             State::Ready(prepared) => {
-                self.shared.space.set_ahead(0);
+                self.shared.space.advance();
                 self.shared.changed.notify_all();
                 Ok(prepared)
             }

@@ -103,11 +103,7 @@ impl RealDisk {
     /// The disk door of `folder`, which is made (mode 0700, its name durable) if it is missing.
     pub fn open(folder: &Path, direct: DirectIo) -> io::Result<Self> {
         create_folder(folder)?;
-        Ok(Self {
-            folder: folder.into(),
-            direct,
-            told_fallback: AtomicBool::new(false),
-        })
+        Ok(Self { folder: folder.into(), direct, told_fallback: AtomicBool::new(false) })
     }
 
     /// Opens with `O_DIRECT` and `extra` where that works, else without; says which it was.
@@ -210,10 +206,7 @@ impl Disk for RealDisk {
             }
             Writes::Durable => {
                 let (file, route) = self.open_file(name, OFlags::WRONLY, OFlags::DSYNC)?;
-                RealFile {
-                    file,
-                    sync_after_write: route == Route::ThroughCache,
-                }
+                RealFile { file, sync_after_write: route == Route::ThroughCache }
             }
         }))
     }
@@ -287,8 +280,7 @@ mod tests {
             let disk = RealDisk::open(&path, direct).unwrap();
             disk.create_zeroed("file", 3 * 4096).unwrap();
             let file = disk.open("file", Writes::Durable).unwrap();
-            file.write(4096, &AlignedBuffer::blocks_of(&[7; 4096]))
-                .unwrap();
+            file.write(4096, &AlignedBuffer::blocks_of(&[7; 4096])).unwrap();
             file.sync().unwrap();
             for source in [Source::Device, Source::Cache] {
                 let content = disk.read("file", source).unwrap();
@@ -298,10 +290,7 @@ mod tests {
             assert_eq!((mode(&path), mode(&disk.path("file"))), (0o700, 0o600));
             let mut note = AlignedBuffer::blocks_of(&[1, 2, 3]);
             note.truncate(3);
-            disk.open("note", Writes::Cached)
-                .unwrap()
-                .write(0, &note)
-                .unwrap();
+            disk.open("note", Writes::Cached).unwrap().write(0, &note).unwrap();
             assert_eq!(*disk.read("note", Source::Device).unwrap(), [1, 2, 3]);
             assert_eq!(mode(&disk.path("note")), 0o600);
         }

@@ -1,83 +1,97 @@
 //! How much pre-written room the journal has left, and who was promised it.
 //!
-//! The writer and the thread that prepares segments update it, admission control asks it; nobody
-//! waits for anybody. The promise: as long as only holders of reservations append, and each no more
-//! than it reserved, every append finds room, even on a full disk. Appending itself asks for no
-//! reservation.
+//! The writer and the thread that prepares segments update it, admission control asks it; each holds the lock for a few
+//! instructions. The promise: as long as only holders of reservations append, and each no more than it reserved, every
+//! append finds room, even on a full disk. Appending itself asks for no reservation.
 
 use super::frame;
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::SeqCst},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The shared view of the room left in pre-written segments.
 #[derive(Debug)]
 pub struct Space {
-    /// In the segment in use, behind the last batch.
-    active: AtomicU64,
-    /// In the segment ahead; 0 while there is none.
-    ahead: AtomicU64,
-    reserved: AtomicU64,
-    /// What the end of the active segment may lose: a batch that does not fit goes into the next
-    /// one whole.
+    room: Mutex<Room>,
+    /// What the end of the active segment may lose: a batch that does not fit goes into the next one whole.
     waste_max: u64,
+}
+
+/// All in bytes.
+#[derive(Debug, Default)]
+struct Room {
+    /// In the segment in use, behind the last batch.
+    active: u64,
+    /// In the segment ahead; 0 while there is none.
+    ahead: u64,
+    reserved: u64,
+    /// A write has failed: there is no room any more.
+    closed: bool,
 }
 
 impl Space {
     pub(super) fn new(batch_on_disk_max: u64) -> Self {
-        Self {
-            active: AtomicU64::new(0),
-            ahead: AtomicU64::new(0),
-            reserved: AtomicU64::new(0),
-            waste_max: frame::bytes_on_disk(0).abs_diff(batch_on_disk_max),
+        let waste_max = frame::bytes_on_disk(0).abs_diff(batch_on_disk_max);
+        Self { room: Mutex::default(), waste_max }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Room> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn free_in(&self, room: &Room) -> u64 {
+        match room {
+            Room { closed: true, .. } => 0,
+            Room { active, ahead: 0, .. } => *active,
+            Room { active, ahead, .. } => {
+                active.saturating_sub(self.waste_max).saturating_add(*ahead)
+            }
         }
     }
 
     /// How many bytes can be appended for certain, in batches of any size, whether promised or not.
     #[must_use]
     pub fn free(&self) -> u64 {
-        // In this order, so that a segment on its way from ahead to active is not counted twice.
-        let active = self.active.load(SeqCst);
-        match self.ahead.load(SeqCst) {
-            0 => active,
-            ahead => active.saturating_sub(self.waste_max).saturating_add(ahead),
-        }
+        self.free_in(&self.lock())
     }
 
     /// How many of them are promised.
     #[must_use]
     pub fn reserved(&self) -> u64 {
-        self.reserved.load(SeqCst)
+        self.lock().reserved
     }
 
-    /// Promises room for one batch with this payload, even if it is written alone; `None` if there
-    /// is no such room.
+    /// Promises room for one batch with this payload, even if it is written alone; `None` if there is no such room.
     #[must_use]
     pub fn reserve(self: &Arc<Self>, payload_bytes: u64) -> Option<Reservation> {
         let bytes = frame::bytes_on_disk(payload_bytes);
-        let promise = |reserved: u64| {
-            let wanted = reserved.checked_add(bytes)?;
-            (wanted <= self.free()).then_some(wanted)
-        };
-        self.reserved.fetch_update(SeqCst, SeqCst, promise).ok()?;
-        Some(Reservation {
-            space: Arc::clone(self),
-            bytes,
-        })
+        let mut room = self.lock();
+        let wanted = room.reserved.checked_add(bytes)?;
+        if wanted > self.free_in(&room) {
+            return None;
+        }
+        room.reserved = wanted;
+        Some(Reservation { space: Arc::clone(self), bytes })
     }
 
     pub(super) fn set_active(&self, bytes: u64) {
-        self.active.store(bytes, SeqCst);
+        self.lock().active = bytes;
     }
 
     pub(super) fn set_ahead(&self, bytes: u64) {
-        self.ahead.store(bytes, SeqCst);
+        self.lock().ahead = bytes;
+    }
+
+    /// The segment ahead becomes the active one, in one step: nobody sees a moment without room.
+    pub(super) fn advance(&self) {
+        let mut room = self.lock();
+        room.active = std::mem::take(&mut room.ahead);
+    }
+
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
     }
 }
 
-/// A promise of room, given back when dropped: after the batch it was for is durable, or will not
-/// come.
+/// A promise of room, given back when dropped: after the batch it was for is durable, or will not come.
 #[derive(Debug)]
 pub struct Reservation {
     space: Arc<Space>,
@@ -86,7 +100,8 @@ pub struct Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.space.reserved.fetch_sub(self.bytes, SeqCst);
+        let mut room = self.space.lock();
+        room.reserved = room.reserved.saturating_sub(self.bytes);
     }
 }
 
@@ -120,5 +135,21 @@ mod tests {
         assert_eq!(space.free(), 20_480 - 12_288 + 61_440);
         space.set_active(4_096);
         assert_eq!(space.free(), 61_440);
+    }
+
+    #[test]
+    fn a_change_of_segments_shows_no_moment_without_room() {
+        let space = Arc::new(Space::new(16_384));
+        space.set_active(4_096);
+        space.set_ahead(61_440);
+        let promised = space.reserve(50_000).unwrap();
+        space.advance();
+        assert_eq!(space.free(), 61_440);
+        assert!(space.reserve(20_000).is_none(), "the promise moved along");
+        drop(promised);
+        assert!(space.reserve(20_000).is_some());
+        space.close();
+        space.set_ahead(61_440);
+        assert_eq!(space.free(), 0, "after a failed write there is no room");
     }
 }

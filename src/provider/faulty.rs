@@ -16,10 +16,9 @@ use std::{
 #[must_use]
 pub fn faults_from_environment(provider: Arc<dyn Provider>) -> Arc<dyn Provider> {
     match env::var("STRONGROOM_PROVIDER_FAULT").as_deref() {
-        Ok("look-up-panics-once") => Arc::new(LookUpPanicsOnce {
-            provider,
-            panicked: AtomicBool::new(false),
-        }),
+        Ok("look-up-panics-once") => {
+            Arc::new(LookUpPanicsOnce { provider, panicked: AtomicBool::new(false) })
+        }
         _ => provider,
     }
 }
@@ -39,10 +38,7 @@ impl Provider for LookUpPanicsOnce {
     }
 
     fn look_up<'a>(&'a self, payment: PaymentId, details: &'a Details) -> Answering<'a> {
-        assert!(
-            self.panicked.swap(true, Ordering::SeqCst),
-            "a seeded bug in a provider"
-        );
+        assert!(self.panicked.swap(true, Ordering::SeqCst), "a seeded bug in a provider");
         self.provider.look_up(payment, details)
     }
 }

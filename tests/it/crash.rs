@@ -5,7 +5,7 @@
 use crate::{
     client::{Client, Response},
     server::TestServer,
-    wait::eventually,
+    wait::{at_once, eventually},
 };
 use serde_json::{Value, json};
 use std::{
@@ -32,22 +32,13 @@ struct Asked {
 
 impl Asked {
     fn new(path: &str, key: String, body: Value) -> Self {
-        Self {
-            path: path.to_owned(),
-            key,
-            body,
-            told: None,
-        }
+        Self { path: path.to_owned(), key, body, told: None }
     }
 
     /// Asks; a connection that dies leaves the answer open, as does "unknown, ask again".
     fn send(mut self, client: &Client) -> Self {
-        let answer = client
-            .try_post(&self.path, &self.key, &self.body.to_string())
-            .ok();
-        self.told = answer
-            .filter(|answer| answer.status != 503)
-            .map(|a| (a.status, a.body));
+        let answer = client.try_post(&self.path, &self.key, &self.body.to_string()).ok();
+        self.told = answer.filter(|answer| answer.status != 503).map(|a| (a.status, a.body));
         self
     }
 
@@ -72,11 +63,7 @@ fn work(
             return;
         }
         let key = |what: &str| format!("{name}-{number}-{what}");
-        let capture = if number % 2 == 0 {
-            "automatic"
-        } else {
-            "manual"
-        };
+        let capture = if number % 2 == 0 { "automatic" } else { "manual" };
         let body = json!({"amount": 1000 + number, "currency": "EUR", "capture": capture});
         let asked = Asked::new("/api/payments", key("pay"), body).send(client);
         let payment = asked.payment();
@@ -145,23 +132,11 @@ fn kill_9_under_load_loses_nothing_acknowledged_and_doubles_nothing() {
         })
         .collect();
     for asked in &settled {
-        let (status, body) = asked
-            .told
-            .as_ref()
-            .expect("an answer once the server is back");
+        let (status, body) = asked.told.as_ref().expect("an answer once the server is back");
         assert!([200, 201].contains(status), "{} {status}", asked.path);
         let again = server.post(&asked.path, &asked.key, &asked.body);
-        assert!(
-            again.is_replay(),
-            "{} was acknowledged and then forgotten",
-            asked.key
-        );
-        assert_eq!(
-            (again.status, &again.body),
-            (*status, body),
-            "{} was told twice",
-            asked.key
-        );
+        assert!(again.is_replay(), "{} was acknowledged and then forgotten", asked.key);
+        assert_eq!((again.status, &again.body), (*status, body), "{} was told twice", asked.key);
     }
     check_books(&server, &settled);
 }
@@ -169,10 +144,8 @@ fn kill_9_under_load_loses_nothing_acknowledged_and_doubles_nothing() {
 /// The books against the checker's own record.
 fn check_books(server: &TestServer, asked: &[Asked]) {
     let payments = server.all("/api/payments?limit=100");
-    let keys: BTreeSet<&str> = payments
-        .iter()
-        .map(|payment| payment["idempotencyKey"].as_str().unwrap())
-        .collect();
+    let keys: BTreeSet<&str> =
+        payments.iter().map(|payment| payment["idempotencyKey"].as_str().unwrap()).collect();
     assert_eq!(keys.len(), payments.len(), "a key made two payments");
     let mut expected: BTreeMap<String, (i64, i64)> = BTreeMap::new();
     for asked in asked {
@@ -185,45 +158,26 @@ fn check_books(server: &TestServer, asked: &[Asked]) {
             _ => {}
         }
     }
-    assert_eq!(
-        payments.len(),
-        expected.len(),
-        "payments that nobody asked for, or lost ones"
-    );
+    assert_eq!(payments.len(), expected.len(), "payments that nobody asked for, or lost ones");
     let mut balance = 0;
     for payment in &payments {
         let figure = |name: &str| payment[name].as_i64().unwrap();
         let found = (figure("amountCaptured"), figure("amountRefunded"));
-        assert_eq!(
-            Some(&found),
-            expected.get(payment["id"].as_str().unwrap()),
-            "{payment:#}"
-        );
+        assert_eq!(Some(&found), expected.get(payment["id"].as_str().unwrap()), "{payment:#}");
         balance += found.0 - found.1;
         let entries = server
-            .get(&format!(
-                "/api/ledger/customer:{}",
-                payment["id"].as_str().unwrap()
-            ))
+            .get(&format!("/api/ledger/customer:{}", payment["id"].as_str().unwrap()))
             .of(200)
             .json["entries"]
             .clone();
-        let sum: i64 = entries
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|e| e["amount"].as_i64().unwrap())
-            .sum();
+        let sum: i64 =
+            entries.as_array().unwrap().iter().map(|e| e["amount"].as_i64().unwrap()).sum();
         assert_eq!(sum, found.1 - found.0, "{payment:#}");
     }
     assert_eq!(server.balance("merchant:merchant_1", "EUR").0, balance);
     let trial = server.admin().get("/api/ledger").of(200).json;
     for total in trial["totals"].as_array().unwrap() {
-        assert_eq!(
-            (&total["balance"], &total["pending"]),
-            (&json!(0), &json!(0)),
-            "{trial:#}"
-        );
+        assert_eq!((&total["balance"], &total["pending"]), (&json!(0), &json!(0)), "{trial:#}");
     }
     server.admin().reconciles();
 }
@@ -250,11 +204,7 @@ fn a_flipped_bit_stops_the_start_and_names_file_offset_and_sequence() {
     for fact in ["00000000000000000001.seg", "byte 8192", "entry 2", "backup"] {
         assert!(said.contains(fact), "no {fact} in: {said}");
     }
-    assert_eq!(
-        fs::read(&file).unwrap(),
-        bytes,
-        "a refused start changes nothing"
-    );
+    assert_eq!(fs::read(&file).unwrap(), bytes, "a refused start changes nothing");
     bytes[2 * 4096 + 300] ^= 1;
     fs::write(&file, &bytes).unwrap();
     server.restart();
@@ -268,12 +218,7 @@ fn a_missing_journal_is_not_taken_for_a_new_one() {
     server.kill();
     fs::remove_file(first_segment(&server)).unwrap();
     let refused = server.start_second();
-    assert_eq!(
-        refused.status.code(),
-        Some(3),
-        "{}",
-        String::from_utf8_lossy(&refused.stderr)
-    );
+    assert_eq!(refused.status.code(), Some(3), "{}", String::from_utf8_lossy(&refused.stderr));
 }
 
 #[test]
@@ -283,29 +228,17 @@ fn a_torn_last_write_is_set_aside_and_said() {
     server.terminate();
     let file = first_segment(&server);
     let mut bytes = fs::read(&file).unwrap();
-    let end = bytes
-        .chunks(4096)
-        .rposition(|block| block.iter().any(|byte| *byte != 0))
-        .unwrap()
-        + 1;
+    let end =
+        bytes.chunks(4096).rposition(|block| block.iter().any(|byte| *byte != 0)).unwrap() + 1;
     // The first half of a further batch arrived, and nobody was told of it.
     let batch = bytes[2 * 4096..3 * 4096 - 2000].to_vec();
     bytes[end * 4096..][..batch.len()].copy_from_slice(&batch);
     fs::write(&file, &bytes).unwrap();
     server.restart();
-    assert!(
-        server.announced().contains("a batch that a crash cut off"),
-        "{}",
-        server.announced()
-    );
+    assert!(server.announced().contains("a batch that a crash cut off"), "{}", server.announced());
     let aside = fs::read_dir(server.data().join("journal")).unwrap();
-    let aside = aside.filter(|e| {
-        e.as_ref()
-            .unwrap()
-            .file_name()
-            .to_string_lossy()
-            .starts_with("torn-")
-    });
+    let aside =
+        aside.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("torn-"));
     assert_eq!(aside.count(), 1);
     assert_eq!(server.all("/api/payments").len(), 1);
     server.charge("next", 100).of(201);
@@ -318,15 +251,9 @@ fn a_payment_actor_that_panics_is_woken_again_and_the_others_never_notice() {
         ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "20"),
         ("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "50"),
     ]);
-    let unlucky = server
-        .charge_with("tok_timeout", "unlucky", 100)
-        .of(202)
-        .id();
+    let unlucky = server.charge_with("tok_timeout", "unlucky", 100).of(202).id();
     eventually("the actor panics", || {
-        server
-            .logs()
-            .contains("a payment actor died at work")
-            .then_some(())
+        server.logs().contains("a payment actor died at work").then_some(())
     });
     server.charge("other", 100).of(201);
     eventually("the payment is woken again", || {
@@ -344,13 +271,8 @@ fn a_ledger_that_panics_ends_the_process_and_recovery_tells_what_is_true() {
     // The first durable write is this start's own entry.
     server.set("STRONGROOM_FAULT", "write-panics-after:2");
     server.restart();
-    let lost: Option<Response> = server
-        .try_post(
-            "/api/payments",
-            "lost",
-            r#"{"amount": 100, "currency": "USD"}"#,
-        )
-        .ok();
+    let lost: Option<Response> =
+        server.try_post("/api/payments", "lost", r#"{"amount": 100, "currency": "USD"}"#).ok();
     assert!(lost.is_none_or(|answer| answer.json["code"] == "outcome_unknown"));
     assert_eq!(server.wait_for_exit().code(), Some(1));
     assert!(server.logs().contains("died of a bug"), "{}", server.logs());
@@ -360,4 +282,25 @@ fn a_ledger_that_panics_ends_the_process_and_recovery_tells_what_is_true() {
     assert_eq!(server.charge("kept", 100).of(201).body, kept.body);
     server.charge("lost", 100).of(201);
     assert_eq!(server.all("/api/payments").len(), 2);
+}
+
+#[test]
+fn a_change_of_segments_refuses_nobody() {
+    let server = TestServer::start();
+    let segments = || {
+        let files = fs::read_dir(server.data().join("journal")).unwrap();
+        files.filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|x| x == "seg")).count()
+    };
+    // A segment has room for 255 batches.
+    let mut round = 0;
+    while segments() < 4 {
+        let merchant = server.client(crate::server::MERCHANT_1_KEY);
+        at_once(4, |client| {
+            for number in 0..25 {
+                merchant.charge(&format!("{round}-{client}-{number}"), 100).of(201);
+            }
+        });
+        round += 1;
+    }
+    server.admin().reconciles();
 }

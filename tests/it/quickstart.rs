@@ -26,10 +26,7 @@ fn steps() -> Vec<Step> {
             (true, "```") => inside = false,
             (true, line) => match line.strip_prefix("$ ") {
                 Some(command) => {
-                    steps.push(Step {
-                        command: command.to_owned(),
-                        output: String::new(),
-                    });
+                    steps.push(Step { command: command.to_owned(), output: String::new() });
                 }
                 None => {
                     let step = steps.last_mut().expect("a command before its output");
@@ -44,12 +41,7 @@ fn steps() -> Vec<Step> {
 }
 
 fn assert_printed(step: &Step, printed: &str) {
-    let expected = step
-        .output
-        .trim_end()
-        .split('…')
-        .map(regex::escape)
-        .collect::<Vec<_>>();
+    let expected = step.output.trim_end().split('…').map(regex::escape).collect::<Vec<_>>();
     let expected = Regex::new(&format!("(?s)^{}$", expected.join(".*"))).unwrap();
     let printed = printed.replace("\r\n", "\n");
     assert!(
@@ -64,15 +56,8 @@ fn assert_printed(step: &Step, printed: &str) {
 fn curl(server: &TestServer, line: &str) -> String {
     let url = format!("http://{}", server.address());
     if std::env::var_os("QUICKSTART_CURL").is_some() {
-        let ran = Command::new("sh")
-            .args(["-c", &line.replace(PORTAL, &url)])
-            .output()
-            .unwrap();
-        assert!(
-            ran.status.success(),
-            "$ {line}\n{}",
-            String::from_utf8_lossy(&ran.stderr)
-        );
+        let ran = Command::new("sh").args(["-c", &line.replace(PORTAL, &url)]).output().unwrap();
+        assert!(ran.status.success(), "$ {line}\n{}", String::from_utf8_lossy(&ran.stderr));
         return String::from_utf8(ran.stdout).unwrap();
     }
     let (mut headers, mut path, mut body) = (Vec::new(), String::new(), None);
@@ -96,26 +81,14 @@ fn curl(server: &TestServer, line: &str) -> String {
             word => path = word.strip_prefix(PORTAL).expect("a URL").to_owned(),
         }
     }
-    let headers: Vec<(&str, &str)> = headers
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
+    let headers: Vec<(&str, &str)> =
+        headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let client = Client::new(&url, "");
-    let answer = client
-        .send(
-            &method,
-            &path,
-            &headers,
-            body.as_ref().map(String::as_bytes),
-        )
-        .unwrap();
+    let answer =
+        client.send(&method, &path, &headers, body.as_ref().map(String::as_bytes)).unwrap();
     let mut printed = String::new();
     if with_head {
-        let reason = if answer.status == 201 {
-            "Created"
-        } else {
-            "OK"
-        };
+        let reason = if answer.status == 201 { "Created" } else { "OK" };
         printed.push_str(&format!("HTTP/1.1 {} {reason}\n", answer.status));
         for (name, value) in &answer.headers {
             printed.push_str(&format!("{name}: {}\n", value.to_str().unwrap()));
@@ -137,9 +110,8 @@ fn the_quickstart_does_what_the_readme_says() {
                 Some(server) => server.restart(),
             }
             let server = server.as_ref().unwrap();
-            let announced = server
-                .announced()
-                .replace(&server.address().to_string(), "127.0.0.1:8080");
+            let announced =
+                server.announced().replace(&server.address().to_string(), "127.0.0.1:8080");
             assert_printed(step, &announced);
         } else if line.starts_with("kill -9") {
             server.as_mut().unwrap().kill();
@@ -149,9 +121,5 @@ fn the_quickstart_does_what_the_readme_says() {
             panic!("the README has a command that this test cannot run: {line}");
         }
     }
-    assert!(
-        steps.len() >= 9,
-        "only {} commands were found in the README",
-        steps.len()
-    );
+    assert!(steps.len() >= 9, "only {} commands were found in the README", steps.len());
 }

@@ -193,11 +193,7 @@ impl Drop for TestServer {
 impl Running {
     #[track_caller]
     fn start<'a>(folder: &Folder, settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(folder.path("log"))
-            .unwrap();
+        let log = File::options().create(true).append(true).open(folder.path("log")).unwrap();
         let mut command = folder.command(settings, ["--listen", "127.0.0.1:0"]);
         let mut process = Process::start(command.stderr(log));
         let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
@@ -205,9 +201,7 @@ impl Running {
         // Ends with the child, whose end closes the pipe.
         thread::spawn(move || {
             let said = lines.map_while(Result::ok);
-            said.map(|line| sender.send(line))
-                .take_while(Result::is_ok)
-                .for_each(drop);
+            said.map(|line| sender.send(line)).take_while(Result::is_ok).for_each(drop);
         });
         let mut running = Self {
             process,
@@ -277,25 +271,9 @@ impl Folder {
         let mut process = Process::start(command.stderr(Stdio::piped()));
         let status = process.wait();
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        process
-            .0
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_end(&mut stdout)
-            .unwrap();
-        process
-            .0
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_end(&mut stderr)
-            .unwrap();
-        Output {
-            status,
-            stdout,
-            stderr,
-        }
+        process.0.stdout.take().unwrap().read_to_end(&mut stdout).unwrap();
+        process.0.stderr.take().unwrap().read_to_end(&mut stderr).unwrap();
+        Output { status, stdout, stderr }
     }
 
     fn command<'a>(

@@ -39,10 +39,7 @@ fn layer_of(path: &Path) -> String {
 /// The modules that a file names after `crate::`, in one line or in braces.
 fn uses(text: &str) -> Vec<String> {
     let single = Regex::new(r"crate::([a-z_]+)").unwrap();
-    let mut names: Vec<String> = single
-        .captures_iter(text)
-        .map(|c| c[1].to_owned())
-        .collect();
+    let mut names: Vec<String> = single.captures_iter(text).map(|c| c[1].to_owned()).collect();
     for (start, _) in text.match_indices("crate::{") {
         let (mut depth, mut word, mut fresh) = (0, String::new(), true);
         for character in text[start + "crate::".len()..].chars() {
@@ -118,10 +115,7 @@ fn only_the_journal_touches_files_and_only_its_codec_knows_bincode() {
             "{name} touches files"
         );
         let is_codec = name.ends_with("journal/entry.rs");
-        assert!(
-            is_codec || !text.contains("bincode::"),
-            "{name} knows the codec"
-        );
+        assert!(is_codec || !text.contains("bincode::"), "{name} knows the codec");
     }
 }
 
@@ -129,42 +123,23 @@ fn only_the_journal_touches_files_and_only_its_codec_knows_bincode() {
 fn the_wall_clock_is_asked_in_one_place() {
     for (path, text) in sources("src") {
         let asks = text.contains("SystemTime::now");
-        assert!(
-            !asks || path.ends_with("src/clock.rs"),
-            "{} asks the clock",
-            path.display()
-        );
+        assert!(!asks || path.ends_with("src/clock.rs"), "{} asks the clock", path.display());
     }
 }
 
 #[test]
 fn every_file_says_what_it_owns_and_stays_readable() {
-    for (path, text) in sources("src")
-        .into_iter()
-        .chain(sources("tests"))
-        .chain(sources("benches"))
+    for (path, text) in sources("src").into_iter().chain(sources("tests")).chain(sources("benches"))
     {
         let name = path.display();
-        assert!(
-            text.starts_with("//!"),
-            "{name} does not begin with what it owns"
-        );
+        assert!(text.starts_with("//!"), "{name} does not begin with what it owns");
         let lines = text.lines().count();
         assert!(lines <= 500, "{name} has {lines} lines");
         let unfinished = Regex::new(r"\b(TODO|FIXME)\b").unwrap();
-        assert!(
-            path.ends_with("tidy.rs") || !unfinished.is_match(&text),
-            "{name} is unfinished"
-        );
-        assert!(
-            !text.contains("fn test_"),
-            "{name}: a test's name is its rule"
-        );
+        assert!(path.ends_with("tidy.rs") || !unfinished.is_match(&text), "{name} is unfinished");
+        assert!(!text.contains("fn test_"), "{name}: a test's name is its rule");
         let ignored = format!("#[{}", "ignore");
-        assert!(
-            !text.contains(&ignored),
-            "{name} has a test that does not run"
-        );
+        assert!(!text.contains(&ignored), "{name} has a test that does not run");
     }
 }
 
@@ -173,25 +148,12 @@ fn paths_named_in_the_documents_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let path = Regex::new(r"`((?:src|tests|benches|data|docs|\.ci)/[A-Za-z0-9_./-]+)`").unwrap();
     let mut named = 0;
-    for document in [
-        "README.md",
-        "ARCHITECTURE.md",
-        "CHANGELOG.md",
-        "data/README.md",
-    ] {
+    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "data/README.md"] {
         let text = fs::read_to_string(root.join(document)).unwrap();
-        for name in path
-            .captures_iter(&text)
-            .map(|captures| captures[1].to_owned())
-        {
+        for name in path.captures_iter(&text).map(|captures| captures[1].to_owned()) {
             // What the server writes at run time is described, not kept.
-            let written = ["data/LOCK", "data/journal"]
-                .iter()
-                .any(|own| name.starts_with(own));
-            assert!(
-                written || root.join(&name).exists(),
-                "{document} names {name}"
-            );
+            let written = ["data/LOCK", "data/journal"].iter().any(|own| name.starts_with(own));
+            assert!(written || root.join(&name).exists(), "{document} names {name}");
             named += 1;
         }
     }

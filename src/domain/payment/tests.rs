@@ -28,16 +28,11 @@ fn amount(minor_units: i64) -> Option<Amount> {
 }
 
 fn approved() -> Outcome {
-    Outcome::Approved {
-        reference: "r".into(),
-    }
+    Outcome::Approved { reference: "r".into() }
 }
 
 fn refund_of(minor_units: Option<i64>) -> Command {
-    Command::Refund {
-        amount: minor_units.and_then(amount),
-        reason: None,
-    }
+    Command::Refund { amount: minor_units.and_then(amount), reason: None }
 }
 
 /// Carries commands out one after the other, a second apart from 0; all must be allowed.
@@ -55,10 +50,7 @@ fn after(commands: Vec<Command>) -> Payment {
 }
 
 fn submit(capture: CaptureMode, outcome: Option<Outcome>) -> Command {
-    Command::Submit {
-        details: details(capture),
-        outcome,
-    }
+    Command::Submit { details: details(capture), outcome }
 }
 
 fn payment_in(status: Status) -> Payment {
@@ -112,10 +104,7 @@ fn command_named(name: &str) -> Command {
 
 #[test]
 fn every_pair_of_status_and_command_is_a_move_or_a_refusal_that_names_both_states() {
-    let mut lines = MOVES
-        .lines()
-        .map(str::split_whitespace)
-        .filter(|l| l.clone().count() > 0);
+    let mut lines = MOVES.lines().map(str::split_whitespace).filter(|l| l.clone().count() > 0);
     let commands: Vec<&str> = lines.next().unwrap().collect();
     let now = Timestamp::from_millis(HOLD_MS * 2);
     let mut statuses = 0;
@@ -173,10 +162,7 @@ fn refunds_never_exceed_what_was_captured() {
         matches!(more, Err(Refusal::OverRefund { refundable, .. }) if Some(refundable) == amount(40))
     );
     let payment = after(vec![taken(), refund_of(Some(60)), refund_of(None)]);
-    assert_eq!(
-        (payment.status, payment.refunded),
-        (Status::Refunded, AMOUNT)
-    );
+    assert_eq!((payment.status, payment.refunded), (Status::Refunded, AMOUNT));
     assert_eq!(payment.refunds.len(), 2);
     let held = submit(CaptureMode::Manual, Some(approved()));
     let partly = after(vec![held, Command::Capture(amount(30)), refund_of(None)]);
@@ -190,10 +176,7 @@ fn a_hold_lapses_when_its_time_is_over_and_not_before() {
     assert_eq!(held.expires_at, Some(until));
     let before = Timestamp::from_millis(HOLD_MS - 1);
     assert!(!held.has_lapsed(before) && held.has_lapsed(until));
-    assert_eq!(
-        decide(&held, Command::Expire, before),
-        Err(Refusal::StillHeld { until })
-    );
+    assert_eq!(decide(&held, Command::Expire, before), Err(Refusal::StillHeld { until }));
     assert_eq!(decide(&held, Command::Expire, until), Ok(Event::Expired));
 }
 
@@ -205,26 +188,14 @@ fn the_moves_of_an_event_are_those_of_the_diagram() {
             .map(|(from, to)| format!("{}>{}", from.map_or("-", Status::name), to.name()))
             .collect()
     };
-    let charge = |outcome| Event::Submitted {
-        details: details(CaptureMode::Automatic),
-        outcome,
-    };
+    let charge = |outcome| Event::Submitted { details: details(CaptureMode::Automatic), outcome };
     let pending = Payment::pending(details(CaptureMode::Automatic), None);
     assert_eq!(
         moves(&pending, &charge(Some(approved()))),
         ["->pending", "pending>processing", "processing>completed"]
     );
-    assert_eq!(
-        moves(&pending, &charge(None)),
-        ["->pending", "pending>processing"]
-    );
+    assert_eq!(moves(&pending, &charge(None)), ["->pending", "pending>processing"]);
     let processing = payment_in(Status::Processing);
-    assert_eq!(
-        moves(&processing, &Event::Settled(approved())),
-        ["processing>authorized"]
-    );
-    assert_eq!(
-        moves(&payment_in(Status::Authorized), &Event::Voided),
-        ["authorized>voided"]
-    );
+    assert_eq!(moves(&processing, &Event::Settled(approved())), ["processing>authorized"]);
+    assert_eq!(moves(&payment_in(Status::Authorized), &Event::Voided), ["authorized>voided"]);
 }

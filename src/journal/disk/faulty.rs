@@ -66,9 +66,7 @@ struct Countdown(AtomicU64);
 impl Countdown {
     fn pass(&self) -> io::Result<()> {
         let left = |left: u64| (left > 1).then(|| left - 1);
-        let passed = self
-            .0
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
+        let passed = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
         passed.map(drop).map_err(|_| Errno::IO.into())
     }
 }
@@ -96,14 +94,12 @@ impl Disk for FaultyDisk {
     fn open(&self, name: &str, writes: Writes) -> io::Result<Box<dyn DiskFile>> {
         let file = self.disk.open(name, writes)?;
         Ok(match (&self.fault, writes) {
-            (Fault::SyncFails(countdown), Writes::Durable) => Box::new(FaultyFile {
-                file,
-                countdown: Arc::clone(countdown),
-            }),
-            (Fault::WritePanics(countdown), Writes::Durable) => Box::new(PanickingFile {
-                file,
-                countdown: Arc::clone(countdown),
-            }),
+            (Fault::SyncFails(countdown), Writes::Durable) => {
+                Box::new(FaultyFile { file, countdown: Arc::clone(countdown) })
+            }
+            (Fault::WritePanics(countdown), Writes::Durable) => {
+                Box::new(PanickingFile { file, countdown: Arc::clone(countdown) })
+            }
             _ => file,
         })
     }

@@ -99,20 +99,13 @@ impl SimulatedDisk {
     #[must_use]
     pub fn crash(&self, choose: &mut dyn FnMut(usize) -> usize) -> Self {
         let state = self.lock();
-        let mut after = State {
-            names: state.durable_names.clone(),
-            ..State::default()
-        };
+        let mut after = State { names: state.durable_names.clone(), ..State::default() };
         for change in &state.changes {
             if choose(2) == 1 {
                 change.apply(&mut after.names);
             }
         }
-        after.files = state
-            .files
-            .iter()
-            .map(|content| content.crash(choose))
-            .collect();
+        after.files = state.files.iter().map(|content| content.crash(choose)).collect();
         after.durable_names = after.names.clone();
         Self(Arc::new(Mutex::new(after)))
     }
@@ -222,8 +215,7 @@ impl Content {
         if let Some(place) = self.cached.get_mut(offset..end) {
             place.copy_from_slice(bytes);
         }
-        self.dirty
-            .extend(offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES));
+        self.dirty.extend(offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES));
     }
 
     /// Makes these blocks durable, as `O_DSYNC` does: no others.
@@ -293,10 +285,7 @@ impl Disk for SimulatedDisk {
             // A direct read finds what is dirty, for that is written back first. What a failed sync
             // left clean it does not find.
             for (block, shown) in bytes.chunks_mut(BLOCK_BYTES).enumerate() {
-                let held = content
-                    .device
-                    .get(block * BLOCK_BYTES..)
-                    .unwrap_or_default();
+                let held = content.device.get(block * BLOCK_BYTES..).unwrap_or_default();
                 if let Some(held) = held.get(..shown.len())
                     && !content.dirty.contains(&block)
                 {
@@ -317,20 +306,14 @@ impl Disk for SimulatedDisk {
         }
         let length = index(length);
         if state.full || fault.is_some() {
-            let mut half = Content {
-                cached: vec![0; length / 2],
-                ..Content::default()
-            };
+            let mut half = Content { cached: vec![0; length / 2], ..Content::default() };
             half.dirty.extend(0..half.cached.len() / BLOCK_BYTES);
             state.create(name, half);
             let full = state.full;
             return Err(if full { Errno::NOSPC } else { Errno::IO }.into());
         }
-        let whole = Content {
-            cached: vec![0; length],
-            device: vec![0; length],
-            dirty: BTreeSet::new(),
-        };
+        let whole =
+            Content { cached: vec![0; length], device: vec![0; length], dirty: BTreeSet::new() };
         state.create(name, whole);
         Ok(())
     }
@@ -347,11 +330,7 @@ impl Disk for SimulatedDisk {
             }
             Err(error) => return Err(error),
         };
-        Ok(Box::new(SimulatedFile {
-            disk: self.clone(),
-            file,
-            writes,
-        }))
+        Ok(Box::new(SimulatedFile { disk: self.clone(), file, writes }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
