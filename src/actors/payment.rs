@@ -147,6 +147,13 @@ impl Work {
             Wish::Refund { amount, reason } => Command::Refund { amount, reason },
             Wish::Expire => Command::Expire,
         };
+        // Not before the provider has answered: whoever looked at the books meanwhile saw them without this.
+        let now = self.engine.clock.now();
+        if self.payment.has_lapsed(now) && !matches!(command, Command::Expire) {
+            // The scheduler has not come to it yet. A hold that is over is over.
+            self.decide_and_record(Command::Expire, super::scheduler::EXPIRY.into(), None, now)
+                .await?;
+        }
         self.decide_and_record(command, actor, request, now).await
     }
 

@@ -60,7 +60,8 @@ impl Ahead {
         Ok(())
     }
 
-    /// The prepared segment. Waits while it is being made; the next one is begun at once.
+    /// The prepared segment, whose room from now on counts as the active one's. Waits while it is being made; the next
+    /// one is begun at once.
     pub(super) fn take(&self) -> Result<Prepared, JournalError> {
         let mut state = self.shared.settled();
         match mem::replace(&mut *state, State::Making) {

@@ -198,6 +198,9 @@ impl Writer {
         records: Vec<Record>,
         header: &frame::Header,
     ) -> Result<Batch, JournalError> {
+        // Gone before the write begins, so that it is promised to nobody meanwhile.
+        let room = self.chain.room().saturating_sub(bytes(self.buffer.len()));
+        self.space.set_active(room);
         let content = HEADER_BYTES + index(u64::from(header.payload_bytes));
         let place = self.chain.place();
         let frame = self.buffer.get_mut(..content).unwrap_or_default();

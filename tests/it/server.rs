@@ -12,7 +12,7 @@ use std::{
     ops::Deref,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::mpsc::{self, Receiver},
+    sync::mpsc,
     thread,
     time::Duration,
 };
@@ -58,7 +58,6 @@ struct Running {
     process: Process,
     address: SocketAddr,
     announced: Vec<String>,
-    stdout: Receiver<String>,
 }
 
 impl TestServer {
@@ -154,13 +153,6 @@ impl TestServer {
         self.folder.path("data")
     }
 
-    /// Everything that the server has written on stdout by now, after it had started.
-    #[track_caller]
-    pub fn stdout(&self) -> String {
-        let running = self.running.as_ref().expect("a running server");
-        running.stdout.try_iter().collect::<Vec<_>>().join("\n")
-    }
-
     /// Every line of the log so far, of all starts.
     pub fn logs(&self) -> String {
         fs::read_to_string(self.folder.path("log")).unwrap()
@@ -197,30 +189,26 @@ impl Running {
         let mut command = folder.command(settings, ["--listen", "127.0.0.1:0"]);
         let mut process = Process::start(command.stderr(log));
         let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
-        let (sender, stdout) = mpsc::channel();
-        // Ends with the child, whose end closes the pipe.
+        let (sender, said) = mpsc::channel();
+        // Reads to the child's end, so that it never writes to a closed pipe.
         thread::spawn(move || {
             let said = lines.map_while(Result::ok);
             said.map(|line| sender.send(line)).take_while(Result::is_ok).for_each(drop);
         });
-        let mut running = Self {
-            process,
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            announced: Vec::new(),
-            stdout,
-        };
-        loop {
-            let Ok(line) = running.stdout.recv_timeout(START_DEADLINE) else {
-                let log = fs::read_to_string(folder.path("log")).unwrap();
-                panic!("the server did not start:\n{log}");
-            };
+        let mut announced = Vec::new();
+        while let Ok(line) = said.recv_timeout(START_DEADLINE) {
             let address = line.strip_prefix(LISTENING).map(str::parse);
-            running.announced.push(line);
+            announced.push(line);
             if let Some(address) = address {
-                running.address = address.unwrap();
-                return running;
+                return Self {
+                    process,
+                    address: address.unwrap(),
+                    announced,
+                };
             }
         }
+        let log = fs::read_to_string(folder.path("log")).unwrap();
+        panic!("the server did not start:\n{log}");
     }
 }
 
