@@ -200,11 +200,7 @@ impl Running {
             let address = line.strip_prefix(LISTENING).map(str::parse);
             announced.push(line);
             if let Some(address) = address {
-                return Self {
-                    process,
-                    address: address.unwrap(),
-                    announced,
-                };
+                return Self { process, address: address.unwrap(), announced };
             }
         }
         let log = fs::read_to_string(folder.path("log")).unwrap();
