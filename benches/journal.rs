@@ -4,6 +4,8 @@
 //! `cargo bench --bench journal`. The folder lies under `target/`, so it measures the disk that
 //! holds the sources.
 
+#![expect(clippy::expect_used, reason = "a bench whose set-up fails has nothing to measure")]
+
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::{hint::black_box, path::Path, sync::Arc};
 use strongroom::{
@@ -40,9 +42,7 @@ fn charge() -> Record {
     });
     let event = Event::Submitted {
         details: Arc::clone(&details),
-        outcome: Some(Outcome::Approved {
-            reference: "sandbox-000000004711".into(),
-        }),
+        outcome: Some(Outcome::Approved { reference: "sandbox-000000004711".into() }),
     };
     Record::Payment(PaymentRecord {
         payment,
@@ -68,9 +68,7 @@ fn writer(disk: Arc<dyn Disk>) -> Writer {
         batch_bytes_max: 8 * 1024 * 1024,
         software: "bench".into(),
     };
-    recover(disk, options, Timestamp::default(), &mut |_| Ok(()))
-        .expect("a new journal")
-        .writer
+    recover(disk, options, Timestamp::default(), &mut |_| Ok(())).expect("a new journal").writer
 }
 
 fn folder() -> tempfile::TempDir {
@@ -116,9 +114,7 @@ fn recovery(criterion: &mut Criterion) {
     let mut writer = writer(Arc::clone(&disk));
     let records: Vec<_> = (0..1000).map(|_| charge()).collect();
     for _ in 0..60 {
-        writer
-            .append(records.clone(), Timestamp::default())
-            .expect("room");
+        writer.append(records.clone(), Timestamp::default()).expect("room");
     }
     let read = || {
         let reader = Reader::open(Arc::clone(&disk)).expect("readable");

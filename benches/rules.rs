@@ -2,11 +2,7 @@
 //!
 //! `cargo bench --bench rules`
 
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    reason = "a benchmark may stop where a server may not"
-)]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark may stop where a server may not")]
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use std::{hint::black_box, sync::Arc};
@@ -44,10 +40,7 @@ fn details(number: u128) -> Arc<Details> {
 
 fn submit(details: Arc<Details>) -> Command {
     let reference = format!("sbx_{}", details.id.uuid().simple()).into_boxed_str();
-    Command::Submit {
-        details,
-        outcome: Some(Outcome::Approved { reference }),
-    }
+    Command::Submit { details, outcome: Some(Outcome::Approved { reference }) }
 }
 
 fn record(payment: &Payment, event: Event, number: u128) -> PaymentRecord {
@@ -74,14 +67,7 @@ fn charge(number: u128, at: Timestamp) -> PaymentRecord {
 
 fn batch(record: PaymentRecord, sequence: u64, at: Timestamp) -> Batch {
     let record = Record::Payment(record);
-    Batch {
-        entries: vec![Entry {
-            sequence,
-            at,
-            record,
-        }],
-        hash: Hash::default(),
-    }
+    Batch { entries: vec![Entry { sequence, at, record }], hash: Hash::default() }
 }
 
 fn rules(criterion: &mut Criterion) {

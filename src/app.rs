@@ -19,7 +19,7 @@ use crate::{
         DataLock, DirectIo, Disk, JournalError, Options, RealDisk, Recovered, Report, Writer,
         recover,
     },
-    provider::Sandbox,
+    provider::{Provider, Sandbox},
 };
 use actix::Actor;
 use actix_rt::Arbiter;
@@ -88,11 +88,7 @@ pub async fn run(
 
     let began = Instant::now();
     let (journal, books, report) = recover_books(&config, clock.clone()).await?;
-    let started_with = Started {
-        report,
-        payments: books.payment_count(),
-        took: began.elapsed(),
-    };
+    let started_with = Started { report, payments: books.payment_count(), took: began.elapsed() };
     let (mut crew, core) = Crew::start(&config, clock, journal, books).await?;
     drop(door.core.set(core));
     started(&started_with);
@@ -140,6 +136,10 @@ impl Crew {
         let admission = Arc::new(Admission::new(in_flight_max, space));
         let retention = config.idempotency.retention;
         let mailbox_max = mailbox_max(config);
+        let provider: Arc<dyn Provider> =
+            Arc::new(Sandbox::new(config.provider.sandbox.decline_at));
+        #[cfg(feature = "fault-injection")]
+        let provider = crate::provider::faulty::faults_from_environment(provider);
         let engine = Arc::new(Engine {
             books: books.clone(),
             ledger: ledger.clone(),
@@ -151,7 +151,7 @@ impl Crew {
             ),
             registry: Arc::new(Registry::default()),
             admission: admission.clone(),
-            provider: Arc::new(Sandbox::new(config.provider.sandbox.decline_at)),
+            provider,
             clock: clock.clone(),
             answer_within: Duration::from_millis(config.provider.answer_within_ms),
             retention,
@@ -162,20 +162,8 @@ impl Crew {
         scheduler_thread.spawn_fn(|| drop(scheduler.start()));
         let runs_kept = config.reconciliation.runs_kept;
         let reconciliations = Arc::new(Reconciliations::new(books, clock, runs_kept));
-        let crew = Self {
-            ledger,
-            admission,
-            ledger_thread,
-            scheduler_thread,
-            failed,
-        };
-        Ok((
-            crew,
-            Core {
-                engine,
-                reconciliations,
-            },
-        ))
+        let crew = Self { ledger, admission, ledger_thread, scheduler_thread, failed };
+        Ok((crew, Core { engine, reconciliations }))
     }
 
     /// Ends the actors, the ledger last: on `Ok` everything is written and sealed.
@@ -204,11 +192,7 @@ fn door(config: &Config) -> Door {
     let http = &config.http;
     Door {
         credentials: Credentials::new(config),
-        merchants: config
-            .merchants
-            .iter()
-            .map(|merchant| merchant.id.as_str().into())
-            .collect(),
+        merchants: config.merchants.iter().map(|merchant| merchant.id.as_str().into()).collect(),
         limits: Limits {
             workers: http.worker_threads(),
             connections_max: http.connections_max,
@@ -227,11 +211,7 @@ async fn recover_books(
     clock: Arc<dyn Clock>,
 ) -> Result<(Writer, Books, Report), Stopped> {
     let folder = config.data_dir.join("journal");
-    let direct = if config.journal.direct_io {
-        DirectIo::WhereAvailable
-    } else {
-        DirectIo::Never
-    };
+    let direct = if config.journal.direct_io { DirectIo::WhereAvailable } else { DirectIo::Never };
     let options = Options {
         segment_bytes: config.journal.segment_bytes,
         batch_bytes_max: config.journal.batch_bytes_max,
@@ -283,9 +263,5 @@ async fn start_ledger(
 
 /// Every command in flight, and the scheduler, sends at most a few messages at once.
 fn mailbox_max(config: &Config) -> usize {
-    config
-        .http
-        .in_flight_max
-        .saturating_mul(4)
-        .saturating_add(1024)
+    config.http.in_flight_max.saturating_mul(4).saturating_add(1024)
 }

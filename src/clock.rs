@@ -37,9 +37,8 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         // Before 1970 counts as 1970, and an overflow as the last instant there is.
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-        let millis = since_epoch.map_or(0, |since| {
-            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-        });
+        let millis =
+            since_epoch.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
         self.at_least_last(millis)
     }
 }
@@ -64,9 +63,7 @@ impl ManualClock {
     /// A clock that stands at `now`.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
-        Self {
-            millis: AtomicU64::new(now.millis()),
-        }
+        Self { millis: AtomicU64::new(now.millis()) }
     }
 
     /// Puts the clock to `now`.
@@ -101,12 +98,7 @@ mod tests {
 
     #[test]
     fn the_system_clock_tells_the_time_of_the_machine() {
-        let machine = || {
-            SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap()
-                .as_millis()
-        };
+        let machine = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
         let before = machine();
         let told = u128::from(SystemClock::default().now().millis());
         assert!((before..=machine()).contains(&told));

@@ -78,9 +78,7 @@ impl Credentials {
         });
         let of_admins = config.admins.iter().map(|key| Credential {
             sha256: key.sha256,
-            principal: Principal::Admin {
-                actor: format!("{ADMIN}/{}", key.name).into(),
-            },
+            principal: Principal::Admin { actor: format!("{ADMIN}/{}", key.name).into() },
         });
         let mut by_prefix: HashMap<_, Vec<Credential>> = HashMap::new();
         for credential in of_merchants.chain(of_admins) {
@@ -167,10 +165,7 @@ pub fn new_key(kind: KeyKind) -> Result<NewKey, NoRandomness> {
     };
     let secret = format!("{prefix}{}", hex::encode(random));
     let sha256 = hex::encode(Sha256::digest(&secret));
-    Ok(NewKey {
-        secret: Secret(secret),
-        sha256,
-    })
+    Ok(NewKey { secret: Secret(secret), sha256 })
 }
 
 #[cfg(test)]
@@ -190,16 +185,11 @@ mod tests {
     fn a_configured_key_is_its_holders_and_named_in_the_audit_trail() {
         assert_eq!(
             authenticate(&config(), "sk_test_merchant_1"),
-            Some(Principal::Merchant {
-                id: "merchant_1".into(),
-                actor: "merchant_1/test".into(),
-            })
+            Some(Principal::Merchant { id: "merchant_1".into(), actor: "merchant_1/test".into() })
         );
         assert_eq!(
             authenticate(&config(), "ak_test_admin"),
-            Some(Principal::Admin {
-                actor: "admin/test".into(),
-            })
+            Some(Principal::Admin { actor: "admin/test".into() })
         );
     }
 
@@ -259,16 +249,10 @@ mod tests {
         assert_eq!(authenticate(&config, key.secret.expose()), None);
         let mut sha256 = [0; 32];
         hex::decode_to_slice(&key.sha256, &mut sha256).unwrap();
-        config.merchants[0].keys.push(ApiKey {
-            name: "web".to_owned(),
-            sha256,
-        });
+        config.merchants[0].keys.push(ApiKey { name: "web".to_owned(), sha256 });
         assert_eq!(
             authenticate(&config, key.secret.expose()),
-            Some(Principal::Merchant {
-                id: "merchant_1".into(),
-                actor: "merchant_1/web".into(),
-            })
+            Some(Principal::Merchant { id: "merchant_1".into(), actor: "merchant_1/web".into() })
         );
     }
 }

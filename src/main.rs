@@ -92,10 +92,7 @@ fn main() -> ExitCode {
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
-    if error
-        .downcast_ref::<strongroom::config::ConfigError>()
-        .is_some()
-    {
+    if error.downcast_ref::<strongroom::config::ConfigError>().is_some() {
         return 2;
     }
     match error.downcast_ref::<Stopped>() {
@@ -136,11 +133,7 @@ fn serve(arguments: Serve) -> anyhow::Result<ExitCode> {
 }
 
 fn announce(started: &Started, data_dir: &str, address: SocketAddr) -> io::Result<()> {
-    let Started {
-        report,
-        payments,
-        took,
-    } = started;
+    let Started { report, payments, took } = started;
     let mut out = io::stdout().lock();
     writeln!(
         out,
@@ -157,11 +150,7 @@ fn announce(started: &Started, data_dir: &str, address: SocketAddr) -> io::Resul
             torn.set_aside_as.display()
         )?;
     }
-    writeln!(
-        out,
-        "chain head {} at entry {}",
-        report.chain_head, report.last_sequence
-    )?;
+    writeln!(out, "chain head {} at entry {}", report.chain_head, report.last_sequence)?;
     writeln!(out, "listening on http://{address}")?;
     out.flush()
 }
@@ -180,27 +169,13 @@ fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
 }
 
 fn print_new_key(admin: bool, live: bool, name: &str) -> anyhow::Result<()> {
-    let kind = if admin {
-        KeyKind::Admin
-    } else {
-        KeyKind::Merchant { live }
-    };
+    let kind = if admin { KeyKind::Admin } else { KeyKind::Merchant { live } };
     let key = new_key(kind)?;
-    let place = if admin {
-        "a line of its own under `[[admins]]`"
-    } else {
-        "the merchant's `keys`"
-    };
+    let place =
+        if admin { "a line of its own under `[[admins]]`" } else { "the merchant's `keys`" };
     let mut out = io::stdout().lock();
     writeln!(out, "key:    {}", key.secret.expose())?;
-    writeln!(
-        out,
-        "config: {{ name = \"{name}\", sha256 = \"{}\" }}",
-        key.sha256
-    )?;
-    writeln!(
-        io::stderr(),
-        "The key is shown this once. Put the config part into {place}."
-    )?;
+    writeln!(out, "config: {{ name = \"{name}\", sha256 = \"{}\" }}", key.sha256)?;
+    writeln!(io::stderr(), "The key is shown this once. Put the config part into {place}.")?;
     Ok(())
 }

@@ -58,13 +58,7 @@ pub enum NotDone {
 /// [`NotDone`] says why nothing was done; only with [`Unavailable::OutcomeUnknown`] it is not known.
 pub async fn run(engine: Arc<Engine>, task: Task) -> Result<Done, NotDone> {
     let _place = engine.admission.enter().map_err(NotDone::Unavailable)?;
-    let Task {
-        merchant,
-        payment,
-        perform,
-        body_bytes,
-        wait_max,
-    } = task;
+    let Task { merchant, payment, perform, body_bytes, wait_max } = task;
     for _ in 0..ATTEMPTS_MAX {
         let claim = match &perform.request {
             None => None,
@@ -93,10 +87,7 @@ pub async fn run(engine: Arc<Engine>, task: Task) -> Result<Done, NotDone> {
         drop(claim);
         match performed {
             Ok(Some(payment)) => {
-                return Ok(Done {
-                    payment,
-                    replayed: false,
-                });
+                return Ok(Done { payment, replayed: false });
             }
             Ok(None) => return Err(NotDone::NoSuchPayment),
             Err(NotPerformed::Refused(refusal)) => return Err(NotDone::Refused(refusal)),
@@ -112,8 +103,5 @@ pub async fn run(engine: Arc<Engine>, task: Task) -> Result<Done, NotDone> {
 fn replay(engine: &Engine, payment: PaymentId, version: u32) -> Result<Done, NotDone> {
     let books = engine.books.read();
     let history = books.history(payment).ok_or(NotDone::NoSuchPayment)?;
-    Ok(Done {
-        payment: history.payment_at(version),
-        replayed: true,
-    })
+    Ok(Done { payment: history.payment_at(version), replayed: true })
 }

@@ -37,10 +37,7 @@ pub fn init(log: &Log) -> Result<Guard, InitError> {
     let dropped = lines.error_counter();
     let terminal = io::stderr().is_terminal();
     subscriber(log, terminal, lines)?.try_init()?;
-    Ok(Guard {
-        dropped,
-        _worker: worker,
-    })
+    Ok(Guard { dropped, _worker: worker })
 }
 
 /// Why the log could not be set up.
@@ -95,11 +92,7 @@ where
     let layer = match (human, terminal) {
         (true, true) => layer.compact().boxed(),
         (true, false) => layer.compact().with_ansi(false).boxed(),
-        (false, _) => layer
-            .json()
-            .flatten_event(true)
-            .with_span_list(false)
-            .boxed(),
+        (false, _) => layer.json().flatten_event(true).with_span_list(false).boxed(),
     };
     Ok(Registry::default().with(layer.with_filter(filter)))
 }
@@ -125,10 +118,7 @@ mod tests {
 
     /// What a log with this level and form writes when something of each level happens.
     fn written(level: &str, form: LogForm, terminal: bool) -> String {
-        let log = Log {
-            level: level.to_owned(),
-            form,
-        };
+        let log = Log { level: level.to_owned(), form };
         let lines = Lines::default();
         let copy = lines.clone();
         let subscriber = subscriber(&log, terminal, move || copy.clone()).unwrap();
@@ -188,10 +178,7 @@ mod tests {
 
     #[test]
     fn a_level_that_is_no_filter_is_refused() {
-        let log = Log {
-            level: "info,strongroom=loud".to_owned(),
-            form: LogForm::Auto,
-        };
+        let log = Log { level: "info,strongroom=loud".to_owned(), form: LogForm::Auto };
         assert!(subscriber(&log, false, io::sink).is_err());
     }
 }

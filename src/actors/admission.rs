@@ -68,9 +68,7 @@ impl Admission {
     ) -> Result<Reservation, Unavailable> {
         let bytes = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         // A name in the body may stand in the entry up to three times: in the details and in both account names.
-        let own = bytes(body_bytes)
-            .saturating_mul(3)
-            .saturating_add(ENTRY_OVERHEAD_BYTES);
+        let own = bytes(body_bytes).saturating_mul(3).saturating_add(ENTRY_OVERHEAD_BYTES);
         let room = self.space.reserve(own).ok_or(Unavailable::StorageFull)?;
         let left = self.space.free().saturating_sub(self.space.reserved());
         if left < bytes(outstanding).saturating_mul(ENTRY_OVERHEAD_BYTES) {

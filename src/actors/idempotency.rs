@@ -76,13 +76,7 @@ impl IdempotencyHandle {
         retention: Retention,
         mailbox_max: usize,
     ) -> Self {
-        Self {
-            books,
-            clock,
-            retention,
-            mailbox_max,
-            actor: OnceLock::new(),
-        }
+        Self { books, clock, retention, mailbox_max, actor: OnceLock::new() }
     }
 
     /// The one actor. It lives on the thread that first needs it, an HTTP worker, so that a claim need not wake a
@@ -103,23 +97,9 @@ impl IdempotencyHandle {
     /// Claims a key for a request. Waits while another one works under it. `None`: too many wait already.
     pub async fn claim(&self, merchant: Arc<str>, request: &Request) -> Option<Claimed> {
         let (reply, claimed) = oneshot::channel();
-        let key = ScopedKey {
-            merchant,
-            key: request.key.clone(),
-        };
-        let Request {
-            fingerprint,
-            operation,
-            ..
-        } = *request;
-        self.actor()
-            .try_send(ClaimKey {
-                key,
-                fingerprint,
-                operation,
-                reply,
-            })
-            .ok()?;
+        let key = ScopedKey { merchant, key: request.key.clone() };
+        let Request { fingerprint, operation, .. } = *request;
+        self.actor().try_send(ClaimKey { key, fingerprint, operation, reply }).ok()?;
         claimed.await.ok()
     }
 
@@ -197,11 +177,7 @@ impl Handler<WhatRuns> for IdempotencyActor {
     type Result = MessageResult<WhatRuns>;
 
     fn handle(&mut self, WhatRuns(key): WhatRuns, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(
-            self.running
-                .get(&key)
-                .map(|running| (running.operation, running.since)),
-        )
+        MessageResult(self.running.get(&key).map(|running| (running.operation, running.since)))
     }
 }
 
@@ -222,10 +198,7 @@ impl IdempotencyActor {
                 match books.answered(merchant, key, self.retention, now) {
                     Some(answered) if answered.request.fingerprint == claim.fingerprint => {
                         let payment = answered.history.details.id;
-                        Claimed::Replay {
-                            payment,
-                            version: answered.version,
-                        }
+                        Claimed::Replay { payment, version: answered.version }
                     }
                     Some(_) => Claimed::Mismatch,
                     None => {
@@ -235,10 +208,7 @@ impl IdempotencyActor {
                             since: now,
                             waiting: VecDeque::new(),
                         });
-                        Claimed::Fresh(Claim {
-                            key: claim.key.clone(),
-                            actor: ctx.address(),
-                        })
+                        Claimed::Fresh(Claim { key: claim.key.clone(), actor: ctx.address() })
                     }
                 }
             }

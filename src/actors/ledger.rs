@@ -14,7 +14,7 @@ use crate::{
         idempotency::{Key, Retention},
         time::Timestamp,
     },
-    journal::{JournalError, Writer},
+    journal::{JournalError, Writer, entry},
 };
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use std::{
@@ -105,20 +105,19 @@ impl LedgerHandle {
         now: Timestamp,
     ) -> Result<Recorded, NotRecorded> {
         let (reply, recorded) = oneshot::channel();
-        if let Err(error) = self.0.try_send(Append {
-            merchant,
-            record,
-            now,
-            reply,
-        }) {
+        let key = record.request.as_ref().map(|request| request.key.clone());
+        let (payment, record) = (record.payment, Record::Payment(record));
+        // Counted here and not on the ledger's thread. A record too large to count fills a batch by itself.
+        let bytes = entry::encoded_bytes(&record).unwrap_or(usize::MAX);
+        let append =
+            Append { payment, key: key.map(|key| (merchant, key)), record, bytes, now, reply };
+        if let Err(error) = self.0.try_send(append) {
             return Err(NotRecorded::Unavailable(match error {
                 actix::dev::SendError::Full(_) => Unavailable::Overloaded,
                 actix::dev::SendError::Closed(_) => Unavailable::NotServing,
             }));
         }
-        recorded
-            .await
-            .unwrap_or(Err(NotRecorded::Unavailable(Unavailable::OutcomeUnknown)))
+        recorded.await.unwrap_or(Err(NotRecorded::Unavailable(Unavailable::OutcomeUnknown)))
     }
 
     /// Writes what is waiting, seals the journal and takes nothing more. Returns whether all of it worked.
@@ -130,8 +129,12 @@ impl LedgerHandle {
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Append {
-    merchant: Arc<str>,
-    record: PaymentRecord,
+    payment: PaymentId,
+    /// The idempotency key the record came under, with its merchant.
+    key: Option<(Arc<str>, Key)>,
+    record: Record,
+    /// Of the record, encoded.
+    bytes: usize,
     now: Timestamp,
     reply: oneshot::Sender<Result<Recorded, NotRecorded>>,
 }
@@ -169,6 +172,8 @@ enum State {
 struct Batch {
     records: Vec<Record>,
     replies: Vec<oneshot::Sender<Result<Recorded, NotRecorded>>>,
+    /// Of the records, encoded.
+    bytes: usize,
     at: Timestamp,
     payments: HashSet<PaymentId>,
     keys: HashSet<(Arc<str>, Key)>,
@@ -177,22 +182,16 @@ struct Batch {
 impl Batch {
     /// Whether `append` can only be judged once this batch is on the books.
     fn touches(&self, append: &Append) -> bool {
-        let key = append
-            .record
-            .request
-            .as_ref()
-            .map(|request| request.key.clone());
-        self.payments.contains(&append.record.payment)
-            || key.is_some_and(|key| self.keys.contains(&(append.merchant.clone(), key)))
+        self.payments.contains(&append.payment)
+            || append.key.as_ref().is_some_and(|key| self.keys.contains(key))
     }
 
     fn add(&mut self, append: Append) {
         self.at = self.at.max(append.now);
-        self.payments.insert(append.record.payment);
-        if let Some(request) = &append.record.request {
-            self.keys.insert((append.merchant, request.key.clone()));
-        }
-        self.records.push(Record::Payment(append.record));
+        self.bytes = self.bytes.saturating_add(append.bytes);
+        self.payments.insert(append.payment);
+        self.keys.extend(append.key);
+        self.records.push(append.record);
         self.replies.push(append.reply);
     }
 }
@@ -209,14 +208,14 @@ impl Handler<Append> for LedgerActor {
     type Result = ();
 
     fn handle(&mut self, append: Append, ctx: &mut Context<Self>) {
-        if self.batch.touches(&append) || self.batch.records.len() >= self.pace.batch_entries_max {
+        let bytes = append.bytes;
+        let is_full = self.batch.records.len() >= self.pace.batch_entries_max
+            || self.batch.bytes.saturating_add(bytes) > self.pace.batch_bytes_max;
+        if is_full || self.batch.touches(&append) {
             self.commit(ctx);
         }
         if self.state != State::Writing {
-            answer(
-                append.reply,
-                Err(NotRecorded::Unavailable(Unavailable::NotServing)),
-            );
+            answer(append.reply, Err(NotRecorded::Unavailable(Unavailable::NotServing)));
             return;
         }
         match self.judge(&append) {
@@ -256,14 +255,15 @@ impl Handler<Close> for LedgerActor {
 
 impl LedgerActor {
     fn judge(&self, append: &Append) -> Result<(), Breach> {
+        let Record::Payment(record) = &append.record else { return Ok(()) };
         let books = self.books.read().unwrap_or_else(PoisonError::into_inner);
-        books.check(&append.record, append.now)?;
-        books.check_key(
-            &append.merchant,
-            &append.record,
-            self.pace.retention,
-            append.now,
-        )
+        books.check(record, append.now)?;
+        match &append.key {
+            Some((merchant, key)) => {
+                books.check_key(merchant, key, self.pace.retention, append.now)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Writes the batch, books it, answers.
@@ -286,14 +286,11 @@ impl LedgerActor {
         let unknown = Err(NotRecorded::Unavailable(Unavailable::OutcomeUnknown));
         match self.journal.append(records, at) {
             Ok(batch) => {
-                let first = batch.entries.first().map(|entry| Recorded {
-                    sequence: entry.sequence,
-                    at: entry.at,
-                });
-                self.books
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .apply(batch);
+                let first = batch
+                    .entries
+                    .first()
+                    .map(|entry| Recorded { sequence: entry.sequence, at: entry.at });
+                self.books.write().unwrap_or_else(PoisonError::into_inner).apply(batch);
                 first.map_or(unknown, Ok)
             }
             Err(JournalError::NoSpace { .. }) => {
@@ -327,10 +324,7 @@ impl LedgerActor {
     /// Tells a later recovery that all before was acknowledged.
     fn seal(&mut self) {
         self.wrote = None;
-        if self
-            .write(vec![Record::Sealed], Timestamp::default())
-            .is_err()
-        {
+        if self.write(vec![Record::Sealed], Timestamp::default()).is_err() {
             tracing::warn!("the journal could not be sealed");
         }
     }
@@ -339,10 +333,7 @@ impl LedgerActor {
 impl Recorded {
     fn followed_by(self, place: usize) -> Self {
         let place = u64::try_from(place).unwrap_or(u64::MAX);
-        Self {
-            sequence: self.sequence.saturating_add(place),
-            ..self
-        }
+        Self { sequence: self.sequence.saturating_add(place), ..self }
     }
 }
 

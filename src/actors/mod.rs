@@ -104,11 +104,7 @@ impl Engine {
                 let key = task.request.as_ref().map(|request| request.key.clone());
                 Some(Payment::pending(details.clone(), key))
             }
-            _ => self
-                .books
-                .read()
-                .history(id)
-                .map(|history| history.payment()),
+            _ => self.books.read().history(id).map(|history| history.payment()),
         };
         let wake = || wake().map(|payment| PaymentActor::new(payment, self.clone()));
         let Some(lease) = self.registry.lease(id, wake) else {
@@ -129,11 +125,7 @@ impl Perform {
     /// A wish of the server's own, which comes under no key.
     #[must_use]
     pub fn by_system(wish: Wish, part: &'static str) -> Self {
-        Self {
-            wish,
-            actor: Arc::from(part),
-            request: None,
-        }
+        Self { wish, actor: Arc::from(part), request: None }
     }
 }
 

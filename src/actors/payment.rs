@@ -104,20 +104,15 @@ impl Handler<Perform> for PaymentActor {
     type Result = AtomicResponse<Self, Result<Payment, NotPerformed>>;
 
     fn handle(&mut self, task: Perform, _: &mut Context<Self>) -> Self::Result {
-        let mut work = Work {
-            payment: self.payment.clone(),
-            engine: self.engine.clone(),
-        };
+        let mut work = Work { payment: self.payment.clone(), engine: self.engine.clone() };
         let done = async move {
             let result = work.perform(task).await;
             (work.payment, result)
         };
-        AtomicResponse::new(Box::pin(done.into_actor(self).map(
-            |(payment, result), actor, _| {
-                actor.payment = payment;
-                result.map(|()| actor.payment.clone())
-            },
-        )))
+        AtomicResponse::new(Box::pin(done.into_actor(self).map(|(payment, result), actor, _| {
+            actor.payment = payment;
+            result.map(|()| actor.payment.clone())
+        })))
     }
 }
 
@@ -128,11 +123,7 @@ struct Work {
 
 impl Work {
     async fn perform(&mut self, task: Perform) -> Result<(), NotPerformed> {
-        let Perform {
-            wish,
-            actor,
-            request,
-        } = task;
+        let Perform { wish, actor, request } = task;
         let command = match wish {
             Wish::Submit(details) => {
                 let outcome = self.submit(&details).await;

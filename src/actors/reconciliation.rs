@@ -43,12 +43,7 @@ impl Reconciliations {
     /// Keeps the last `kept_max` runs.
     #[must_use]
     pub fn new(books: BooksReader, clock: Arc<dyn Clock>, kept_max: usize) -> Self {
-        Self {
-            books,
-            clock,
-            kept_max,
-            kept: Mutex::default(),
-        }
+        Self { books, clock, kept_max, kept: Mutex::default() }
     }
 
     /// Counts the whole books anew, on the calling thread, while payments go on.
@@ -82,11 +77,6 @@ impl Reconciliations {
     /// The last runs, newest first.
     #[must_use]
     pub fn runs(&self) -> Vec<Arc<Run>> {
-        self.kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .cloned()
-            .collect()
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }

@@ -31,10 +31,7 @@ struct Awake {
 impl Default for Registry {
     fn default() -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self {
-            shards,
-            hasher: RandomState::new(),
-        }
+        Self { shards, hasher: RandomState::new() }
     }
 }
 
@@ -55,40 +52,23 @@ impl Registry {
             }
             None => {
                 let address = wake()?.start();
-                shard.insert(
-                    id,
-                    Awake {
-                        address: address.clone(),
-                        leases: 1,
-                    },
-                );
+                shard.insert(id, Awake { address: address.clone(), leases: 1 });
                 address
             }
         };
-        Some(Lease {
-            id,
-            address,
-            registry: self.clone(),
-        })
+        Some(Lease { id, address, registry: self.clone() })
     }
 
     /// How many payments are awake.
     #[must_use]
     pub fn awake(&self) -> usize {
         let shards = self.shards.iter();
-        shards
-            .map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len())
-            .sum()
+        shards.map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
     fn shard(&self, id: PaymentId) -> Option<MutexGuard<'_, HashMap<PaymentId, Awake>>> {
         let number = usize::try_from(self.hasher.hash_one(id) % SHARDS).ok()?;
-        Some(
-            self.shards
-                .get(number)?
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        Some(self.shards.get(number)?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -120,9 +100,7 @@ impl Lease {
     /// Lets nobody else be leased this actor: the next lease wakes a new one from the books.
     pub fn retire(&self) {
         if let Some(mut shard) = self.registry.shard(self.id)
-            && shard
-                .get(&self.id)
-                .is_some_and(|awake| awake.address == self.address)
+            && shard.get(&self.id).is_some_and(|awake| awake.address == self.address)
         {
             shard.remove(&self.id);
         }

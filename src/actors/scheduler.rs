@@ -48,12 +48,7 @@ impl Scheduler {
     /// minute.
     #[must_use]
     pub fn new(engine: Arc<Engine>, inquire_after: Duration) -> Self {
-        Self {
-            engine,
-            inquire_after,
-            inquiries: HashMap::new(),
-            resting: false,
-        }
+        Self { engine, inquire_after, inquiries: HashMap::new(), resting: false }
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
@@ -82,18 +77,13 @@ impl Scheduler {
 
     fn due(&mut self) -> Vec<(PaymentId, Wish)> {
         let books = self.engine.books.read();
-        let lapsed = books
-            .lapsed(self.engine.clock.now())
-            .map(|id| (id, Wish::Expire));
+        let lapsed = books.lapsed(self.engine.clock.now()).map(|id| (id, Wish::Expire));
         let mut due: Vec<(PaymentId, Wish)> = lapsed.take(PER_TICK_MAX).collect();
         let now = Instant::now();
         let mut still_out = HashMap::new();
         for history in books.processing() {
             let id = history.details.id;
-            let first = Inquiry {
-                due: now + self.inquire_after,
-                delay: self.inquire_after,
-            };
+            let first = Inquiry { due: now + self.inquire_after, delay: self.inquire_after };
             let mut inquiry = self.inquiries.get(&id).copied().unwrap_or(first);
             if inquiry.due <= now && due.len() < PER_TICK_MAX {
                 due.push((id, Wish::Inquire));
@@ -117,11 +107,7 @@ impl Actor for Scheduler {
 
 /// Says "not now" as an error; all else is settled or is found again at a later tick.
 async fn carry_out(engine: &Arc<Engine>, id: PaymentId, wish: Wish) -> Result<(), Unavailable> {
-    let part = if matches!(wish, Wish::Expire) {
-        EXPIRY
-    } else {
-        INQUIRY
-    };
+    let part = if matches!(wish, Wish::Expire) { EXPIRY } else { INQUIRY };
     match engine.perform(id, Perform::by_system(wish, part)).await {
         Ok(Some(Payment { status, .. })) => {
             tracing::info!(payment = %id, status = status.name(), by = part, "payment looked after");

@@ -42,10 +42,7 @@ pub enum ConfigError {
 }
 
 fn lines(faults: &[Fault]) -> String {
-    faults
-        .iter()
-        .map(|fault| format!("\n  {fault}"))
-        .collect::<String>()
+    faults.iter().map(|fault| format!("\n  {fault}")).collect::<String>()
 }
 
 /// One thing that is wrong.

@@ -47,20 +47,10 @@ mod tests {
     fn a_shipped_test_key_keeps_the_server_on_loopback() {
         let exposure = |config: &Config, listen: &str| config.exposure(listen.parse().unwrap());
         let shipped = Config::load(None, std::iter::empty::<(String, String)>()).unwrap();
-        for loopback in [
-            "127.0.0.1:1",
-            "127.8.8.8:1",
-            "[::1]:1",
-            "[::ffff:127.0.0.1]:1",
-        ] {
+        for loopback in ["127.0.0.1:1", "127.8.8.8:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
             assert!(exposure(&shipped, loopback).is_ok(), "{loopback}");
         }
-        for open in [
-            "0.0.0.0:1",
-            "[::]:1",
-            "192.168.0.1:1",
-            "[::ffff:10.0.0.1]:1",
-        ] {
+        for open in ["0.0.0.0:1", "[::]:1", "192.168.0.1:1", "[::ffff:10.0.0.1]:1"] {
             let error = exposure(&shipped, open).unwrap_err().to_string();
             assert!(error.contains("merchant_1/test and admin/test"), "{error}");
         }

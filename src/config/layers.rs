@@ -43,29 +43,20 @@ fn read(path: Option<&Path>) -> Result<Option<(String, String)>, ConfigError> {
     match fs::read_to_string(file) {
         Ok(text) => Ok(Some((file.display().to_string(), text))),
         Err(error) if path.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(ConfigError::Unreadable {
-            path: file.to_path_buf(),
-            source,
-        }),
+        Err(source) => Err(ConfigError::Unreadable { path: file.to_path_buf(), source }),
     }
 }
 
 fn parse(origin: &str, text: &str) -> Result<Table, ConfigError> {
-    FileFormat::Toml
-        .parse(Some(&origin.to_owned()), text)
-        .map_err(|error| ConfigError::NotToml {
-            origin: origin.to_owned(),
-            reason: without_source(&error.to_string()),
-        })
+    FileFormat::Toml.parse(Some(&origin.to_owned()), text).map_err(|error| ConfigError::NotToml {
+        origin: origin.to_owned(),
+        reason: without_source(&error.to_string()),
+    })
 }
 
 /// The parser's words on one line without the quoted source, which may hold a key that was put in the wrong place.
 fn without_source(message: &str) -> String {
-    message
-        .lines()
-        .filter(|line| !line.contains(" |"))
-        .collect::<Vec<_>>()
-        .join(": ")
+    message.lines().filter(|line| !line.contains(" |")).collect::<Vec<_>>().join(": ")
 }
 
 /// The table with the one value that an environment variable sets, if it is one of ours.

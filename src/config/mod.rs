@@ -143,9 +143,7 @@ impl Payments {
         let ttl = section.text("authorization_ttl", allowed, |text| {
             duration_ms(text).filter(|ms| (1..=366 * DAY_MS).contains(ms))
         });
-        Self {
-            authorization_ttl_ms: ttl.unwrap_or_default(),
-        }
+        Self { authorization_ttl_ms: ttl.unwrap_or_default() }
     }
 }
 
@@ -165,9 +163,7 @@ impl Idempotency {
                 .filter(|ms| (1..=3660 * DAY_MS).contains(ms))
                 .map(Retention::Millis),
         });
-        Self {
-            retention: retention.unwrap_or(Retention::Forever),
-        }
+        Self { retention: retention.unwrap_or(Retention::Forever) }
     }
 }
 
@@ -225,23 +221,14 @@ impl Journal {
 
     fn read(section: &mut Section<'_>) -> Self {
         let segments = MIB..=1024 * MIB;
-        let allowed = format!(
-            "a multiple of 4096 from {} to {}",
-            segments.start(),
-            segments.end()
-        );
+        let allowed = format!("a multiple of 4096 from {} to {}", segments.start(), segments.end());
         let segment_bytes = section.integer_that("segment_bytes", &allowed, |bytes| {
             segments.contains(&bytes) && bytes % Self::BLOCK_BYTES == 0
         });
         let batches = 262_144..=segment_bytes.unwrap_or(*segments.end()) - Self::HEAD_BYTES;
-        let allowed = format!(
-            "{} to {} (segment_bytes less 8192)",
-            batches.start(),
-            batches.end()
-        );
-        let batch_bytes_max = section.integer_that("batch_bytes_max", &allowed, |bytes| {
-            batches.contains(&bytes)
-        });
+        let allowed = format!("{} to {} (segment_bytes less 8192)", batches.start(), batches.end());
+        let batch_bytes_max =
+            section.integer_that("batch_bytes_max", &allowed, |bytes| batches.contains(&bytes));
         Self {
             segment_bytes: segment_bytes
                 .and_then(|bytes| u64::try_from(bytes).ok())
@@ -263,9 +250,7 @@ pub struct Reconciliation {
 
 impl Reconciliation {
     fn read(section: &mut Section<'_>) -> Self {
-        Self {
-            runs_kept: section.integer("runs_kept", 1..=10_000),
-        }
+        Self { runs_kept: section.integer("runs_kept", 1..=10_000) }
     }
 }
 
@@ -296,9 +281,7 @@ impl Log {
         let forms = "\"auto\", \"human\" or \"json\"";
         Self {
             level: section
-                .text("level", levels, |text| {
-                    is_filter(text).then(|| text.to_owned())
-                })
+                .text("level", levels, |text| is_filter(text).then(|| text.to_owned()))
                 .unwrap_or_default(),
             form: section
                 .text("form", forms, |text| match text {
@@ -317,9 +300,7 @@ impl Log {
 fn is_filter(text: &str) -> bool {
     let bare = |part: &&str| !part.contains(['=', '[', ']', '{', '}']);
     let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
-    text.split(',')
-        .filter(bare)
-        .all(|part| is_level(part.trim()))
+    text.split(',').filter(bare).all(|part| is_level(part.trim()))
         && EnvFilter::builder().parse(text).is_ok()
 }
 
@@ -334,10 +315,7 @@ pub struct Merchant {
 
 impl Merchant {
     fn read(section: &mut Section<'_>) -> Self {
-        Self {
-            id: section.name("id", &[ADMIN]),
-            keys: section.list("keys", ApiKey::read),
-        }
+        Self { id: section.name("id", &[ADMIN]), keys: section.list("keys", ApiKey::read) }
     }
 }
 
@@ -352,9 +330,6 @@ pub struct ApiKey {
 
 impl ApiKey {
     fn read(section: &mut Section<'_>) -> Self {
-        Self {
-            name: section.name("name", &[]),
-            sha256: section.sha256("sha256"),
-        }
+        Self { name: section.name("name", &[]), sha256: section.sha256("sha256") }
     }
 }

@@ -56,13 +56,7 @@ impl Section<'_> {
         (origin, table): (String, Table),
         reader: impl FnOnce(&mut Section<'_>) -> T,
     ) -> T {
-        let mut section = Section {
-            path,
-            origin,
-            table,
-            known: Vec::new(),
-            findings,
-        };
+        let mut section = Section { path, origin, table, known: Vec::new(), findings };
         let value = reader(&mut section);
         section.refuse_what_is_left();
         value
@@ -115,8 +109,7 @@ impl Section<'_> {
         range: RangeInclusive<i64>,
     ) -> N {
         let allowed = format!("{} to {}", range.start(), range.end());
-        self.integer_that(key, &allowed, |number| range.contains(&number))
-            .unwrap_or_default()
+        self.integer_that(key, &allowed, |number| range.contains(&number)).unwrap_or_default()
     }
 
     /// The whole number under `key`, if it `fits`.
@@ -227,11 +220,7 @@ impl Section<'_> {
 
     fn fault(&mut self, key: &str, origin: String, reason: Reason) {
         let key = self.name_of(key);
-        self.findings.faults.push(Fault {
-            key,
-            origin,
-            reason,
-        });
+        self.findings.faults.push(Fault { key, origin, reason });
     }
 
     fn name_of(&self, key: &str) -> String {

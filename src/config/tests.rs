@@ -45,10 +45,7 @@ fn digest(text: &str) -> [u8; 32] {
 }
 
 fn test_key(text: &str) -> ApiKey {
-    ApiKey {
-        name: "test".to_owned(),
-        sha256: digest(text),
-    }
+    ApiKey { name: "test".to_owned(), sha256: digest(text) }
 }
 
 #[test]
@@ -65,12 +62,8 @@ fn the_shipped_configuration_is_the_documented_one() {
             in_flight_max: 1_024,
             drain_timeout_ms: 25_000,
         },
-        payments: Payments {
-            authorization_ttl_ms: 7 * DAY_MS,
-        },
-        idempotency: Idempotency {
-            retention: Retention::Forever,
-        },
+        payments: Payments { authorization_ttl_ms: 7 * DAY_MS },
+        idempotency: Idempotency { retention: Retention::Forever },
         provider: Provider {
             answer_within_ms: 400,
             inquire_after_ms: 1_000,
@@ -84,10 +77,7 @@ fn the_shipped_configuration_is_the_documented_one() {
             direct_io: true,
         },
         reconciliation: Reconciliation { runs_kept: 100 },
-        log: Log {
-            level: "info".to_owned(),
-            form: LogForm::Auto,
-        },
+        log: Log { level: "info".to_owned(), form: LogForm::Auto },
         merchants: vec![Merchant {
             id: "merchant_1".to_owned(),
             keys: vec![test_key("sk_test_merchant_1")],
@@ -190,11 +180,7 @@ fn durations_are_read_with_days_of_24_hours() {
             "[payments]\nauthorization_ttl = '{text}'\n[idempotency]\nretention = '{text}'"
         ));
         assert_eq!(config.payments.authorization_ttl_ms, ms, "{text}");
-        assert_eq!(
-            config.idempotency.retention,
-            Retention::Millis(ms),
-            "{text}"
-        );
+        assert_eq!(config.idempotency.retention, Retention::Millis(ms), "{text}");
     }
 }
 
@@ -205,16 +191,10 @@ fn an_unknown_key_is_refused_by_its_full_name_wherever_it_stands() {
         ("color = 1", "color"),
         ("[jornal]\nsegment_bytes = 4096", "jornal"),
         ("[journal]\nsegment_byte = 4096", "journal.segment_byte"),
-        (
-            "[provider.sandbox]\ndecline = 1",
-            "provider.sandbox.decline",
-        ),
+        ("[provider.sandbox]\ndecline = 1", "provider.sandbox.decline"),
         (&merchant("keys = []\nkey = ''"), "merchants[0].key"),
         (
-            &merchant(&format!(
-                "keys = [{{ name = 'a', sha256 = '{:064}', key = '' }}]",
-                0
-            )),
+            &merchant(&format!("keys = [{{ name = 'a', sha256 = '{:064}', key = '' }}]", 0)),
             "merchants[0].keys[0].key",
         ),
     ] {
@@ -261,11 +241,7 @@ const RANGES: [(&str, &str, i64, i64); 15] = [
 const REFUSED: [(&str, &str, &str); 9] = [
     ("http", "listen", "'localhost:80' '127.0.0.1' '' 80"),
     ("http", "workers", "'2' 2.0 true 2026-11-22 [2]"),
-    (
-        "payments",
-        "authorization_ttl",
-        "'0s' '367d' '-1d' '1month' '1500us' '7' '' 7",
-    ),
+    ("payments", "authorization_ttl", "'0s' '367d' '-1d' '1month' '1500us' '7' '' 7"),
     ("idempotency", "retention", "'0ms' '3661d' 'ever' '' 24"),
     ("journal", "segment_bytes", "0 4096 1044480 67108865"),
     ("journal", "direct_io", "1 'true'"),
@@ -311,31 +287,18 @@ fn the_largest_batch_fits_the_smallest_segment() {
 
 #[test]
 fn a_log_level_is_a_level_or_a_filter_with_no_slip_in_it() {
-    for level in [
-        "off",
-        "INFO",
-        "trace",
-        "info,strongroom::journal=debug",
-        "info,[request{id}]=debug",
-    ] {
+    for level in
+        ["off", "INFO", "trace", "info,strongroom::journal=debug", "info,[request{id}]=debug"]
+    {
         let config = load("", &[("STRONGROOM__LOG__LEVEL", level)]).unwrap();
         assert_eq!(config.log.level, level);
     }
-    for level in [
-        "",
-        "inof",
-        "info,",
-        "info,strongroom=loud",
-        "info strongroom",
-    ] {
+    for level in ["", "inof", "info,", "info,strongroom=loud", "info strongroom"] {
         let fault = one_fault("", &[("STRONGROOM__LOG__LEVEL", level)]);
         assert_eq!(fault.key, "log.level", "{level}");
     }
     assert_eq!(from_file("[log]\nform = 'json'").log.form, LogForm::Json);
-    assert_eq!(
-        one_fault("[log]\nform = 'xml'", &NO_VARIABLES).key,
-        "log.form"
-    );
+    assert_eq!(one_fault("[log]\nform = 'xml'", &NO_VARIABLES).key, "log.form");
 }
 
 /// A file with these merchants, each with keys of these names; a key's number stands for its digest.
@@ -352,10 +315,7 @@ fn merchants(merchants: &[(&str, &[(&str, u8)])]) -> String {
 #[test]
 fn a_merchants_id_and_a_keys_name_are_plain_short_and_not_admin() {
     let longest = "m".repeat(64);
-    from_file(&merchants(&[
-        (&longest, &[("admin", 1)]),
-        ("A-z_9", &[(&longest, 2)]),
-    ]));
+    from_file(&merchants(&[(&longest, &[("admin", 1)]), ("A-z_9", &[(&longest, 2)])]));
     let too_long = "m".repeat(65);
     for wrong in ["", "a b", "a/b", "größe", &too_long] {
         let fault = one_fault(&merchants(&[(wrong, &[])]), &NO_VARIABLES);
@@ -364,24 +324,14 @@ fn a_merchants_id_and_a_keys_name_are_plain_short_and_not_admin() {
         assert_eq!(fault.key, "merchants[0].keys[0].name", "{wrong}");
     }
     // It would be named in the audit trail like an admin.
-    assert_eq!(
-        one_fault(&merchants(&[("admin", &[])]), &NO_VARIABLES).key,
-        "merchants[0].id"
-    );
+    assert_eq!(one_fault(&merchants(&[("admin", &[])]), &NO_VARIABLES).key, "merchants[0].id");
 }
 
 #[test]
 fn no_two_merchants_names_or_digests_are_alike() {
-    from_file(&merchants(&[
-        ("a", &[("web", 1), ("app", 2)]),
-        ("b", &[("web", 3)]),
-    ]));
+    from_file(&merchants(&[("a", &[("web", 1), ("app", 2)]), ("b", &[("web", 3)])]));
     for (text, key, first) in [
-        (
-            merchants(&[("a", &[]), ("b", &[]), ("a", &[])]),
-            "merchants[2].id",
-            "merchants[0].id",
-        ),
+        (merchants(&[("a", &[]), ("b", &[]), ("a", &[])]), "merchants[2].id", "merchants[0].id"),
         (
             merchants(&[("a", &[("web", 1), ("web", 2)])]),
             "merchants[0].keys[1].name",
@@ -422,10 +372,7 @@ fn a_key_given_where_its_digest_belongs_is_refused_and_not_shown() {
 #[test]
 fn all_faults_are_told_at_once_with_what_was_given_what_is_allowed_and_where_it_stands() {
     let text = "log = 3\n[http]\nworkers = 4096\nbody_bytes_max = 'big'\n[[merchants]]\nid = 'm'";
-    let environment = [
-        ("STRONGROOM__JOURNAL__SEGMENT_BYTES", "1e9"),
-        ("STRONGROOM__PORT", "1"),
-    ];
+    let environment = [("STRONGROOM__JOURNAL__SEGMENT_BYTES", "1e9"), ("STRONGROOM__PORT", "1")];
     let expected = "the configuration is refused
   http.body_bytes_max: \"big\" is not allowed; it has to be 1024 to 1048576 (from config.toml)
   http.workers: 4096 is not allowed; it has to be 0 to 1024 (from config.toml)
@@ -449,10 +396,7 @@ fn a_list_cannot_be_set_by_the_environment() {
 #[test]
 fn a_variable_that_is_not_utf_8_is_refused() {
     use std::os::unix::ffi::OsStringExt;
-    let variable = (
-        OsString::from("STRONGROOM__DATA_DIR"),
-        OsString::from_vec(vec![0xff]),
-    );
+    let variable = (OsString::from("STRONGROOM__DATA_DIR"), OsString::from_vec(vec![0xff]));
     let error = Config::load(None, iter::once(variable)).unwrap_err();
     let words = "data_dir: text that is not UTF-8 is not allowed";
     assert!(error.to_string().contains(words), "{error}");
@@ -462,15 +406,9 @@ fn a_variable_that_is_not_utf_8_is_refused() {
 fn a_named_file_that_cannot_be_read_or_parsed_is_refused_by_its_name() {
     let absent = Path::new("/no/such/file.toml");
     let error = Config::load(Some(absent), NO_VARIABLES.into_iter()).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "cannot read the configuration file /no/such/file.toml"
-    );
+    assert_eq!(error.to_string(), "cannot read the configuration file /no/such/file.toml");
     let error = refusal("[http\n", &NO_VARIABLES);
-    assert!(
-        error.starts_with("config.toml is not valid TOML: "),
-        "{error}"
-    );
+    assert!(error.starts_with("config.toml is not valid TOML: "), "{error}");
     assert!(error.contains("line 1, column 6"), "{error}");
 }
 

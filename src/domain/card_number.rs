@@ -51,16 +51,9 @@ struct Run {
 impl Run {
     fn push(&mut self, digit: u8) {
         let single = u32::from(digit);
-        let double = if single > 4 {
-            single * 2 - 9
-        } else {
-            single * 2
-        };
-        let (even, odd) = if self.length.is_multiple_of(2) {
-            (double, single)
-        } else {
-            (single, double)
-        };
+        let double = if single > 4 { single * 2 - 9 } else { single * 2 };
+        let (even, odd) =
+            if self.length.is_multiple_of(2) { (double, single) } else { (single, double) };
         self.doubled_even += even;
         self.doubled_odd += odd;
         self.length += 1;
@@ -68,11 +61,7 @@ impl Run {
 
     fn is_card_number(&self) -> bool {
         // The last digit never doubles, so with an even length the first one does.
-        let sum = if self.length.is_multiple_of(2) {
-            self.doubled_even
-        } else {
-            self.doubled_odd
-        };
+        let sum = if self.length.is_multiple_of(2) { self.doubled_even } else { self.doubled_odd };
         (13..=19).contains(&self.length) && sum.is_multiple_of(10)
     }
 }

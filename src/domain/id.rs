@@ -109,12 +109,7 @@ impl DerivedId {
     /// The id of the first (mostly: the only) thing of this kind that the entry made.
     #[must_use]
     pub fn new(kind: Kind, at: Timestamp, sequence: Sequence) -> Self {
-        Self {
-            kind,
-            at,
-            sequence,
-            index: 0,
-        }
+        Self { kind, at, sequence, index: 0 }
     }
 
     fn to_uuid(self) -> Uuid {
@@ -131,9 +126,7 @@ impl DerivedId {
     /// Reads an id made by `Display`. Whether such an entry exists is for the books to say.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let kind = Kind::ALL
-            .into_iter()
-            .find(|kind| text.starts_with(kind.prefix()))?;
+        let kind = Kind::ALL.into_iter().find(|kind| text.starts_with(kind.prefix()))?;
         let bits = parse_simple(text.strip_prefix(kind.prefix())?)?.as_u128();
         let low = |shift: u32, mask: u128| u64::try_from(bits >> shift & mask).ok();
         let id = Self {
@@ -181,11 +174,7 @@ mod tests {
 
     #[test]
     fn a_derived_id_is_a_version_7_uuid() {
-        let id = DerivedId::new(
-            Kind::Transaction,
-            Timestamp::from_millis(1_763_823_845_123),
-            42,
-        );
+        let id = DerivedId::new(Kind::Transaction, Timestamp::from_millis(1_763_823_845_123), 42);
         let uuid = id.to_uuid();
         assert_eq!(uuid.get_version_num(), 7);
         assert_eq!(uuid.get_variant(), uuid::Variant::RFC4122);

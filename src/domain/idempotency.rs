@@ -118,14 +118,7 @@ mod tests {
     fn a_key_is_1_to_255_visible_ascii_characters() {
         assert!(Key::new("order_12345-payment/7!").is_some());
         assert!(Key::new(&"k".repeat(255)).is_some());
-        for wrong in [
-            "",
-            "with space",
-            "tab\t",
-            "nul\0",
-            "größe",
-            &"k".repeat(256),
-        ] {
+        for wrong in ["", "with space", "tab\t", "nul\0", "größe", &"k".repeat(256)] {
             assert_eq!(Key::new(wrong), None, "{wrong:?}");
         }
     }

@@ -41,10 +41,9 @@ impl Account {
     #[must_use]
     pub fn customer_of(details: &Details) -> Self {
         match &details.customer {
-            Some(customer) => Self::Customer {
-                merchant: details.merchant.clone(),
-                customer: customer.clone(),
-            },
+            Some(customer) => {
+                Self::Customer { merchant: details.merchant.clone(), customer: customer.clone() }
+            }
             None => Self::PaymentCustomer(details.id),
         }
     }
@@ -114,9 +113,7 @@ impl Transaction {
     #[must_use]
     pub fn balances(&self) -> bool {
         let sum = |column: fn(&Leg) -> i64| {
-            self.legs
-                .iter()
-                .try_fold(0i64, |sum, leg| sum.checked_add(column(leg)))
+            self.legs.iter().try_fold(0i64, |sum, leg| sum.checked_add(column(leg)))
         };
         self.legs.len() >= 2
             && sum(|leg| leg.posted) == Some(0)
@@ -128,18 +125,12 @@ impl Transaction {
 #[must_use]
 pub fn transaction(details: &Details, event: &Event) -> Option<Transaction> {
     let (posted, pending) = match event {
-        Event::Submitted {
-            outcome: Some(Outcome::Approved { .. }),
-            ..
-        }
+        Event::Submitted { outcome: Some(Outcome::Approved { .. }), .. }
         | Event::Settled(Outcome::Approved { .. }) => match details.capture {
             CaptureMode::Automatic => (details.amount.minor_units(), 0),
             CaptureMode::Manual => (0, details.amount.minor_units()),
         },
-        Event::Submitted {
-            outcome: None | Some(Outcome::Declined(_)),
-            ..
-        }
+        Event::Submitted { outcome: None | Some(Outcome::Declined(_)), .. }
         | Event::Settled(Outcome::Declined(_)) => return None,
         Event::Captured { amount, released } => {
             (amount.minor_units(), -(amount.minor_units() + released))
@@ -147,20 +138,10 @@ pub fn transaction(details: &Details, event: &Event) -> Option<Transaction> {
         Event::Voided | Event::Expired => (0, -details.amount.minor_units()),
         Event::Refunded { amount, .. } => (-amount.minor_units(), 0),
     };
-    let customer = Leg {
-        account: Account::customer_of(details),
-        posted: -posted,
-        pending: -pending,
-    };
-    let merchant = Leg {
-        account: Account::Merchant(details.merchant.clone()),
-        posted,
-        pending,
-    };
-    Some(Transaction {
-        currency: details.currency,
-        legs: vec![customer, merchant],
-    })
+    let customer =
+        Leg { account: Account::customer_of(details), posted: -posted, pending: -pending };
+    let merchant = Leg { account: Account::Merchant(details.merchant.clone()), posted, pending };
+    Some(Transaction { currency: details.currency, legs: vec![customer, merchant] })
 }
 
 /// An account's standing in one currency, in minor units.
@@ -208,22 +189,14 @@ mod tests {
     use super::*;
 
     fn leg(posted: i64, pending: i64) -> Leg {
-        Leg {
-            account: Account::Merchant("m".into()),
-            posted,
-            pending,
-        }
+        Leg { account: Account::Merchant("m".into()), posted, pending }
     }
 
     #[test]
     fn only_two_or_more_legs_that_sum_to_zero_balance() {
         let balances = |legs: &[Leg]| {
             let currency = Currency::for_payment("USD").unwrap();
-            Transaction {
-                currency,
-                legs: legs.to_vec(),
-            }
-            .balances()
+            Transaction { currency, legs: legs.to_vec() }.balances()
         };
         assert!(balances(&[leg(5, 0), leg(-5, 0)]));
         assert!(balances(&[leg(5, -7), leg(-2, 3), leg(-3, 4)]));
@@ -231,9 +204,6 @@ mod tests {
         assert!(!balances(&[leg(0, 0)]));
         assert!(!balances(&[leg(5, 0), leg(-4, 0)]));
         assert!(!balances(&[leg(5, 1), leg(-5, 0)]));
-        assert!(
-            !balances(&[leg(i64::MAX, 0), leg(i64::MAX, 0), leg(2, 0)]),
-            "no wrap to zero"
-        );
+        assert!(!balances(&[leg(i64::MAX, 0), leg(i64::MAX, 0), leg(2, 0)]), "no wrap to zero");
     }
 }

@@ -22,9 +22,7 @@ impl Currency {
     #[must_use]
     pub fn from_code(code: &str) -> Option<Self> {
         let upper = code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase());
-        upper
-            .then(|| iso_currency::Currency::from_code(code))?
-            .map(Self)
+        upper.then(|| iso_currency::Currency::from_code(code))?.map(Self)
     }
 
     /// The alphabetic code, such as `USD`.
@@ -88,9 +86,7 @@ impl Amount {
     /// An amount from minor units; `None` unless it lies in 1..=[`Amount::MAX`].
     #[must_use]
     pub fn new(minor_units: i64) -> Option<Self> {
-        (1..=Self::MAX)
-            .contains(&minor_units)
-            .then_some(Self(minor_units))
+        (1..=Self::MAX).contains(&minor_units).then_some(Self(minor_units))
     }
 
     /// Minor units, at least 1.
@@ -125,15 +121,9 @@ mod tests {
 
     #[test]
     fn exponents_are_those_of_iso_4217() {
-        for (code, exponent) in [
-            ("USD", 2),
-            ("EUR", 2),
-            ("JPY", 0),
-            ("KRW", 0),
-            ("KWD", 3),
-            ("BHD", 3),
-            ("CLF", 4),
-        ] {
+        for (code, exponent) in
+            [("USD", 2), ("EUR", 2), ("JPY", 0), ("KRW", 0), ("KWD", 3), ("BHD", 3), ("CLF", 4)]
+        {
             assert_eq!(
                 Currency::for_payment(code).map(Currency::exponent),
                 Some(exponent),
@@ -144,16 +134,11 @@ mod tests {
 
     #[test]
     fn only_current_currencies_with_a_minor_unit_take_payments() {
-        for code in [
-            "usd", "US", "USDX", "XAU", "XXX", "XTS", "BGN", "HRK", "ABC", "",
-        ] {
+        for code in ["usd", "US", "USDX", "XAU", "XXX", "XTS", "BGN", "HRK", "ABC", ""] {
             assert_eq!(Currency::for_payment(code), None, "{code}");
         }
         assert!(Currency::for_payment("VES").is_some());
-        assert!(
-            Currency::from_code("BGN").is_some(),
-            "old books stay readable"
-        );
+        assert!(Currency::from_code("BGN").is_some(), "old books stay readable");
     }
 
     #[test]
@@ -161,10 +146,7 @@ mod tests {
         assert_eq!(Amount::new(0), None);
         assert_eq!(Amount::new(-1), None);
         assert_eq!(Amount::new(Amount::MAX + 1), None);
-        assert_eq!(
-            Amount::new(Amount::MAX).map(Amount::minor_units),
-            Some(Amount::MAX)
-        );
+        assert_eq!(Amount::new(Amount::MAX).map(Amount::minor_units), Some(Amount::MAX));
         let (five, three) = (Amount::new(5).unwrap(), Amount::new(3).unwrap());
         assert_eq!(five.less(three), Amount::new(2));
         assert_eq!(five.less(five), None);

@@ -69,12 +69,7 @@ pub struct Check {
 
 impl Check {
     fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            checked: 0,
-            failed: 0,
-            failures: Vec::new(),
-        }
+        Self { name, checked: 0, failed: 0, failures: Vec::new() }
     }
 
     /// Whether nothing broke the rule.
@@ -172,10 +167,7 @@ impl Recount {
                 continue;
             };
             for leg in &transaction.legs {
-                self.turnover
-                    .entry(transaction.currency)
-                    .or_default()
-                    .add(leg);
+                self.turnover.entry(transaction.currency).or_default().add(leg);
                 match &leg.account {
                     Account::PaymentCustomer(_) => {}
                     account => {
@@ -224,16 +216,9 @@ impl Recount {
         let mut debits_equal = Check::new("debits_equal_credits");
         for (currency, turnover) in &self.turnover {
             debits_equal.look(turnover.debits == turnover.credits, || {
-                format!(
-                    "{currency}: debits {}, credits {}",
-                    turnover.debits, turnover.credits
-                )
+                format!("{currency}: debits {}, credits {}", turnover.debits, turnover.credits)
             });
-            let kept = self
-                .kept_turnover
-                .get(currency)
-                .copied()
-                .unwrap_or_default();
+            let kept = self.kept_turnover.get(currency).copied().unwrap_or_default();
             debits_equal.look(kept == *turnover, || {
                 format!(
                     "{currency}: the running totals are debits {}, credits {}; a recount gives {}, {}",
@@ -242,8 +227,7 @@ impl Recount {
             });
         }
         for account in std::mem::take(&mut self.accounts).into_keys() {
-            self.balances_match
-                .look(false, || format!("{account} has entries and no balance"));
+            self.balances_match.look(false, || format!("{account} has entries and no balance"));
         }
         let mut sums: BTreeMap<Currency, Balance> = BTreeMap::new();
         for ((_, currency), total) in &self.trial_balance {
@@ -254,10 +238,7 @@ impl Recount {
         let mut zero = Check::new("trial_balance_is_zero");
         for (currency, sum) in sums {
             zero.look(sum == Balance::default(), || {
-                format!(
-                    "{currency}: all accounts sum to {} (pending {})",
-                    sum.posted, sum.pending
-                )
+                format!("{currency}: all accounts sum to {} (pending {})", sum.posted, sum.pending)
             });
         }
         Report {
@@ -288,8 +269,5 @@ fn expected_position(payment: &Payment) -> Balance {
         | Status::Failed => 0,
     };
     let posted = i128::from(payment.captured) - i128::from(payment.refunded);
-    Balance {
-        posted,
-        pending: i128::from(pending),
-    }
+    Balance { posted, pending: i128::from(pending) }
 }

@@ -35,21 +35,13 @@ impl Body {
             Value::Object(Map::new())
         } else {
             let mut json = serde_json::Deserializer::from_slice(bytes);
-            let value = Strict
-                .deserialize(&mut json)
-                .and_then(|value| json.end().map(|()| value));
+            let value = Strict.deserialize(&mut json).and_then(|value| json.end().map(|()| value));
             value.map_err(|error| Problem::malformed_json(&error.to_string()))?
         };
         let canonical = value.to_string().into_bytes();
         match value {
-            Value::Object(fields) => Ok(Self {
-                fields,
-                faults: Vec::new(),
-                canonical,
-            }),
-            _ => Err(Problem::malformed_json(
-                "It must be an object, such as {\"amount\": 4999}.",
-            )),
+            Value::Object(fields) => Ok(Self { fields, faults: Vec::new(), canonical }),
+            _ => Err(Problem::malformed_json("It must be an object, such as {\"amount\": 4999}.")),
         }
     }
 
@@ -94,10 +86,7 @@ impl Body {
         match self.take(field)? {
             Value::String(text) if text.chars().count() <= characters_max => Some(text),
             Value::String(_) => {
-                self.fault(
-                    field,
-                    &format!("must have at most {characters_max} characters"),
-                );
+                self.fault(field, &format!("must have at most {characters_max} characters"));
                 None
             }
             _ => {
@@ -162,18 +151,10 @@ impl Body {
     pub(super) fn finish(mut self) -> Result<(), Problem> {
         for field in self.fields.keys() {
             // The name itself might hold what must not be repeated.
-            let name = if contains_card_number(field) {
-                ""
-            } else {
-                field
-            };
+            let name = if contains_card_number(field) { "" } else { field };
             self.faults.push(Fault::new(name, "unknown field"));
         }
-        if self.faults.is_empty() {
-            Ok(())
-        } else {
-            Err(Problem::invalid(self.faults))
-        }
+        if self.faults.is_empty() { Ok(()) } else { Err(Problem::invalid(self.faults)) }
     }
 }
 

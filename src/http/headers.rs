@@ -47,9 +47,7 @@ pub(super) fn admin(request: &HttpRequest, door: &Door) -> Result<(), Problem> {
 
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, key) = value.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then(|| key.trim_start_matches(' '))
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim_start_matches(' '))
 }
 
 /// The key that the request came under, from the header or the query.
@@ -76,10 +74,7 @@ pub(super) fn idempotency_key(
 fn read_key(text: &str) -> Result<Key, Problem> {
     let key = match text.strip_prefix('"') {
         None => Key::new(text),
-        Some(rest) => rest
-            .strip_suffix('"')
-            .and_then(unescape)
-            .and_then(|text| Key::new(&text)),
+        Some(rest) => rest.strip_suffix('"').and_then(unescape).and_then(|text| Key::new(&text)),
     };
     key.ok_or_else(Problem::key_invalid)
 }
@@ -90,11 +85,7 @@ fn unescape(quoted: &str) -> Option<String> {
     let mut characters = quoted.chars();
     while let Some(character) = characters.next() {
         match character {
-            '\\' => text.push(
-                characters
-                    .next()
-                    .filter(|next| matches!(next, '"' | '\\'))?,
-            ),
+            '\\' => text.push(characters.next().filter(|next| matches!(next, '"' | '\\'))?),
             '"' => return None,
             _ => text.push(character),
         }
@@ -115,15 +106,7 @@ mod tests {
 
     #[test]
     fn a_key_that_is_none_is_refused() {
-        for text in [
-            "",
-            "\"\"",
-            "\"open",
-            r#""a"b""#,
-            r#""a\b""#,
-            "with space",
-            "\"with space\"",
-        ] {
+        for text in ["", "\"\"", "\"open", r#""a"b""#, r#""a\b""#, "with space", "\"with space\""] {
             assert!(read_key(text).is_err(), "{text}");
         }
     }

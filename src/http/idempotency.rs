@@ -53,18 +53,12 @@ pub(super) async fn read(
     };
     let key = Key::new(&key).ok_or_else(Problem::key_invalid)?;
     let engine = &door.core()?.engine;
-    let scoped = ScopedKey {
-        merchant: merchant.clone(),
-        key: key.clone(),
-    };
+    let scoped = ScopedKey { merchant: merchant.clone(), key: key.clone() };
     // First what runs, then what is done: in between it can only move from the one to the other.
     let running = engine.idempotency.running(scoped).await;
     let now = engine.clock.now();
     let books = engine.books.read();
-    let body = match (
-        books.answered(&merchant, &key, engine.retention, now),
-        running,
-    ) {
+    let body = match (books.answered(&merchant, &key, engine.retention, now), running) {
         (Some(answered), _) => {
             let payment = answered.history.payment_at(answered.version);
             let creates = answered.request.operation == Operation::Create;

@@ -78,9 +78,7 @@ pub(super) async fn account(
         let id = DerivedId::parse(text).filter(|id| id.kind == Kind::LedgerEntry)?;
         Some((id.sequence, id.index))
     });
-    let cut = query
-        .read("at", "an RFC 3339 time or a sequence", read_cut)
-        .unwrap_or(Cut::Now);
+    let cut = query.read("at", "an RFC 3339 time or a sequence", read_cut).unwrap_or(Cut::Now);
     query.finish()?;
     let merchant = match &principal {
         Principal::Merchant { id, .. } => Some(&**id),
@@ -98,20 +96,13 @@ pub(super) async fn account(
             sum.posted += balance.posted;
             sum.pending += balance.pending;
         }
-        lines.extend(
-            books
-                .lines(&account, cut, before)
-                .take(limit.saturating_add(1)),
-        );
+        lines.extend(books.lines(&account, cut, before).take(limit.saturating_add(1)));
     }
     drop(books);
     lines.sort_by_key(|line| std::cmp::Reverse((line.sequence, line.id.index)));
     let more = lines.len() > limit;
     lines.truncate(limit);
-    let next = lines
-        .last()
-        .filter(|_| more)
-        .map(|line| line.id.to_string());
+    let next = lines.last().filter(|_| more).map(|line| line.id.to_string());
     Ok(HttpResponse::Ok().json(AccountBody {
         account_id: &name,
         balances: balances
@@ -141,9 +132,9 @@ fn is_there_for(books: &Books, name: &str, merchant: Option<&str>) -> bool {
         (Some(("merchant" | "customer", id)), None) => !id.is_empty(),
         (Some(("merchant", id)), Some(merchant)) => merchant == id,
         (Some(("customer", id)), Some(merchant)) => match PaymentId::parse(id) {
-            Some(payment) => books
-                .history(payment)
-                .is_some_and(|history| *history.details.merchant == *merchant),
+            Some(payment) => {
+                books.history(payment).is_some_and(|history| *history.details.merchant == *merchant)
+            }
             None => !id.is_empty(),
         },
         _ => false,
@@ -194,9 +185,5 @@ pub(super) async fn trial_balance(
         pending: sum.pending,
     });
     let sequence = books.position().sequence;
-    Ok(HttpResponse::Ok().json(TrialBalanceBody {
-        accounts,
-        totals: totals.collect(),
-        sequence,
-    }))
+    Ok(HttpResponse::Ok().json(TrialBalanceBody { accounts, totals: totals.collect(), sequence }))
 }

@@ -76,43 +76,22 @@ fn routes(config: &mut web::ServiceConfig) {
     config
         .service(resource(
             "/api/payments",
-            [
-                ("GET", web::get().to(payments::list)),
-                ("POST", web::post().to(payments::create)),
-            ],
+            [("GET", web::get().to(payments::list)), ("POST", web::post().to(payments::create))],
         ))
-        .service(resource(
-            "/api/payments/{id}",
-            [("GET", web::get().to(payments::read))],
-        ))
-        .service(resource(
-            "/api/payments/{id}/events",
-            [("GET", web::get().to(payments::events))],
-        ))
+        .service(resource("/api/payments/{id}", [("GET", web::get().to(payments::read))]))
+        .service(resource("/api/payments/{id}/events", [("GET", web::get().to(payments::events))]))
         .service(resource(
             "/api/payments/{id}/capture",
             [("POST", web::post().to(payments::capture))],
         ))
-        .service(resource(
-            "/api/payments/{id}/void",
-            [("POST", web::post().to(payments::void))],
-        ))
+        .service(resource("/api/payments/{id}/void", [("POST", web::post().to(payments::void))]))
         .service(resource(
             "/api/payments/{id}/refund",
             [("POST", web::post().to(payments::refund))],
         ))
-        .service(resource(
-            "/api/ledger",
-            [("GET", web::get().to(ledger::trial_balance))],
-        ))
-        .service(resource(
-            "/api/ledger/{account:.+}",
-            [("GET", web::get().to(ledger::account))],
-        ))
-        .service(resource(
-            "/api/idempotency/{key:.+}",
-            [("GET", web::get().to(idempotency::read))],
-        ))
+        .service(resource("/api/ledger", [("GET", web::get().to(ledger::trial_balance))]))
+        .service(resource("/api/ledger/{account:.+}", [("GET", web::get().to(ledger::account))]))
+        .service(resource("/api/idempotency/{key:.+}", [("GET", web::get().to(idempotency::read))]))
         .service(resource(
             "/api/reconcile",
             [
@@ -120,24 +99,15 @@ fn routes(config: &mut web::ServiceConfig) {
                 ("POST", web::post().to(reconciliation::run)),
             ],
         ))
-        .service(resource(
-            "/health",
-            [("GET", web::get().to(health::health))],
-        ))
+        .service(resource("/health", [("GET", web::get().to(health::health))]))
         .service(resource("/ready", [("GET", web::get().to(health::ready))]))
         .default_service(web::to(|| async { Problem::no_such_route() }));
 }
 
 fn resource<const N: usize>(path: &str, methods: [(&'static str, Route); N]) -> Resource {
-    let allowed = methods
-        .iter()
-        .map(|(name, _)| *name)
-        .collect::<Vec<_>>()
-        .join(", ");
+    let allowed = methods.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     let resource = web::resource(path);
-    let resource = methods
-        .into_iter()
-        .fold(resource, |all, (_, route)| all.route(route));
+    let resource = methods.into_iter().fold(resource, |all, (_, route)| all.route(route));
     resource.default_service(web::to(move || {
         let problem = Problem::method_not_allowed(&allowed);
         async move { problem }
@@ -149,16 +119,9 @@ fn resource<const N: usize>(path: &str, methods: [(&'static str, Route); N]) -> 
 /// # Errors
 /// The listener can't be used.
 pub fn serve(listener: TcpListener, door: web::Data<Door>) -> io::Result<Server> {
-    let Limits {
-        workers,
-        connections_max,
-        ..
-    } = door.limits;
+    let Limits { workers, connections_max, .. } = door.limits;
     let server = HttpServer::new(move || {
-        App::new()
-            .app_data(door.clone())
-            .wrap(from_fn(observe::observe))
-            .configure(routes)
+        App::new().app_data(door.clone()).wrap(from_fn(observe::observe)).configure(routes)
     })
     .workers(workers)
     .max_connections(connections_max.div_ceil(workers.max(1)))

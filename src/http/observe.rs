@@ -21,20 +21,12 @@ pub(super) async fn observe(
     let id = headers::request_id(request.headers());
     let method = request.method().clone();
     let mut response = next.call(request).await?;
-    let payment = response
-        .request()
-        .extensions()
-        .get::<PaymentOfRequest>()
-        .map(|of| of.0);
+    let payment = response.request().extensions().get::<PaymentOfRequest>().map(|of| of.0);
     let payment = payment.map(tracing::field::display);
     tracing::info!(
         request = id.to_str().unwrap_or_default(),
         method = method.as_str(),
-        route = response
-            .request()
-            .match_pattern()
-            .as_deref()
-            .unwrap_or("none"),
+        route = response.request().match_pattern().as_deref().unwrap_or("none"),
         status = response.status().as_u16(),
         latency_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
         payment,

@@ -47,12 +47,7 @@ pub(super) async fn create(
 ) -> Handled {
     let incoming = Incoming::receive(&request, payload, &door).await?;
     let key = incoming.key.clone().ok_or_else(Problem::key_required)?;
-    let Incoming {
-        principal,
-        mut body,
-        body_bytes,
-        ..
-    } = incoming;
+    let Incoming { principal, mut body, body_bytes, .. } = incoming;
     let fingerprint = Fingerprint::of("POST", request.path(), body.canonical());
     let id = PaymentId::new(crate::clock::new_uuid(door.core()?.engine.clock.now()));
     let merchant = merchant_of(&principal, &mut body, &door)?;
@@ -60,20 +55,10 @@ pub(super) async fn create(
     let perform = Perform {
         wish: Wish::Submit(Arc::new(details)),
         actor: principal.actor().clone(),
-        request: Some(Request {
-            key,
-            fingerprint,
-            operation: Operation::Create,
-        }),
+        request: Some(Request { key, fingerprint, operation: Operation::Create }),
     };
     let wait_max = door.limits.request_deadline;
-    let task = Task {
-        merchant,
-        payment: id,
-        perform,
-        body_bytes,
-        wait_max,
-    };
+    let task = Task { merchant, payment: id, perform, body_bytes, wait_max };
     carry_out(&request, &door, task).await
 }
 
@@ -104,9 +89,7 @@ pub(super) async fn refund(
 ) -> Handled {
     let wish = |body: &mut Body| Wish::Refund {
         amount: body.amount("amount"),
-        reason: body
-            .free_text("reason", REASON_CHARACTERS_MAX)
-            .map(String::into_boxed_str),
+        reason: body.free_text("reason", REASON_CHARACTERS_MAX).map(String::into_boxed_str),
     };
     change(&request, payload, &door, wish).await
 }
@@ -132,12 +115,7 @@ impl Incoming {
         let key = headers::idempotency_key(request, in_query.as_deref())?;
         let bytes = body::receive(payload, door.limits).await?;
         let body = Body::parse(&bytes)?;
-        Ok(Self {
-            principal,
-            key,
-            body,
-            body_bytes: bytes.len(),
-        })
+        Ok(Self { principal, key, body, body_bytes: bytes.len() })
     }
 }
 
@@ -149,9 +127,8 @@ fn merchant_of(principal: &Principal, body: &mut Body, door: &Door) -> Result<Ar
             Some(_) | None => Ok(id.clone()),
         },
         Principal::Admin { .. } => {
-            let known = named
-                .as_ref()
-                .and_then(|named| door.merchants.iter().find(|id| ***id == **named));
+            let known =
+                named.as_ref().and_then(|named| door.merchants.iter().find(|id| ***id == **named));
             match (known, named.is_some()) {
                 (Some(id), _) => Ok(id.clone()),
                 // The fault is reported with the body's others.
@@ -196,23 +173,14 @@ fn read_details(
         }
     };
     let payment_method = body.free_text("paymentMethod", NAME_CHARACTERS_MAX);
-    if payment_method
-        .as_deref()
-        .is_some_and(|token| !is_visible(token))
-    {
+    if payment_method.as_deref().is_some_and(|token| !is_visible(token)) {
         body.fault("paymentMethod", "must be 1 to 255 visible ASCII characters");
     }
     let customer = body.free_text("customerId", NAME_CHARACTERS_MAX);
-    if customer
-        .as_deref()
-        .is_some_and(|customer| !is_visible(customer))
-    {
+    if customer.as_deref().is_some_and(|customer| !is_visible(customer)) {
         body.fault("customerId", "must be 1 to 255 visible ASCII characters");
     }
-    if customer
-        .as_deref()
-        .is_some_and(|customer| PaymentId::parse(customer).is_some())
-    {
+    if customer.as_deref().is_some_and(|customer| PaymentId::parse(customer).is_some()) {
         body.fault("customerId", "must not be a payment's id");
     }
     let description = body.free_text("description", DESCRIPTION_CHARACTERS_MAX);
@@ -229,10 +197,7 @@ fn read_details(
         amount,
         currency,
         capture,
-        payment_method: payment_method
-            .as_deref()
-            .unwrap_or(PAYMENT_METHOD_DEFAULT)
-            .into(),
+        payment_method: payment_method.as_deref().unwrap_or(PAYMENT_METHOD_DEFAULT).into(),
         customer: customer.map(Arc::from),
         description: description.map(String::into_boxed_str),
         metadata,
@@ -253,53 +218,23 @@ async fn change(
     wish: impl FnOnce(&mut Body) -> Wish,
 ) -> Handled {
     let incoming = Incoming::receive(request, payload, door).await?;
-    let Incoming {
-        principal,
-        key,
-        mut body,
-        body_bytes,
-    } = incoming;
+    let Incoming { principal, key, mut body, body_bytes } = incoming;
     let fingerprint = Fingerprint::of("POST", request.path(), body.canonical());
     let (payment, merchant) = visible(request, door, &principal, |history| {
         (history.details.id, history.details.merchant.clone())
     })?;
     let wish = wish(&mut body);
     body.finish()?;
-    let is_partial = matches!(
-        wish,
-        Wish::Capture(Some(_))
-            | Wish::Refund {
-                amount: Some(_),
-                ..
-            }
-    );
+    let is_partial = matches!(wish, Wish::Capture(Some(_)) | Wish::Refund { amount: Some(_), .. });
     if is_partial && key.is_none() {
         return Err(Problem::key_required());
     }
     let operation = crate::actors::operation(&wish);
-    let request_record = key.zip(operation).map(|(key, operation)| Request {
-        key,
-        fingerprint,
-        operation,
-    });
-    let perform = Perform {
-        wish,
-        actor: principal.actor().clone(),
-        request: request_record,
-    };
+    let request_record =
+        key.zip(operation).map(|(key, operation)| Request { key, fingerprint, operation });
+    let perform = Perform { wish, actor: principal.actor().clone(), request: request_record };
     let wait_max = door.limits.request_deadline;
-    carry_out(
-        request,
-        door,
-        Task {
-            merchant,
-            payment,
-            perform,
-            body_bytes,
-            wait_max,
-        },
-    )
-    .await
+    carry_out(request, door, Task { merchant, payment, perform, body_bytes, wait_max }).await
 }
 
 async fn carry_out(request: &HttpRequest, door: &Door, task: Task) -> Handled {
@@ -311,9 +246,7 @@ async fn carry_out(request: &HttpRequest, door: &Door, task: Task) -> Handled {
     let finished = tokio::time::timeout(patience, running).await;
     let finished = finished.map_err(|_| Problem::from(Unavailable::OutcomeUnknown))?;
     let Done { payment, replayed } = finished.map_err(|_| Problem::internal())??;
-    request
-        .extensions_mut()
-        .insert(PaymentOfRequest(payment.details.id));
+    request.extensions_mut().insert(PaymentOfRequest(payment.details.id));
     let mut response = HttpResponse::build(status_of_answer(creates, payment.status));
     if creates {
         response.insert_header(("Location", format!("/api/payments/{}", payment.details.id)));
@@ -353,9 +286,7 @@ fn visible<T>(
     let id = id.ok_or_else(Problem::no_such_payment)?;
     request.extensions_mut().insert(PaymentOfRequest(id));
     let books = engine.books.read();
-    let history = books
-        .history(id)
-        .filter(|history| principal.sees(&history.details.merchant));
+    let history = books.history(id).filter(|history| principal.sees(&history.details.merchant));
     Ok(view(history.ok_or_else(Problem::no_such_payment)?))
 }
 
@@ -380,9 +311,7 @@ pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled
     };
     query.finish()?;
     let books = door.core()?.engine.books.read();
-    let page = books
-        .list(&filter, after, limit)
-        .ok_or_else(Problem::cursor_unknown)?;
+    let page = books.list(&filter, after, limit).ok_or_else(Problem::cursor_unknown)?;
     let next = page.next.map(|id| id.to_string());
     let payments: Vec<Payment> = page.histories.into_iter().map(History::payment).collect();
     drop(books);
@@ -429,20 +358,15 @@ fn transitions(books: &Books, history: &History) -> Vec<TransitionBody> {
         let last = moves.len().saturating_sub(1);
         let posts = ledger::transaction(&history.details, &step.event).is_some();
         let transaction = DerivedId::new(Kind::Transaction, step.at, step.sequence);
-        all.extend(
-            moves
-                .into_iter()
-                .enumerate()
-                .map(|(place, (from, to))| TransitionBody {
-                    from: from.map(Status::name),
-                    to: to.name(),
-                    at: Time(step.at),
-                    sequence: step.sequence,
-                    actor: step.actor.clone(),
-                    transaction_id: (posts && place == last).then_some(Text(transaction)),
-                    block_hash: books.block_hash(step.sequence).map(|hash| hash.to_string()),
-                }),
-        );
+        all.extend(moves.into_iter().enumerate().map(|(place, (from, to))| TransitionBody {
+            from: from.map(Status::name),
+            to: to.name(),
+            at: Time(step.at),
+            sequence: step.sequence,
+            actor: step.actor.clone(),
+            transaction_id: (posts && place == last).then_some(Text(transaction)),
+            block_hash: books.block_hash(step.sequence).map(|hash| hash.to_string()),
+        }));
         payment.apply(&step.event, step.at, step.sequence);
     }
     all

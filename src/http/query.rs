@@ -17,10 +17,7 @@ impl Query {
     pub(super) fn of(request: &HttpRequest) -> Result<Self, Problem> {
         let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
             .map_err(|_| Problem::invalid(vec![Fault::new("", "the query is malformed")]))?;
-        Ok(Self {
-            pairs: pairs.into_inner(),
-            faults: Vec::new(),
-        })
+        Ok(Self { pairs: pairs.into_inner(), faults: Vec::new() })
     }
 
     /// The parameter's text, if it is there.
@@ -39,28 +36,18 @@ impl Query {
         let text = self.text(name)?;
         let value = read(&text);
         if value.is_none() {
-            self.faults
-                .push(Fault::new(name, &format!("must be {allowed}")));
+            self.faults.push(Fault::new(name, &format!("must be {allowed}")));
         }
         value
     }
 
     pub(super) fn limit(&mut self) -> usize {
-        let read = |text: &str| {
-            text.parse()
-                .ok()
-                .filter(|limit| (1..=LIMIT_MAX).contains(limit))
-        };
-        self.read("limit", "a whole number from 1 to 100", read)
-            .unwrap_or(LIMIT_DEFAULT)
+        let read = |text: &str| text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+        self.read("limit", "a whole number from 1 to 100", read).unwrap_or(LIMIT_DEFAULT)
     }
 
     pub(super) fn time(&mut self, name: &str) -> Option<Timestamp> {
-        self.read(
-            name,
-            "an RFC 3339 time such as 2026-11-22T15:04:05Z",
-            Timestamp::parse,
-        )
+        self.read(name, "an RFC 3339 time such as 2026-11-22T15:04:05Z", Timestamp::parse)
     }
 
     pub(super) fn payment(&mut self, name: &str) -> Option<PaymentId> {
@@ -70,13 +57,8 @@ impl Query {
     /// Refuses what is left over and reports all faults.
     pub(super) fn finish(mut self) -> Result<(), Problem> {
         for (name, _) in &self.pairs {
-            self.faults
-                .push(Fault::new(name, "unknown or repeated query parameter"));
+            self.faults.push(Fault::new(name, "unknown or repeated query parameter"));
         }
-        if self.faults.is_empty() {
-            Ok(())
-        } else {
-            Err(Problem::invalid(self.faults))
-        }
+        if self.faults.is_empty() { Ok(()) } else { Err(Problem::invalid(self.faults)) }
     }
 }

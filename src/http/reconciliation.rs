@@ -68,12 +68,7 @@ impl<'a> RunBody<'a> {
 
 impl<'a> CheckBody<'a> {
     fn of(check: &'a Check) -> Self {
-        Self {
-            name: check.name,
-            ok: check.ok(),
-            checked: check.checked,
-            failures: &check.failures,
-        }
+        Self { name: check.name, ok: check.ok(), checked: check.checked, failures: &check.failures }
     }
 }
 
@@ -85,9 +80,7 @@ pub(super) async fn run(
     headers::admin(&request, &door)?;
     Query::of(&request)?.finish()?;
     let reconciliations = door.core()?.reconciliations.clone();
-    let run = web::block(move || reconciliations.run())
-        .await
-        .map_err(|_| Problem::internal())?;
+    let run = web::block(move || reconciliations.run()).await.map_err(|_| Problem::internal())?;
     Ok(HttpResponse::Ok().json(RunBody::of(&run)))
 }
 

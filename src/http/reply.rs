@@ -35,10 +35,7 @@ pub(super) struct Fault {
 
 impl Fault {
     pub(super) fn new(field: &str, message: &str) -> Self {
-        Self {
-            field: field.to_owned(),
-            message: message.to_owned(),
-        }
+        Self { field: field.to_owned(), message: message.to_owned() }
     }
 
     pub(super) fn is_of(&self, field: &str) -> bool {
@@ -80,123 +77,65 @@ impl Problem {
     pub(super) fn invalid(errors: Vec<Fault>) -> Self {
         let detail = "Nothing was done. See `errors` for each fault.";
         let title = "The request is not valid";
-        Self {
-            errors,
-            ..Self::new(StatusCode::BAD_REQUEST, "validation_failed", title, detail)
-        }
+        Self { errors, ..Self::new(StatusCode::BAD_REQUEST, "validation_failed", title, detail) }
     }
 
     pub(super) fn malformed_json(why: &str) -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "malformed_json",
-            "The body is not a JSON object",
-            why,
-        )
+        Self::new(StatusCode::BAD_REQUEST, "malformed_json", "The body is not a JSON object", why)
     }
 
     pub(super) fn body_too_large(bytes_max: usize) -> Self {
         let detail = format!("A body may have at most {bytes_max} bytes.");
-        Self::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body_too_large",
-            "The body is too large",
-            &detail,
-        )
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large", &detail)
     }
 
     pub(super) fn body_too_slow() -> Self {
         let title = "The body did not arrive in time";
-        Self::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "body_too_slow",
-            title,
-            "Nothing was done.",
-        )
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", title, "Nothing was done.")
     }
 
     pub(super) fn body_cut_off() -> Self {
         let title = "The body did not arrive whole";
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "body_incomplete",
-            title,
-            "Nothing was done.",
-        )
+        Self::new(StatusCode::BAD_REQUEST, "body_incomplete", title, "Nothing was done.")
     }
 
     pub(super) fn unauthenticated() -> Self {
         let detail = "Send `Authorization: Bearer <key>` with a key of this server.";
-        Self::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthenticated",
-            "No valid API key",
-            detail,
-        )
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "No valid API key", detail)
     }
 
     pub(super) fn admin_only() -> Self {
         let detail = "This needs an admin key.";
-        Self::new(
-            StatusCode::FORBIDDEN,
-            "forbidden",
-            "Not allowed with this key",
-            detail,
-        )
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed with this key", detail)
     }
 
     pub(super) fn other_merchant() -> Self {
         let detail = "A merchant's key makes that merchant's payments only.";
-        Self::new(
-            StatusCode::FORBIDDEN,
-            "merchant_forbidden",
-            "Another merchant",
-            detail,
-        )
+        Self::new(StatusCode::FORBIDDEN, "merchant_forbidden", "Another merchant", detail)
     }
 
     pub(super) fn key_required() -> Self {
         let detail = "Send `Idempotency-Key` with a name of your own for this request, \
                       so that a retry cannot do it twice.";
         let title = "Idempotency-Key is missing";
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "idempotency_key_required",
-            title,
-            detail,
-        )
+        Self::new(StatusCode::BAD_REQUEST, "idempotency_key_required", title, detail)
     }
 
     pub(super) fn key_invalid() -> Self {
         let detail = "A key is 1 to 255 visible ASCII characters, bare or as a quoted string.";
         let title = "Idempotency-Key is not a key";
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "idempotency_key_invalid",
-            title,
-            detail,
-        )
+        Self::new(StatusCode::BAD_REQUEST, "idempotency_key_invalid", title, detail)
     }
 
     pub(super) fn key_ambiguous() -> Self {
         let detail = "Header and query, or two headers, name different keys.";
         let title = "More than one idempotency key";
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "idempotency_key_ambiguous",
-            title,
-            detail,
-        )
+        Self::new(StatusCode::BAD_REQUEST, "idempotency_key_ambiguous", title, detail)
     }
 
     pub(super) fn no_such_route() -> Self {
         let detail = "There is nothing at this path.";
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "no_such_route",
-            "No such route",
-            detail,
-        )
+        Self::new(StatusCode::NOT_FOUND, "no_such_route", "No such route", detail)
     }
 
     pub(super) fn method_not_allowed(allowed: &str) -> Self {
@@ -204,30 +143,17 @@ impl Problem {
         let detail = format!("This path takes {allowed}.");
         let status = StatusCode::METHOD_NOT_ALLOWED;
         let problem = Self::new(status, "method_not_allowed", title, &detail);
-        Self {
-            allow: Some(allowed.to_owned()),
-            ..problem
-        }
+        Self { allow: Some(allowed.to_owned()), ..problem }
     }
 
     pub(super) fn no_such_payment() -> Self {
         let detail = "No payment of this id is visible with this key.";
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "payment_not_found",
-            "No such payment",
-            detail,
-        )
+        Self::new(StatusCode::NOT_FOUND, "payment_not_found", "No such payment", detail)
     }
 
     pub(super) fn no_such_account() -> Self {
         let detail = "No account of this name is visible with this key.";
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "account_not_found",
-            "No such account",
-            detail,
-        )
+        Self::new(StatusCode::NOT_FOUND, "account_not_found", "No such account", detail)
     }
 
     pub(super) fn cursor_unknown() -> Self {
@@ -236,12 +162,7 @@ impl Problem {
 
     pub(super) fn key_unknown() -> Self {
         let detail = "Nothing was done under this key.";
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "idempotency_key_not_found",
-            "No such key",
-            detail,
-        )
+        Self::new(StatusCode::NOT_FOUND, "idempotency_key_not_found", "No such key", detail)
     }
 
     pub(super) fn not_serving() -> Self {
@@ -252,12 +173,7 @@ impl Problem {
     pub(super) fn internal() -> Self {
         let detail = "The outcome is unknown; ask again with the same idempotency key.";
         let title = "Internal error";
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal_error",
-            title,
-            detail,
-        )
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", title, detail)
     }
 }
 
@@ -278,10 +194,7 @@ impl From<Unavailable> for Problem {
             }
         };
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        Self {
-            retry_after_s: Some(retry_after_s),
-            ..Self::new(status, code, title, detail)
-        }
+        Self { retry_after_s: Some(retry_after_s), ..Self::new(status, code, title, detail) }
     }
 }
 
@@ -293,10 +206,7 @@ impl From<Refusal> for Problem {
             Refusal::InvalidTransition { from, to } => {
                 let title = "The payment's state does not allow it";
                 let problem = Self::new(StatusCode::CONFLICT, "invalid_transition", title, &detail);
-                Self {
-                    transition: Some((from, to)),
-                    ..problem
-                }
+                Self { transition: Some((from, to)), ..problem }
             }
             Refusal::OverCapture { .. } => {
                 let title = "More than is authorized";
@@ -324,22 +234,14 @@ impl From<NotDone> for Problem {
                 let detail =
                     "The key was used for a request with another path or body. Nothing was done.";
                 let title = "Idempotency-Key is already used";
-                Self::new(
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    "idempotency_key_reused",
-                    title,
-                    detail,
-                )
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", title, detail)
             }
             NotDone::KeyInProgress => {
                 let detail = "The first request under this key is still being worked on.";
                 let title = "A request is outstanding for this Idempotency-Key";
                 let code = "idempotency_key_in_progress";
                 let problem = Self::new(StatusCode::CONFLICT, code, title, detail);
-                Self {
-                    retry_after_s: Some(1),
-                    ..problem
-                }
+                Self { retry_after_s: Some(1), ..problem }
             }
         }
     }
@@ -348,11 +250,7 @@ impl From<NotDone> for Problem {
 fn sentence(text: &str) -> String {
     let mut characters = text.chars();
     match characters.next() {
-        Some(first) => first
-            .to_uppercase()
-            .chain(characters)
-            .chain(['.'])
-            .collect(),
+        Some(first) => first.to_uppercase().chain(characters).chain(['.']).collect(),
         None => String::new(),
     }
 }

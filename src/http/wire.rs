@@ -104,10 +104,9 @@ impl<'a> PaymentBody<'a> {
             customer_id: details.customer.as_deref(),
             provider: &details.provider,
             provider_reference: payment.provider_reference.as_deref(),
-            failure: payment.failure.map(|decline| FailureBody {
-                code: decline.code(),
-                message: decline.message(),
-            }),
+            failure: payment
+                .failure
+                .map(|decline| FailureBody { code: decline.code(), message: decline.message() }),
             idempotency_key: payment.created_under.as_ref().map(|key| key.as_str()),
             description: details.description.as_deref(),
             metadata: Metadata(details),
@@ -127,5 +126,83 @@ impl<'a> RefundBody<'a> {
             reason: refund.reason.as_deref(),
             created_at: Time(refund.created_at),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{
+        event::{CaptureMode, Decline, Event, Outcome},
+        id::PaymentId,
+        idempotency::Key,
+        money::{Amount, Currency},
+    };
+    use std::sync::Arc;
+    use uuid::Uuid;
+
+    fn details(capture: CaptureMode, full: bool) -> Arc<Details> {
+        let pair = |key: &str, value: &str| (key.into(), value.into());
+        Arc::new(Details {
+            id: PaymentId::new(Uuid::from_u128(0x0199_aabb_ccdd_7abc_8def_0123_4567_89ab)),
+            merchant: "merchant_1".into(),
+            amount: Amount::new(4999).unwrap(),
+            currency: Currency::for_payment("USD").unwrap(),
+            capture,
+            payment_method: "tok_visa".into(),
+            customer: full.then(|| "cust_7".into()),
+            description: full.then(|| "Größe \"M\"\n".into()),
+            metadata: if full {
+                Box::new([pair("a", "1"), pair("ü", "")])
+            } else {
+                Box::default()
+            },
+            provider: "sandbox".into(),
+            hold_ms: 604_800_000,
+        })
+    }
+
+    fn payment(details: Arc<Details>, key: &str, events: &[Event]) -> Payment {
+        let mut payment = Payment::pending(details, Key::new(key));
+        for (step, event) in (1u64..).zip(events) {
+            payment.apply(event, Timestamp::from_millis(1_763_823_845_000 + step), step);
+        }
+        payment
+    }
+
+    fn submitted(details: &Arc<Details>, outcome: Option<Outcome>) -> Event {
+        Event::Submitted { details: details.clone(), outcome }
+    }
+
+    #[test]
+    fn an_answer_that_was_given_once_is_rendered_the_same_for_ever() {
+        let approved = Outcome::Approved { reference: "sbx_1".into() };
+        let refund = |units, reason: Option<&str>| Event::Refunded {
+            amount: Amount::new(units).unwrap(),
+            reason: reason.map(Into::into),
+        };
+        let charge = details(CaptureMode::Automatic, true);
+        let held = details(CaptureMode::Manual, false);
+        let declined = Outcome::Declined(Decline::InsufficientFunds);
+        let payments = [
+            payment(
+                charge.clone(),
+                "order_\"1\"",
+                &[
+                    submitted(&charge, Some(approved.clone())),
+                    refund(1000, Some("damaged")),
+                    refund(3999, None),
+                ],
+            ),
+            payment(held.clone(), "k", &[submitted(&held, Some(approved))]),
+            payment(held.clone(), "k", &[submitted(&held, None)]),
+            payment(held.clone(), "k", &[submitted(&held, Some(declined))]),
+        ];
+        let rendered: Vec<String> = payments
+            .iter()
+            .map(|payment| serde_json::to_string(&PaymentBody::of(payment)).unwrap())
+            .collect();
+        let golden = include_str!("../../tests/golden/answers-v1/payments.jsonl");
+        assert_eq!(rendered, golden.lines().collect::<Vec<_>>());
     }
 }

@@ -66,7 +66,7 @@ impl Ahead {
         let mut state = self.shared.settled();
         match mem::replace(&mut *state, State::Making) {
             State::Ready(prepared) => {
-                self.shared.space.move_ahead();
+                self.shared.space.advance();
                 self.shared.changed.notify_all();
                 Ok(prepared)
             }

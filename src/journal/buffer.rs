@@ -32,11 +32,7 @@ impl AlignedBuffer {
         let mut bytes: Vec<u8> = Vec::with_capacity(capacity.saturating_add(BLOCK_BYTES));
         let start = bytes.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
         bytes.resize(start, 0);
-        Self {
-            bytes,
-            start,
-            capacity,
-        }
+        Self { bytes, start, capacity }
     }
 
     /// A buffer of `length` zero bytes, which is also its capacity.
@@ -45,11 +41,7 @@ impl AlignedBuffer {
         let mut bytes: Vec<u8> = vec![0; length.saturating_add(BLOCK_BYTES)];
         let start = bytes.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
         bytes.truncate(start + length);
-        Self {
-            bytes,
-            start,
-            capacity: length,
-        }
+        Self { bytes, start, capacity: length }
     }
 
     /// A buffer that holds `content` and zeros up to the next whole block.
@@ -109,12 +101,7 @@ impl DerefMut for AlignedBuffer {
 
 impl fmt::Debug for AlignedBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "AlignedBuffer({} of {} bytes)",
-            self.len(),
-            self.capacity
-        )
+        write!(f, "AlignedBuffer({} of {} bytes)", self.len(), self.capacity)
     }
 }
 
@@ -150,9 +137,7 @@ impl<'a> Fields<'a> {
 /// Whether every byte is zero.
 pub(super) fn is_zero(bytes: &[u8]) -> bool {
     const ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
-    bytes
-        .chunks(BLOCK_BYTES)
-        .all(|chunk| ZEROS.get(..chunk.len()) == Some(chunk))
+    bytes.chunks(BLOCK_BYTES).all(|chunk| ZEROS.get(..chunk.len()) == Some(chunk))
 }
 
 /// A file offset as an index into the file's bytes in memory.

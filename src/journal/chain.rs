@@ -65,11 +65,7 @@ impl Chain {
 
     /// Where the next batch goes.
     pub(super) fn place(&self) -> Place {
-        Place {
-            store: self.store,
-            segment: self.segment,
-            offset: self.offset,
-        }
+        Place { store: self.store, segment: self.segment, offset: self.offset }
     }
 
     /// How many bytes of batches the last segment can still take.

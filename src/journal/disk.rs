@@ -103,11 +103,7 @@ impl RealDisk {
     /// The disk door of `folder`, which is made (mode 0700, its name durable) if it is missing.
     pub fn open(folder: &Path, direct: DirectIo) -> io::Result<Self> {
         create_folder(folder)?;
-        Ok(Self {
-            folder: folder.into(),
-            direct,
-            told_fallback: AtomicBool::new(false),
-        })
+        Ok(Self { folder: folder.into(), direct, told_fallback: AtomicBool::new(false) })
     }
 
     /// Opens with `O_DIRECT` and `extra` where that works, else without; says which it was.
@@ -210,10 +206,7 @@ impl Disk for RealDisk {
             }
             Writes::Durable => {
                 let (file, route) = self.open_file(name, OFlags::WRONLY, OFlags::DSYNC)?;
-                RealFile {
-                    file,
-                    sync_after_write: route == Route::ThroughCache,
-                }
+                RealFile { file, sync_after_write: route == Route::ThroughCache }
             }
         }))
     }
@@ -268,4 +261,52 @@ pub(super) fn create_folder(folder: &Path) -> io::Result<()> {
         result => result?,
     }
     File::open(above)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn what_is_written_is_on_the_device_and_nobody_elses_business() {
+        let folder = tempfile::tempdir().unwrap();
+        for direct in [DirectIo::WhereAvailable, DirectIo::Never] {
+            let path = folder.path().join(format!("{direct:?}/journal"));
+            let disk = RealDisk::open(&path, direct).unwrap();
+            disk.create_zeroed("file", 3 * 4096).unwrap();
+            let file = disk.open("file", Writes::Durable).unwrap();
+            file.write(4096, &AlignedBuffer::blocks_of(&[7; 4096])).unwrap();
+            file.sync().unwrap();
+            for source in [Source::Device, Source::Cache] {
+                let content = disk.read("file", source).unwrap();
+                assert_eq!(content.len(), 3 * 4096);
+                assert!(content[4096..8192].iter().all(|byte| *byte == 7));
+            }
+            assert_eq!((mode(&path), mode(&disk.path("file"))), (0o700, 0o600));
+            let mut note = AlignedBuffer::blocks_of(&[1, 2, 3]);
+            note.truncate(3);
+            disk.open("note", Writes::Cached).unwrap().write(0, &note).unwrap();
+            assert_eq!(*disk.read("note", Source::Device).unwrap(), [1, 2, 3]);
+            assert_eq!(mode(&disk.path("note")), 0o600);
+        }
+    }
+
+    #[test]
+    fn names_change_and_a_file_that_exists_is_never_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(folder.path(), DirectIo::WhereAvailable).unwrap();
+        disk.create_zeroed("a", 4096).unwrap();
+        let again = disk.create_zeroed("a", 4096).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        disk.rename("a", "b").unwrap();
+        disk.sync_folder().unwrap();
+        assert_eq!(disk.list().unwrap(), ["b"]);
+        disk.remove("b").unwrap();
+        assert!(disk.list().unwrap().is_empty());
+    }
 }

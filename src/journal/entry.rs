@@ -40,10 +40,7 @@ const DECODE_BYTES_MAX: usize = 16 * RECORD_BYTES_MAX;
 
 /// Frozen with codec id 1; a change needs a new id.
 const CONFIG: Configuration<LittleEndian, Varint, Limit<DECODE_BYTES_MAX>> =
-    bincode::config::standard()
-        .with_little_endian()
-        .with_variable_int_encoding()
-        .with_limit();
+    bincode::config::standard().with_little_endian().with_variable_int_encoding().with_limit();
 
 /// How many bytes of a batch's payload the record takes, so that a caller can keep a batch within
 /// its bound.
@@ -56,16 +53,12 @@ pub fn encoded_bytes(record: &Record) -> Result<usize, JournalError> {
     Ok(PREFIX_BYTES + size.bytes_written)
 }
 
-const TOO_LARGE: JournalError = JournalError::TooLarge {
-    bytes_max: RECORD_BYTES_MAX,
-};
+const TOO_LARGE: JournalError = JournalError::TooLarge { bytes_max: RECORD_BYTES_MAX };
 
 /// Appends the record to `buffer`. An error leaves a part of it there.
 pub fn encode(record: &Record, buffer: &mut AlignedBuffer) -> Result<(), JournalError> {
     let start = buffer.len();
-    let full = JournalError::TooLarge {
-        bytes_max: buffer.capacity(),
-    };
+    let full = JournalError::TooLarge { bytes_max: buffer.capacity() };
     let mut sink = Sink(buffer);
     let written = sink
         .write(&[0; PREFIX_BYTES])
@@ -73,14 +66,9 @@ pub fn encode(record: &Record, buffer: &mut AlignedBuffer) -> Result<(), Journal
     // The only other failures of the encoder are types that a record does not hold.
     written.map_err(|_| full)?;
     let length = buffer.len() - start - PREFIX_BYTES;
-    let prefix = u32::try_from(length)
-        .ok()
-        .filter(|_| length <= RECORD_BYTES_MAX)
-        .ok_or(TOO_LARGE)?;
-    let fields = prefix
-        .to_le_bytes()
-        .into_iter()
-        .chain(VERSION.to_le_bytes());
+    let prefix =
+        u32::try_from(length).ok().filter(|_| length <= RECORD_BYTES_MAX).ok_or(TOO_LARGE)?;
+    let fields = prefix.to_le_bytes().into_iter().chain(VERSION.to_le_bytes());
     for (to, from) in buffer.iter_mut().skip(start).zip(fields) {
         *to = from;
     }
@@ -96,9 +84,8 @@ pub fn decode(payload: &[u8]) -> Result<(Record, &[u8]), String> {
     if version != VERSION {
         return Err(format!("an entry has version {version}, not {VERSION}"));
     }
-    let bytes = fields
-        .slice(index(u64::from(length)))
-        .ok_or("an entry is longer than its batch")?;
+    let bytes =
+        fields.slice(index(u64::from(length))).ok_or("an entry is longer than its batch")?;
     let (record, read) = bincode::serde::decode_from_slice(bytes, CONFIG)
         .map_err(|error| format!("an entry cannot be decoded: {error}"))?;
     if read != bytes.len() {

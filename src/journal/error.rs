@@ -86,10 +86,6 @@ pub enum JournalError {
 
 impl JournalError {
     pub(super) fn io(action: &'static str, file: PathBuf) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io {
-            action,
-            file,
-            source,
-        }
+        move |source| Self::Io { action, file, source }
     }
 }

@@ -131,9 +131,8 @@ pub(super) fn header_at(bytes: &[u8], place: &Place) -> Option<Header> {
 
 /// Reads the frame at the start of `rest`, the bytes from its place to the end of its segment.
 pub(super) fn open(rest: &[u8], place: &Place) -> Result<Frame, Flaw> {
-    let header = header_at(rest, place).ok_or(Flaw::Unfinished(
-        "the batch's header is not what was written",
-    ))?;
+    let header = header_at(rest, place)
+        .ok_or(Flaw::Unfinished("the batch's header is not what was written"))?;
     let version = Fields(rest.get(4..).unwrap_or_default()).u16();
     if version != Some(VERSION) {
         return Err(Flaw::Wrong("the batch is of an unknown version".into()));
@@ -142,12 +141,9 @@ pub(super) fn open(rest: &[u8], place: &Place) -> Result<Frame, Flaw> {
     let on_disk = bytes_on_disk(u64::from(header.payload_bytes));
     let too_long = || Flaw::Wrong("the batch is longer than its segment".into());
     let frame = rest.get(..index(on_disk)).ok_or_else(too_long)?;
-    let (content, padding) = frame
-        .split_at_checked(HEADER_BYTES + payload_bytes)
-        .ok_or_else(too_long)?;
-    let (head, payload) = content
-        .split_at_checked(HEADER_BYTES)
-        .ok_or_else(too_long)?;
+    let (content, padding) =
+        frame.split_at_checked(HEADER_BYTES + payload_bytes).ok_or_else(too_long)?;
+    let (head, payload) = content.split_at_checked(HEADER_BYTES).ok_or_else(too_long)?;
     let (hashed, stored) = head.split_at_checked(HASHED_BYTES).ok_or_else(too_long)?;
     let hash = hash(hashed, payload);
     if stored != hash.0 {
@@ -158,10 +154,7 @@ pub(super) fn open(rest: &[u8], place: &Place) -> Result<Frame, Flaw> {
     }
     Ok(Frame {
         header,
-        batch: Batch {
-            entries: entries(&header, payload).map_err(Flaw::Wrong)?,
-            hash,
-        },
+        batch: Batch { entries: entries(&header, payload).map_err(Flaw::Wrong)?, hash },
         bytes: on_disk,
     })
 }
@@ -172,11 +165,7 @@ fn entries(header: &Header, payload: &[u8]) -> Result<Vec<Entry>, String> {
     let mut sequence = header.first;
     for _ in 0..header.count {
         let (record, behind) = entry::decode(rest)?;
-        entries.push(Entry {
-            sequence,
-            at: header.at,
-            record,
-        });
+        entries.push(Entry { sequence, at: header.at, record });
         rest = behind;
         sequence = sequence.checked_add(1).ok_or("the sequence overflows")?;
     }
@@ -194,10 +183,7 @@ fn check(fields: &[u8], place: &Place) -> [u8; 8] {
     digest.update(fields);
     let digest: [u8; 32] = digest.finalize().into();
     let mut check = [0; 8];
-    check
-        .iter_mut()
-        .zip(digest)
-        .for_each(|(to, from)| *to = from);
+    check.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
     check
 }
 

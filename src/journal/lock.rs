@@ -39,10 +39,7 @@ impl DataLock {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
-                return Err(JournalError::Locked {
-                    holder: holder(&mut file).into(),
-                    file: path,
-                });
+                return Err(JournalError::Locked { holder: holder(&mut file).into(), file: path });
             }
             Err(error) => return Err(JournalError::io("lock", path)(error.into())),
         }

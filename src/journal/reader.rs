@@ -74,9 +74,7 @@ pub(super) struct End {
 impl Reader {
     /// A reader at the first batch; `None` if the folder holds no journal yet.
     pub fn open(disk: Arc<dyn Disk>) -> Result<Option<Self>, JournalError> {
-        let mut names = disk
-            .list()
-            .map_err(JournalError::io("list", disk.path("")))?;
+        let mut names = disk.list().map_err(JournalError::io("list", disk.path("")))?;
         if !names.iter().any(|name| is_of_a_journal(name)) {
             return Ok(None);
         }
@@ -110,24 +108,15 @@ impl Reader {
 
     /// Where the journal ends; right after the iterator ended without an error.
     pub(super) fn end(self) -> End {
-        End {
-            chain: self.chain,
-            torn: self.torn,
-        }
+        End { chain: self.chain, torn: self.torn }
     }
 
     /// Reads the next segment and checks that it is the next one.
     fn begin(&mut self, name: &str) -> Result<(), JournalError> {
         let newest = self.ahead.is_empty();
-        let source = if newest {
-            Source::Device
-        } else {
-            Source::Cache
-        };
-        let content = self
-            .disk
-            .read(name, source)
-            .map_err(JournalError::io("read", self.disk.path(name)))?;
+        let source = if newest { Source::Device } else { Source::Cache };
+        let content =
+            self.disk.read(name, source).map_err(JournalError::io("read", self.disk.path(name)))?;
         let header = match segment::Header::decode(&content) {
             Ok(header) => header,
             Err(segment::Flaw::Damaged(what)) => return Err(self.damaged(name, 0, what.into())),
@@ -145,10 +134,7 @@ impl Reader {
             return Err(self.damaged(name, 0, what));
         }
         if segment::first_of(name) != Some(header.first) {
-            let what = format!(
-                "the segment begins with entry {}, its name lies",
-                header.first
-            );
+            let what = format!("the segment begins with entry {}, its name lies", header.first);
             return Err(self.damaged(name, 0, what));
         }
         if header.segment_bytes != bytes(content.len()) {
@@ -185,11 +171,7 @@ impl Reader {
 
     /// Takes the frame as the next batch, if it is.
     fn accept(&mut self, frame: Frame) -> Result<Located, JournalError> {
-        let Frame {
-            header,
-            batch,
-            bytes,
-        } = frame;
+        let Frame { header, batch, bytes } = frame;
         if let Some(what) = self.chain.refuse_batch(&header) {
             return Err(self.damaged_here(what));
         }
@@ -208,13 +190,7 @@ impl Reader {
             );
             return Err(self.damaged_here(what));
         }
-        Ok(Located {
-            batch,
-            file,
-            offset,
-            bytes,
-            epoch: header.epoch,
-        })
+        Ok(Located { batch, file, offset, bytes, epoch: header.epoch })
     }
 
     /// Whether the unfinished batch at the start of `rest` is a torn tail; the error if it is
@@ -237,10 +213,7 @@ impl Reader {
             }
         }
         self.check_watermark(what)?;
-        Ok(Torn {
-            bytes: rest.get(..used).unwrap_or_default().into(),
-            what,
-        })
+        Ok(Torn { bytes: rest.get(..used).unwrap_or_default().into(), what })
     }
 
     /// Refuses an end of the journal that lies before what was acknowledged.

@@ -93,19 +93,13 @@ pub(super) fn recover_as(
     let mut bytes_read = 0;
     let end = match Reader::open(Arc::clone(&disk))? {
         Some(reader) => read(reader, &mut bytes_read, visit)?,
-        None => End {
-            chain: Chain::new(new_store),
-            torn: None,
-        },
+        None => End { chain: Chain::new(new_store), torn: None },
     };
     // Only from here on is anything changed on disk.
     let torn = mend(&*disk, &end, now)?;
     let mut chain = end.chain;
     chain.epoch = chain.epoch.saturating_add(1);
-    let opened = Record::Opened {
-        epoch: chain.epoch,
-        software: options.software.clone(),
-    };
+    let opened = Record::Opened { epoch: chain.epoch, software: options.software.clone() };
     let active = continue_or_begin(&disk, &mut chain, &opened, &options)?;
     let segments = chain.segment;
     let mut writer = Writer::new(disk, active, chain, &options)?;
@@ -155,30 +149,19 @@ fn refused(file: PathBuf, offset: u64, batch: &Batch, why: &str) -> JournalError
 /// Clears away what the last process left unfinished. On return what was read is durable, contents
 /// and names, and behind it there are only zeros.
 fn mend(disk: &dyn Disk, end: &End, now: Timestamp) -> Result<Option<TornTail>, JournalError> {
-    let names = disk
-        .list()
-        .map_err(JournalError::io("list", disk.path("")))?;
+    let names = disk.list().map_err(JournalError::io("list", disk.path("")))?;
     for name in names.iter().filter(|name| segment::is_ahead(name)) {
-        disk.remove(name)
-            .map_err(JournalError::io("remove", disk.path(name)))?;
+        disk.remove(name).map_err(JournalError::io("remove", disk.path(name)))?;
     }
     let torn = match &end.torn {
-        Some(torn) => Some(set_aside(
-            disk,
-            &end.chain,
-            torn,
-            unused(&names, &end.chain, now),
-        )?),
+        Some(torn) => Some(set_aside(disk, &end.chain, torn, unused(&names, &end.chain, now))?),
         None => None,
     };
     if end.chain.segment > 0 {
         let name = end.chain.file();
-        open(disk, &name)?
-            .sync()
-            .map_err(JournalError::io("sync", disk.path(&name)))?;
+        open(disk, &name)?.sync().map_err(JournalError::io("sync", disk.path(&name)))?;
     }
-    disk.sync_folder()
-        .map_err(JournalError::io("sync", disk.path("")))?;
+    disk.sync_folder().map_err(JournalError::io("sync", disk.path("")))?;
     Ok(torn)
 }
 
@@ -207,11 +190,8 @@ fn set_aside(
     let aside = disk.path(&name);
     disk.create_zeroed(&name, bytes(content.len()))
         .map_err(JournalError::io("create", aside.clone()))?;
-    open(disk, &name)?
-        .write(0, &content)
-        .map_err(JournalError::io("write", aside.clone()))?;
-    disk.sync_folder()
-        .map_err(JournalError::io("sync the folder of", aside.clone()))?;
+    open(disk, &name)?.write(0, &content).map_err(JournalError::io("write", aside.clone()))?;
+    disk.sync_folder().map_err(JournalError::io("sync the folder of", aside.clone()))?;
     let file = disk.path(&chain.file());
     open(disk, &chain.file())?
         .write(chain.offset, &AlignedBuffer::zeroed(content.len()))
@@ -225,12 +205,7 @@ fn set_aside(
         what = torn.what,
         "a torn tail was set aside: a crash cut the last write short, and nobody was told of it"
     );
-    Ok(TornTail {
-        file,
-        offset: chain.offset,
-        bytes: bytes(content.len()),
-        set_aside_as: aside,
-    })
+    Ok(TornTail { file, offset: chain.offset, bytes: bytes(content.len()), set_aside_as: aside })
 }
 
 /// The segment to go on in: the last one if `opened` fits there, else a new one at the end of the
@@ -245,15 +220,11 @@ fn continue_or_begin(
         return open(&**disk, &chain.file());
     }
     let number = chain.segment.saturating_add(1);
-    let next = Prepared::make(&**disk, number, options.segment_bytes).map_err(|error| {
-        JournalError::NoSpace {
-            why: error.to_string().into(),
-        }
-    })?;
+    let next = Prepared::make(&**disk, number, options.segment_bytes)
+        .map_err(|error| JournalError::NoSpace { why: error.to_string().into() })?;
     next.take_into_use(&**disk, chain)
 }
 
 fn open(disk: &dyn Disk, name: &str) -> Result<Box<dyn DiskFile>, JournalError> {
-    disk.open(name, Writes::Durable)
-        .map_err(JournalError::io("open", disk.path(name)))
+    disk.open(name, Writes::Durable).map_err(JournalError::io("open", disk.path(name)))
 }

@@ -100,9 +100,7 @@ impl Header {
         let header = Self::fields(&mut fields);
         let hashed = block.get(..HASHED_BYTES).unwrap_or_default();
         let (Some(header), true) = (header, fields.array() == Some(hash(hashed))) else {
-            return Err(Flaw::Damaged(
-                "the segment's header does not match its hash",
-            ));
+            return Err(Flaw::Damaged("the segment's header does not match its hash"));
         };
         if magic != Some(MAGIC) {
             return Err(Flaw::Damaged("the file is not a journal segment"));
@@ -180,11 +178,7 @@ impl Prepared {
             .create_zeroed(&name, segment_bytes)
             .and_then(|()| disk.open(&name, Writes::Durable));
         match made {
-            Ok(file) => Ok(Self {
-                name,
-                file,
-                segment_bytes,
-            }),
+            Ok(file) => Ok(Self { name, file, segment_bytes }),
             Err(error) => {
                 if let Err(remove) = disk.remove(&name)
                     && remove.kind() != io::ErrorKind::NotFound
@@ -210,8 +204,7 @@ impl Prepared {
             .map_err(JournalError::io("write", disk.path(&self.name)))?;
         disk.rename(&self.name, &name)
             .map_err(JournalError::io("rename", disk.path(&self.name)))?;
-        disk.sync_folder()
-            .map_err(JournalError::io("sync the folder of", disk.path(&name)))?;
+        disk.sync_folder().map_err(JournalError::io("sync the folder of", disk.path(&name)))?;
         chain.begin_segment(&header);
         Ok(self.file)
     }

@@ -1,9 +1,8 @@
 //! How much pre-written room the journal has left, and who was promised it.
 //!
-//! The writer and the thread that prepares segments update it, admission control asks it; nobody
-//! waits for anybody. The promise: as long as only holders of reservations append, and each no more
-//! than it reserved, every append finds room, even on a full disk. Appending itself asks for no
-//! reservation.
+//! The writer and the thread that prepares segments update it, admission control asks it; each holds the lock for a few
+//! instructions. The promise: as long as only holders of reservations append, and each no more than it reserved, every
+//! append finds room, even on a full disk. Appending itself asks for no reservation.
 
 use super::frame;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +15,7 @@ pub struct Space {
     waste_max: u64,
 }
 
+/// All in bytes.
 #[derive(Debug, Default)]
 struct Room {
     /// In the segment in use, behind the last batch.
@@ -23,70 +23,71 @@ struct Room {
     /// In the segment ahead; 0 while there is none.
     ahead: u64,
     reserved: u64,
-}
-
-impl Room {
-    fn free(&self, waste_max: u64) -> u64 {
-        match self.ahead {
-            0 => self.active,
-            ahead => self.active.saturating_sub(waste_max).saturating_add(ahead),
-        }
-    }
+    /// A write has failed: there is no room any more.
+    closed: bool,
 }
 
 impl Space {
     pub(super) fn new(batch_on_disk_max: u64) -> Self {
-        Self {
-            room: Mutex::default(),
-            waste_max: frame::bytes_on_disk(0).abs_diff(batch_on_disk_max),
+        let waste_max = frame::bytes_on_disk(0).abs_diff(batch_on_disk_max);
+        Self { room: Mutex::default(), waste_max }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Room> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn free_in(&self, room: &Room) -> u64 {
+        match room {
+            Room { closed: true, .. } => 0,
+            Room { active, ahead: 0, .. } => *active,
+            Room { active, ahead, .. } => {
+                active.saturating_sub(self.waste_max).saturating_add(*ahead)
+            }
         }
     }
 
     /// How many bytes can be appended for certain, in batches of any size, whether promised or not.
     #[must_use]
     pub fn free(&self) -> u64 {
-        self.room().free(self.waste_max)
+        self.free_in(&self.lock())
     }
 
     /// How many of them are promised.
     #[must_use]
     pub fn reserved(&self) -> u64 {
-        self.room().reserved
+        self.lock().reserved
     }
 
     /// Promises room for one batch with this payload, even if it is written alone; `None` if there is no such room.
     #[must_use]
     pub fn reserve(self: &Arc<Self>, payload_bytes: u64) -> Option<Reservation> {
         let bytes = frame::bytes_on_disk(payload_bytes);
-        let mut room = self.room();
+        let mut room = self.lock();
         let wanted = room.reserved.checked_add(bytes)?;
-        if wanted > room.free(self.waste_max) {
+        if wanted > self.free_in(&room) {
             return None;
         }
         room.reserved = wanted;
-        drop(room);
-        Some(Reservation {
-            space: Arc::clone(self),
-            bytes,
-        })
+        Some(Reservation { space: Arc::clone(self), bytes })
     }
 
     pub(super) fn set_active(&self, bytes: u64) {
-        self.room().active = bytes;
+        self.lock().active = bytes;
     }
 
     pub(super) fn set_ahead(&self, bytes: u64) {
-        self.room().ahead = bytes;
+        self.lock().ahead = bytes;
     }
 
-    /// The segment ahead becomes the active one; in one step, so that nobody is told of less room meanwhile.
-    pub(super) fn move_ahead(&self) {
-        let mut room = self.room();
+    /// The segment ahead becomes the active one, in one step: nobody sees a moment without room.
+    pub(super) fn advance(&self) {
+        let mut room = self.lock();
         room.active = std::mem::take(&mut room.ahead);
     }
 
-    fn room(&self) -> MutexGuard<'_, Room> {
-        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
     }
 }
 
@@ -99,7 +100,7 @@ pub struct Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut room = self.space.room();
+        let mut room = self.space.lock();
         room.reserved = room.reserved.saturating_sub(self.bytes);
     }
 }
@@ -137,14 +138,18 @@ mod tests {
     }
 
     #[test]
-    fn moving_ahead_takes_no_room_from_anyone() {
+    fn a_change_of_segments_shows_no_moment_without_room() {
         let space = Arc::new(Space::new(16_384));
         space.set_active(4_096);
         space.set_ahead(61_440);
-        let promise = space.reserve(40_000).unwrap();
-        space.move_ahead();
+        let promised = space.reserve(50_000).unwrap();
+        space.advance();
         assert_eq!(space.free(), 61_440);
-        assert!(space.reserve(1_000).is_some());
-        drop(promise);
+        assert!(space.reserve(20_000).is_none(), "the promise moved along");
+        drop(promised);
+        assert!(space.reserve(20_000).is_some());
+        space.close();
+        space.set_ahead(61_440);
+        assert_eq!(space.free(), 0, "after a failed write there is no room");
     }
 }

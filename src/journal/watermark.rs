@@ -47,20 +47,14 @@ impl Watermark {
         let checked = bytes.get(..CHECKED_BYTES)?;
         let mut fields = Fields(bytes);
         let magic: [u8; 8] = fields.array()?;
-        let watermark = Self {
-            sequence: fields.u64()?,
-            hash: Hash(fields.array()?),
-        };
+        let watermark = Self { sequence: fields.u64()?, hash: Hash(fields.array()?) };
         let genuine = magic == MAGIC && fields.0 == check(checked);
         genuine.then_some(watermark)
     }
 }
 
 fn check(bytes: &[u8]) -> Vec<u8> {
-    Sha256::digest(bytes)
-        .into_iter()
-        .take(BYTES - CHECKED_BYTES)
-        .collect()
+    Sha256::digest(bytes).into_iter().take(BYTES - CHECKED_BYTES).collect()
 }
 
 #[cfg(test)]
@@ -69,10 +63,7 @@ mod tests {
 
     #[test]
     fn a_watermark_is_read_back_and_no_changed_byte_goes_unseen() {
-        let watermark = Watermark {
-            sequence: 7,
-            hash: Hash([9; 32]),
-        };
+        let watermark = Watermark { sequence: 7, hash: Hash([9; 32]) };
         let bytes = watermark.encode();
         assert_eq!(Watermark::decode(&bytes), Some(watermark));
         for place in 0..bytes.len() {

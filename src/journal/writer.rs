@@ -79,9 +79,7 @@ impl Writer {
     pub(super) fn prepare_ahead(&mut self) -> Result<(), JournalError> {
         let number = self.chain.segment.saturating_add(1);
         let file = self.disk.path(&super::segment::ahead_name(number));
-        self.ahead
-            .start(number)
-            .map_err(JournalError::io("start the thread that prepares", file))
+        self.ahead.start(number).map_err(JournalError::io("start the thread that prepares", file))
     }
 
     /// Makes `records` the next entries, at `at` or the time of the last entry, whichever is later,
@@ -149,10 +147,7 @@ impl Writer {
     /// Where the next batch goes, if it fits there.
     #[must_use]
     pub fn position(&self) -> Position {
-        Position {
-            file: self.disk.path(&self.chain.file()),
-            offset: self.chain.offset,
-        }
+        Position { file: self.disk.path(&self.chain.file()), offset: self.chain.offset }
     }
 
     /// Waits until the next segment is ready or cannot be made.
@@ -166,9 +161,7 @@ impl Writer {
         let bytes_max = self.batch_bytes_max;
         let too_large = || JournalError::TooLarge { bytes_max };
         self.buffer.truncate(0);
-        self.buffer
-            .push(&[0; HEADER_BYTES])
-            .map_err(|_| too_large())?;
+        self.buffer.push(&[0; HEADER_BYTES]).map_err(|_| too_large())?;
         for record in records {
             entry::encode(record, &mut self.buffer)?;
         }
@@ -193,7 +186,8 @@ impl Writer {
         change: impl FnOnce(&mut Self) -> Result<T, JournalError>,
     ) -> Result<T, JournalError> {
         self.stopped = true;
-        let changed = change(self).inspect_err(|_| self.space.set_active(0))?;
+        let changed = change(self).inspect_err(|_| self.space.close())?;
+        self.space.set_active(self.chain.room());
         self.stopped = false;
         Ok(changed)
     }
@@ -213,27 +207,16 @@ impl Writer {
         let hash = frame::seal(frame, header, &place);
         self.active
             .write(place.offset, &self.buffer)
-            .map_err(JournalError::io(
-                "write",
-                self.disk.path(&self.chain.file()),
-            ))?;
+            .map_err(JournalError::io("write", self.disk.path(&self.chain.file())))?;
         let batch = Batch {
             entries: (header.first..)
                 .zip(records)
-                .map(|(sequence, record)| Entry {
-                    sequence,
-                    at: header.at,
-                    record,
-                })
+                .map(|(sequence, record)| Entry { sequence, at: header.at, record })
                 .collect(),
             hash,
         };
-        self.chain
-            .follow(&batch, header.epoch, bytes(self.buffer.len()));
-        let watermark = Watermark {
-            sequence: self.chain.sequence,
-            hash,
-        };
+        self.chain.follow(&batch, header.epoch, bytes(self.buffer.len()));
+        let watermark = Watermark { sequence: self.chain.sequence, hash };
         self.watermark
             .write(0, &watermark.encode())
             .map_err(JournalError::io("write", self.disk.path(watermark::FILE)))?;

@@ -3,6 +3,8 @@
 //! A [`Provider`] is asked by payment actors and the scheduler. It may take its time, and it may not know: an answer of
 //! [`Answer::Unknown`] is looked up later, never guessed and never asked for again as a new attempt.
 
+#[cfg(feature = "fault-injection")]
+pub mod faulty;
 mod sandbox;
 
 pub use sandbox::Sandbox;

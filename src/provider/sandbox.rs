@@ -42,9 +42,7 @@ impl Sandbox {
         match &*details.payment_method {
             "tok_visa" | "tok_slow" | "tok_timeout" => {
                 let reference = format!("sbx_{}", details.id.uuid().simple());
-                Outcome::Approved {
-                    reference: reference.into_boxed_str(),
-                }
+                Outcome::Approved { reference: reference.into_boxed_str() }
             }
             "tok_declined" | "tok_timeout_declined" => Outcome::Declined(Decline::CardDeclined),
             "tok_insufficient_funds" => Outcome::Declined(Decline::InsufficientFunds),

@@ -32,11 +32,7 @@ impl Client {
             .proxy(None)
             .timeout_global(Some(std::time::Duration::from_secs(30)))
             .build();
-        Self {
-            agent: config.into(),
-            url: url.to_owned(),
-            api_key: api_key.to_owned(),
-        }
+        Self { agent: config.into(), url: url.to_owned(), api_key: api_key.to_owned() }
     }
 
     /// Sends a request exactly as given, with no header of its own.
@@ -76,10 +72,8 @@ impl Client {
     /// There was no answer.
     pub fn try_post(&self, path: &str, key: &str, body: &str) -> Result<Response, ureq::Error> {
         let bearer = format!("Bearer {}", self.api_key);
-        let mut headers = vec![
-            ("Authorization", bearer.as_str()),
-            ("Content-Type", "application/json"),
-        ];
+        let mut headers =
+            vec![("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
         if !key.is_empty() {
             headers.push(("Idempotency-Key", key));
         }
@@ -100,8 +94,7 @@ impl Client {
     #[track_caller]
     pub fn get(&self, path: &str) -> Response {
         let bearer = format!("Bearer {}", self.api_key);
-        self.send("GET", path, &[("Authorization", &bearer)], None)
-            .expect("an answer")
+        self.send("GET", path, &[("Authorization", &bearer)], None).expect("an answer")
     }
 
     /// Makes a payment of this body.
@@ -193,9 +186,7 @@ impl Client {
     pub fn balance(&self, account: &str, currency: &str) -> (i64, i64) {
         let account = self.get(&format!("/api/ledger/{account}")).of(200).json;
         let balances = account["balances"].as_array().unwrap().clone();
-        let of = balances
-            .iter()
-            .find(|balance| balance["currency"] == currency);
+        let of = balances.iter().find(|balance| balance["currency"] == currency);
         of.map_or((0, 0), |balance| {
             let figure = |name: &str| balance[name].as_i64().unwrap();
             (figure("balance"), figure("pending"))
@@ -227,10 +218,7 @@ impl Response {
     pub fn problem(self, status: u16, code: &str) -> Self {
         assert_eq!(self.json["code"], code, "{}", self.text());
         let problem = self.of(status);
-        assert_eq!(
-            problem.header("Content-Type"),
-            Some("application/problem+json")
-        );
+        assert_eq!(problem.header("Content-Type"), Some("application/problem+json"));
         assert_eq!(problem.json["status"], status);
         for member in ["type", "title", "detail"] {
             let text = problem.json[member].as_str();
@@ -265,9 +253,6 @@ impl Response {
         let field = |error: &'static str, fault: &'_ Value| fault[error].as_str().is_some();
         let errors = errors.unwrap_or_else(|| panic!("no errors: {}", self.text()));
         assert!(errors.iter().all(|fault| field("message", fault)));
-        errors
-            .iter()
-            .map(|fault| fault["field"].as_str().unwrap())
-            .collect()
+        errors.iter().map(|fault| fault["field"].as_str().unwrap()).collect()
     }
 }

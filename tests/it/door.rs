@@ -26,15 +26,7 @@ fn nobody_comes_in_without_a_key_that_is_known() {
     let basic = format!("Basic {MERCHANT_1_KEY}");
     let longer = format!("{bearer}1");
     let shorter = &bearer[..bearer.len() - 1];
-    for authorization in [
-        "",
-        "Bearer",
-        "Bearer ",
-        &basic,
-        &longer,
-        shorter,
-        MERCHANT_1_KEY,
-    ] {
+    for authorization in ["", "Bearer", "Bearer ", &basic, &longer, shorter, MERCHANT_1_KEY] {
         for (method, path, body) in [
             ("GET", "/api/payments", None),
             ("GET", "/api/payments/pay_1", None),
@@ -44,24 +36,14 @@ fn nobody_comes_in_without_a_key_that_is_known() {
             ("POST", "/api/payments/pay_1/refund", Some(CHARGE)),
             ("POST", "/api/reconcile", Some(CHARGE)),
         ] {
-            let headers = [
-                ("Authorization", authorization),
-                ("Idempotency-Key", "order"),
-            ];
-            let headers = if authorization.is_empty() {
-                &headers[1..]
-            } else {
-                &headers
-            };
+            let headers = [("Authorization", authorization), ("Idempotency-Key", "order")];
+            let headers = if authorization.is_empty() { &headers[1..] } else { &headers };
             let refused = server.send(method, path, headers, body).unwrap();
             let refused = refused.problem(401, "unauthenticated");
             assert_eq!(refused.header("WWW-Authenticate"), Some("Bearer"));
         }
     }
-    let twice = [
-        ("Authorization", bearer.as_str()),
-        ("Authorization", "Bearer x"),
-    ];
+    let twice = [("Authorization", bearer.as_str()), ("Authorization", "Bearer x")];
     let refused = server.send("GET", "/api/payments", &twice, None).unwrap();
     refused.problem(401, "unauthenticated");
     check_nothing_happened(&server);
@@ -93,12 +75,8 @@ fn another_merchants_payment_is_as_unknown_as_one_that_is_not_there() {
         }
     }
     assert!(other.all("/api/payments").is_empty());
-    other
-        .get(&format!("/api/ledger/customer:{id}"))
-        .problem(404, "account_not_found");
-    other
-        .get("/api/ledger/merchant:merchant_1")
-        .problem(404, "account_not_found");
+    other.get(&format!("/api/ledger/customer:{id}")).problem(404, "account_not_found");
+    other.get("/api/ledger/merchant:merchant_1").problem(404, "account_not_found");
     assert_eq!(server.payment(id), held);
     assert_eq!(server.admin().payment(id), held);
 }
@@ -107,19 +85,13 @@ fn another_merchants_payment_is_as_unknown_as_one_that_is_not_there() {
 fn a_merchants_key_makes_that_merchants_payments_only_and_an_admins_those_of_any() {
     let server = TestServer::start();
     let body = |merchant: &str| json!({"amount": 100, "currency": "USD", "merchantId": merchant});
-    server
-        .pay("order", &body("merchant_2"))
-        .problem(403, "merchant_forbidden");
-    server
-        .pay("order", &body("nobody"))
-        .problem(403, "merchant_forbidden");
+    server.pay("order", &body("merchant_2")).problem(403, "merchant_forbidden");
+    server.pay("order", &body("nobody")).problem(403, "merchant_forbidden");
     let admin = server.admin();
     let made = admin.pay("order", &body("merchant_2")).of(201);
     assert_eq!(made.json["merchantId"], "merchant_2");
     assert_eq!(server.merchant_2().payment(&made.id()), made.json);
-    let nobody = admin
-        .pay("other", &body("nobody"))
-        .problem(400, "validation_failed");
+    let nobody = admin.pay("other", &body("nobody")).problem(400, "validation_failed");
     assert_eq!(nobody.faulty_fields(), ["merchantId"]);
     let unnamed = admin.charge("other", 100).problem(400, "validation_failed");
     assert_eq!(unnamed.faulty_fields(), ["merchantId"]);
@@ -156,10 +128,7 @@ fn a_body_that_is_not_one_json_object_is_refused() {
         refused.problem(400, "malformed_json");
     }
     let bearer = format!("Bearer {MERCHANT_1_KEY}");
-    let headers = [
-        ("Authorization", bearer.as_str()),
-        ("Idempotency-Key", "order"),
-    ];
+    let headers = [("Authorization", bearer.as_str()), ("Idempotency-Key", "order")];
     let latin_1 = b"{\"amount\": 100, \"currency\": \"USD\", \"description\": \"caf\xe9\"}";
     let refused = server.send("POST", "/api/payments", &headers, Some(latin_1));
     refused.unwrap().problem(400, "malformed_json");
@@ -206,11 +175,7 @@ fn all_faults_of_a_body_are_told_at_once() {
 fn a_field_that_is_unknown_is_refused_everywhere() {
     let server = TestServer::start();
     let id = server.authorize("hold", 100).of(201).id();
-    for (command, field) in [
-        ("capture", "ammount"),
-        ("void", "amount"),
-        ("refund", "sum"),
-    ] {
+    for (command, field) in [("capture", "ammount"), ("void", "amount"), ("refund", "sum")] {
         let refused = server.command(command, &id, "key", &json!({field: 1}));
         let refused = refused.problem(400, "validation_failed");
         assert_eq!(refused.faulty_fields(), [field]);
@@ -255,10 +220,7 @@ fn an_amount_that_is_no_whole_number_of_minor_units_in_range_does_nothing() {
     let paid = server.charge("order", 100).of(201).json;
     for amount in NO_AMOUNTS {
         for (payment, command) in [(&held, "capture"), (&paid, "refund")] {
-            let path = format!(
-                "/api/payments/{}/{command}",
-                payment["id"].as_str().unwrap()
-            );
+            let path = format!("/api/payments/{}/{command}", payment["id"].as_str().unwrap());
             let body = format!(r#"{{"amount": {amount}}}"#);
             let refused = server.post_text(&path, "part", &body);
             refused.problem(400, "validation_failed");
@@ -276,16 +238,10 @@ fn a_body_has_at_most_64_kib() {
         let charge = String::from_utf8_lossy(CHARGE);
         format!("{charge}{}", " ".repeat(bytes - charge.len()))
     };
-    server
-        .post_text("/api/payments", "order", &padded(65_537))
-        .problem(413, "body_too_large");
-    server
-        .post_text("/api/payments", "order", &padded(1_000_000))
-        .problem(413, "body_too_large");
+    server.post_text("/api/payments", "order", &padded(65_537)).problem(413, "body_too_large");
+    server.post_text("/api/payments", "order", &padded(1_000_000)).problem(413, "body_too_large");
     check_nothing_happened(&server);
-    server
-        .post_text("/api/payments", "order", &padded(65_536))
-        .of(201);
+    server.post_text("/api/payments", "order", &padded(65_536)).of(201);
 }
 
 /// Sends the head of a request and only part of its body.
@@ -331,9 +287,7 @@ fn every_response_carries_the_callers_request_id_or_a_new_one() {
     let server = TestServer::start();
     let longest = "i".repeat(128);
     let ask = |path: &str, id: &str| {
-        let answer = server
-            .send("GET", path, &[("X-Request-Id", id)], None)
-            .unwrap();
+        let answer = server.send("GET", path, &[("X-Request-Id", id)], None).unwrap();
         answer.header("X-Request-Id").unwrap().to_owned()
     };
     for path in ["/health", "/api/payments", "/nowhere"] {
@@ -354,24 +308,11 @@ fn every_response_carries_the_callers_request_id_or_a_new_one() {
 #[test]
 fn a_path_that_leads_nowhere_and_a_method_that_it_does_not_take_are_problems() {
     let server = TestServer::start();
-    for path in [
-        "/",
-        "/api",
-        "/api/payment",
-        "/api/payments/",
-        "/api/payments/pay_1/close",
-    ] {
+    for path in ["/", "/api", "/api/payment", "/api/payments/", "/api/payments/pay_1/close"] {
         server.get(path).problem(404, "no_such_route");
     }
-    for id in [
-        "pay_1",
-        "PAY_0192f0c1a7d47a0b8d3f4c5e6a7b8c9d",
-        "%00",
-        "..%2f..%2fLOCK",
-    ] {
-        server
-            .get(&format!("/api/payments/{id}"))
-            .problem(404, "payment_not_found");
+    for id in ["pay_1", "PAY_0192f0c1a7d47a0b8d3f4c5e6a7b8c9d", "%00", "..%2f..%2fLOCK"] {
+        server.get(&format!("/api/payments/{id}")).problem(404, "payment_not_found");
     }
     for (method, path, allowed) in [
         ("DELETE", "/api/payments", "GET, POST"),

@@ -99,11 +99,7 @@ fn server_with_full_disk_sign(
     let folder = tempfile::tempdir().unwrap();
     let sign = folder.path().join("full");
     let fault = format!("full-while:{}", sign.display());
-    let settings: Vec<_> = settings
-        .iter()
-        .copied()
-        .chain([(FAULT, fault.as_str())])
-        .collect();
+    let settings: Vec<_> = settings.iter().copied().chain([(FAULT, fault.as_str())]).collect();
     (TestServer::start_with(&settings), folder, sign)
 }
 
@@ -117,12 +113,8 @@ fn a_full_disk_takes_no_new_payments_while_all_else_goes_on_and_recovers_by_itse
 
     let refused = server.charge("new", 100).problem(503, "storage_full");
     assert!(refused.header("Retry-After").is_some());
-    server
-        .get("/api/idempotency/new")
-        .problem(404, "idempotency_key_not_found");
-    server
-        .refund(&first.id(), "part", 10)
-        .problem(503, "storage_full");
+    server.get("/api/idempotency/new").problem(404, "idempotency_key_not_found");
+    server.refund(&first.id(), "part", 10).problem(503, "storage_full");
     server.get("/ready").problem(503, "storage_full");
     server.get("/health").of(200);
     assert_eq!(server.payment(&first.id()), first.json, "reads go on");
@@ -133,9 +125,7 @@ fn a_full_disk_takes_no_new_payments_while_all_else_goes_on_and_recovers_by_itse
     server.admin().reconciles();
 
     fs::remove_file(&sign).unwrap();
-    eventually("the disk's room is seen", || {
-        (server.get("/ready").status == 200).then_some(())
-    });
+    eventually("the disk's room is seen", || (server.get("/ready").status == 200).then_some(()));
     let taken = server.charge("new", 100).of(201);
     assert!(!taken.is_replay());
     server.refund(&first.id(), "part", 10).of(200);
@@ -183,15 +173,10 @@ fn no_payment_is_turned_away_for_lack_of_room_while_there_is_some() {
     let server = TestServer::start();
     at_once(4, |client| {
         for number in 0..200 {
-            server
-                .charge(&format!("order_{client}_{number}"), 100)
-                .of(201);
+            server.charge(&format!("order_{client}_{number}"), 100).of(201);
         }
     });
-    assert_eq!(
-        server.balance("merchant:merchant_1", "USD"),
-        (4 * 200 * 100, 0)
-    );
+    assert_eq!(server.balance("merchant:merchant_1", "USD"), (4 * 200 * 100, 0));
     server.admin().reconciles();
 }
 

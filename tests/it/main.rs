@@ -8,6 +8,7 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a test fails by panicking and tells why on stderr"
 )]
@@ -16,6 +17,7 @@ mod client;
 mod server;
 mod wait;
 
+mod crash;
 mod details;
 mod door;
 mod faults;
@@ -27,4 +29,6 @@ mod lists;
 mod outcomes;
 mod payments;
 mod process;
+mod quickstart;
 mod secrets;
+mod tidy;

@@ -66,10 +66,7 @@ fn a_charge_takes_the_money_and_shows_every_field_of_the_payment() {
     });
     let charge = server.pay("order_12345_payment", &body).of(201);
     let id = charge.id();
-    assert_eq!(
-        charge.header("Location"),
-        Some(format!("/api/payments/{id}").as_str())
-    );
+    assert_eq!(charge.header("Location"), Some(format!("/api/payments/{id}").as_str()));
     let payment = &charge.json;
     assert!(payment.as_object().unwrap().keys().eq(FIELDS));
     for (field, value) in body.as_object().unwrap() {
@@ -128,12 +125,8 @@ fn a_partial_capture_releases_the_rest() {
     assert_eq!(captured["status"], "completed");
     assert_eq!(captured["amount"], 100);
     assert_eq!(amounts(&captured), [0, 60, 0]);
-    server
-        .capture(&id, "take_more", 40)
-        .problem(409, "invalid_transition");
-    server
-        .refund(&id, "give", 61)
-        .problem(422, "amount_exceeds_refundable");
+    server.capture(&id, "take_more", 40).problem(409, "invalid_transition");
+    server.refund(&id, "give", 61).problem(422, "amount_exceeds_refundable");
     let refunded = server.refund_all(&id).of(200).json;
     assert_eq!(refunded["status"], "refunded");
     assert_eq!(amounts(&refunded), [0, 60, 60]);
@@ -144,9 +137,7 @@ fn a_capture_of_more_than_is_authorized_is_refused() {
     let server = TestServer::start();
     let held = server.authorize("hold", 100).of(201).json;
     let id = held["id"].as_str().unwrap();
-    server
-        .capture(id, "take", 101)
-        .problem(422, "amount_exceeds_capturable");
+    server.capture(id, "take", 101).problem(422, "amount_exceeds_capturable");
     assert_eq!(server.payment(id), held);
     server.capture(id, "take", 100).of(200);
 }
@@ -200,13 +191,9 @@ fn a_hold_that_lapsed_while_the_server_was_down_is_let_go_at_the_next_start() {
     let id = held["id"].as_str().unwrap();
     server.kill();
     let lapses_at = time(&held["expiresAt"]);
-    eventually("the hold's time is over", || {
-        (jiff::Timestamp::now() > lapses_at).then_some(())
-    });
+    eventually("the hold's time is over", || (jiff::Timestamp::now() > lapses_at).then_some(()));
     server.restart();
-    eventually("the hold is let go", || {
-        (server.status(id) == "expired").then_some(())
-    });
+    eventually("the hold is let go", || (server.status(id) == "expired").then_some(()));
 }
 
 #[test]
@@ -224,9 +211,7 @@ fn a_payment_is_refunded_at_once_or_in_parts_up_to_what_was_captured() {
     assert_eq!(amounts(&first.json), [0, 100, 30]);
     let second = server.refund(&parts, "part_2", 50).of(200).json;
     assert_eq!(second["status"], "partially_refunded");
-    server
-        .refund(&parts, "part_3", 21)
-        .problem(422, "amount_exceeds_refundable");
+    server.refund(&parts, "part_3", 21).problem(422, "amount_exceeds_refundable");
     let last = server.refund_all(&parts).of(200).json;
     assert_eq!(last["status"], "refunded");
     assert_eq!(amounts(&last), [0, 100, 100]);
@@ -237,19 +222,10 @@ fn a_payment_is_refunded_at_once_or_in_parts_up_to_what_was_captured() {
         .map(|refund| (refund["amount"].as_i64().unwrap(), refund["reason"].clone()))
         .collect();
     let reason = Value::from("one cup broke");
-    assert_eq!(
-        figures,
-        [(30, reason), (50, Value::Null), (20, Value::Null)]
-    );
+    assert_eq!(figures, [(30, reason), (50, Value::Null), (20, Value::Null)]);
     for refund in refunds {
         assert!(is_id(&refund["id"], "ref_"), "{refund}");
-        assert!(
-            refund
-                .as_object()
-                .unwrap()
-                .keys()
-                .eq(["amount", "createdAt", "id", "reason"])
-        );
+        assert!(refund.as_object().unwrap().keys().eq(["amount", "createdAt", "id", "reason"]));
         assert!(time(&refund["createdAt"]) >= time(&last["createdAt"]));
     }
     assert_ne!(refunds[0]["id"], refunds[1]["id"]);
@@ -262,9 +238,7 @@ fn a_refund_of_more_than_is_left_changes_nothing_and_may_be_asked_again_for_less
     let charged = server.charge("order", 100).of(201).json;
     let id = charged["id"].as_str().unwrap();
     for amount in [101, 999_999_999_999] {
-        server
-            .refund(id, "give", amount)
-            .problem(422, "amount_exceeds_refundable");
+        server.refund(id, "give", amount).problem(422, "amount_exceeds_refundable");
     }
     assert_eq!(server.payment(id), charged);
     server.refund(id, "give", 100).of(200);
@@ -285,9 +259,9 @@ fn payment_that_is(status: &str, server: &Client) -> String {
         "voided" => drop(server.void(&id).of(200)),
         "partially_refunded" => drop(server.refund(&id, &key("part"), 40).of(200)),
         "refunded" => drop(server.refund_all(&id).of(200)),
-        "expired" => eventually("the hold lapses", || {
-            (server.status(&id) == "expired").then_some(())
-        }),
+        "expired" => {
+            eventually("the hold lapses", || (server.status(&id) == "expired").then_some(()))
+        }
         _ => {}
     }
     assert_eq!(server.status(&id), status);
@@ -308,11 +282,7 @@ fn refused_from(response: &Response, from: &str, to: &str) {
 fn check_moves(server: &Client, status: &str, allowed: &[&str]) {
     let id = payment_that_is(status, server);
     let before = server.payment(&id);
-    for (command, to) in [
-        ("capture", "completed"),
-        ("void", "voided"),
-        ("refund", "refunded"),
-    ] {
+    for (command, to) in [("capture", "completed"), ("void", "voided"), ("refund", "refunded")] {
         if allowed.contains(&command) {
             continue;
         }

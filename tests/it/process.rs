@@ -50,31 +50,16 @@ fn a_configuration_that_is_wrong_is_refused_with_the_keys_full_name() {
     for (variable, value, key) in [
         ("STRONGROOM__HTTP__LISTN", "127.0.0.1:0", "http.listn"),
         ("STRONGROOM__HTTP__WORKERS", "many", "http.workers"),
-        (
-            "STRONGROOM__JOURNAL__SEGMENT_BYTES",
-            "1048577",
-            "journal.segment_bytes",
-        ),
-        (
-            "STRONGROOM__IDEMPOTENCY__RETENTION",
-            "a while",
-            "idempotency.retention",
-        ),
-        (
-            "STRONGROOM__PROVIDER__SANDBOX__DECLINE_AT",
-            "0",
-            "provider.sandbox.decline_at",
-        ),
+        ("STRONGROOM__JOURNAL__SEGMENT_BYTES", "1048577", "journal.segment_bytes"),
+        ("STRONGROOM__IDEMPOTENCY__RETENTION", "a while", "idempotency.retention"),
+        ("STRONGROOM__PROVIDER__SANDBOX__DECLINE_AT", "0", "provider.sandbox.decline_at"),
         ("STRONGROOM__NOTHING", "1", "nothing"),
     ] {
         let refused = folder.run([(variable, value)], FREE_PORT);
         check_refusal(&refused, 2, &[key, variable]);
     }
     for (text, key) in [
-        (
-            "[payments]\nauthorisation_ttl = \"7d\"",
-            "payments.authorisation_ttl",
-        ),
+        ("[payments]\nauthorisation_ttl = \"7d\"", "payments.authorisation_ttl"),
         ("[http]\nbody_bytes_max = 1", "http.body_bytes_max"),
         ("[[merchants]]\nid = \"a b\"\nkeys = []", "merchants[0].id"),
         ("[http\n", "strongroom.toml"),
@@ -115,11 +100,7 @@ fn a_server_says_what_it_recovered_and_where_it_listens() {
     server.charge("other", 100).of(201);
     server.kill();
     server.restart();
-    assert!(
-        server.announced().contains("recovered 2 payments"),
-        "{}",
-        server.announced()
-    );
+    assert!(server.announced().contains("recovered 2 payments"), "{}", server.announced());
 }
 
 #[test]
@@ -191,14 +172,7 @@ fn more_than_may_be_worked_on_at_once_is_turned_away_before_it_has_begun() {
             refused
         }
     });
-    assert!(
-        answers[2]
-            .header("Retry-After")
-            .unwrap()
-            .parse::<u32>()
-            .unwrap()
-            >= 1
-    );
+    assert!(answers[2].header("Retry-After").unwrap().parse::<u32>().unwrap() >= 1);
     assert!(!server.charge("third", 100).of(201).is_replay());
     server.refund(&paid, "part", 10).of(200);
     assert_eq!(server.all("/api/payments").len(), 4);

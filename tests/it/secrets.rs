@@ -30,9 +30,7 @@ fn log_line(server: &TestServer, request: &str) -> Value {
     let mut lines = eventually("the request's log line", || {
         let logs = server.logs();
         let lines = logs.lines().filter(|line| line.contains(request));
-        let lines: Vec<Value> = lines
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
+        let lines: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
         (!lines.is_empty()).then_some(lines)
     });
     assert_eq!(lines.len(), 1, "one line per request: {lines:?}");
@@ -48,10 +46,7 @@ fn a_card_number_is_refused_and_never_written_down() {
     let in_value = json!({"card": format!("no {hyphened}!")});
     for (field, value) in [
         ("description", json!(CARD)),
-        (
-            "description",
-            json!(format!("paid with {spaced} yesterday")),
-        ),
+        ("description", json!(format!("paid with {spaced} yesterday"))),
         ("metadata", in_value),
         ("metadata", in_key),
         ("customerId", json!(CARD)),
@@ -61,11 +56,7 @@ fn a_card_number_is_refused_and_never_written_down() {
         let mut body = json!({"amount": 100, "currency": "USD"});
         body[field] = value;
         let refused = server.pay("order", &body).problem(400, "validation_failed");
-        assert!(
-            refused.faulty_fields()[0].starts_with(field),
-            "{}",
-            refused.text()
-        );
+        assert!(refused.faulty_fields()[0].starts_with(field), "{}", refused.text());
         for number in [CARD, spaced, hyphened] {
             assert!(!refused.text().contains(number), "{}", refused.text());
         }
@@ -73,18 +64,12 @@ fn a_card_number_is_refused_and_never_written_down() {
     let id = server.charge("order", 100).of(201).id();
     let reason = json!({"reason": format!("back to {CARD}")});
     let refused = server.command("refund", &id, "back", &reason);
-    assert_eq!(
-        refused.problem(400, "validation_failed").faulty_fields(),
-        ["reason"]
-    );
+    assert_eq!(refused.problem(400, "validation_failed").faulty_fields(), ["reason"]);
     let written = json!({"amount": 1, "currency": "USD", "description": "a plain description"});
     let last = server.pay("plain", &written).of(201);
     log_line(&server, last.header("X-Request-Id").unwrap());
     assert!(server.terminate().success());
-    assert!(
-        is_written(&server, "a plain description"),
-        "it would be found"
-    );
+    assert!(is_written(&server, "a plain description"), "it would be found");
     for number in [CARD, spaced, hyphened] {
         assert!(!is_written(&server, number));
     }
@@ -93,14 +78,10 @@ fn a_card_number_is_refused_and_never_written_down() {
 #[test]
 fn a_number_that_only_looks_like_a_card_is_taken() {
     let server = TestServer::start();
-    for (place, text) in [
-        "4242424242424241",
-        "Order #12345",
-        "+49 30 901820",
-        "2026-11-22 15:04:05",
-    ]
-    .into_iter()
-    .enumerate()
+    for (place, text) in
+        ["4242424242424241", "Order #12345", "+49 30 901820", "2026-11-22 15:04:05"]
+            .into_iter()
+            .enumerate()
     {
         let body = json!({"amount": 1, "currency": "USD", "description": text});
         server.pay(&place.to_string(), &body).of(201);
@@ -117,10 +98,7 @@ fn an_api_key_is_never_written_down() {
     let wrong = "sk_live_wrong_but_secret";
     server.client(wrong).charge("order", 100).of(401);
     let basic = format!("Basic {MERCHANT_1_KEY}");
-    server
-        .send("GET", "/api/payments", &[("Authorization", &basic)], None)
-        .unwrap()
-        .of(401);
+    server.send("GET", "/api/payments", &[("Authorization", &basic)], None).unwrap().of(401);
     let last = server.get("/health").of(200);
     log_line(&server, last.header("X-Request-Id").unwrap());
     assert!(server.terminate().success());
@@ -139,38 +117,18 @@ fn each_request_has_one_log_line_that_says_what_became_of_it() {
     let too_much = server.command("refund", &id, "part", &part).of(422);
     for (answer, method, route, payment) in [
         (charge, "POST", "/api/payments", Some(id.as_str())),
-        (
-            server.get(&path).of(200),
-            "GET",
-            "/api/payments/{id}",
-            Some(&id),
-        ),
+        (server.get(&path).of(200), "GET", "/api/payments/{id}", Some(&id)),
         (too_much, "POST", "/api/payments/{id}/refund", Some(&id)),
-        (
-            server.charge("other", 0).of(400),
-            "POST",
-            "/api/payments",
-            None,
-        ),
+        (server.charge("other", 0).of(400), "POST", "/api/payments", None),
         (server.get("/health").of(200), "GET", "/health", None),
-        (
-            server.client("wrong").get(&path).of(401),
-            "GET",
-            "/api/payments/{id}",
-            None,
-        ),
+        (server.client("wrong").get(&path).of(401), "GET", "/api/payments/{id}", None),
     ] {
         let line = log_line(&server, answer.header("X-Request-Id").unwrap());
         assert_eq!(line["method"], method);
         assert_eq!(line["route"], route);
         assert_eq!(line["status"], answer.status);
         assert_eq!(line["payment"].as_str(), payment, "{line}");
-        assert!(
-            line["latency_us"]
-                .as_u64()
-                .is_some_and(|latency| latency > 0),
-            "{line}"
-        );
+        assert!(line["latency_us"].as_u64().is_some_and(|latency| latency > 0), "{line}");
     }
     let nowhere = server.get("/nowhere/secret_path?secret_query=1").of(404);
     let line = log_line(&server, nowhere.header("X-Request-Id").unwrap());

@@ -190,31 +190,22 @@ impl Drop for TestServer {
 impl Running {
     #[track_caller]
     fn start<'a>(folder: &Folder, settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(folder.path("log"))
-            .unwrap();
+        let log = File::options().create(true).append(true).open(folder.path("log")).unwrap();
         let mut command = folder.command(settings, ["--listen", "127.0.0.1:0"]);
         let mut process = Process::start(command.stderr(log));
         let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
         let (sender, said) = mpsc::channel();
         // Reads to the child's end, so that it never writes to a closed pipe.
         thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                drop(sender.send(line));
-            }
+            let said = lines.map_while(Result::ok);
+            said.map(|line| sender.send(line)).take_while(Result::is_ok).for_each(drop);
         });
         let mut announced = Vec::new();
         while let Ok(line) = said.recv_timeout(START_DEADLINE) {
             let address = line.strip_prefix(LISTENING).map(str::parse);
             announced.push(line);
             if let Some(address) = address {
-                return Self {
-                    process,
-                    address: address.unwrap(),
-                    announced,
-                };
+                return Self { process, address: address.unwrap(), announced };
             }
         }
         let log = fs::read_to_string(folder.path("log")).unwrap();
@@ -269,25 +260,9 @@ impl Folder {
         let mut process = Process::start(command.stderr(Stdio::piped()));
         let status = process.wait();
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        process
-            .0
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_end(&mut stdout)
-            .unwrap();
-        process
-            .0
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_end(&mut stderr)
-            .unwrap();
-        Output {
-            status,
-            stdout,
-            stderr,
-        }
+        process.0.stdout.take().unwrap().read_to_end(&mut stdout).unwrap();
+        process.0.stderr.take().unwrap().read_to_end(&mut stderr).unwrap();
+        Output { status, stdout, stderr }
     }
 
     fn command<'a>(

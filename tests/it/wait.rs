@@ -18,10 +18,7 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = look() {
             return found;
         }
-        assert!(
-            began.elapsed() < DEADLINE,
-            "not within {DEADLINE:?}: {what}"
-        );
+        assert!(began.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
         thread::sleep(POLL);
     }
 }

@@ -114,9 +114,7 @@ impl Accounts {
 
     fn find(&self, account: &Account) -> Option<&AccountBook> {
         let same = |number: &u32| {
-            self.books
-                .get(index(*number))
-                .is_some_and(|book| book.account == *account)
+            self.books.get(index(*number)).is_some_and(|book| book.account == *account)
         };
         let number = self.by_account.find(self.hasher.hash_one(account), same)?;
         self.books.get(index(*number))
@@ -138,10 +136,7 @@ impl Accounts {
                     self.post_to_book(leg, currency, (slot, number))
                 }
             };
-            let total = self
-                .totals
-                .entry((leg.account.kind(), currency))
-                .or_default();
+            let total = self.totals.entry((leg.account.kind(), currency)).or_default();
             total.balance.add(leg);
             total.accounts += u64::from(is_new);
             self.turnover.entry(currency).or_default().add(leg);
@@ -165,18 +160,10 @@ impl Accounts {
     }
 
     fn book_of(&mut self, account: &Account) -> Option<&mut AccountBook> {
-        let Self {
-            books,
-            by_account,
-            hasher,
-            ..
-        } = self;
+        let Self { books, by_account, hasher, .. } = self;
         let hash = hasher.hash_one(account);
-        let same = |number: &u32| {
-            books
-                .get(index(*number))
-                .is_some_and(|book| book.account == *account)
-        };
+        let same =
+            |number: &u32| books.get(index(*number)).is_some_and(|book| book.account == *account);
         let number = match by_account.find(hash, same) {
             Some(number) => *number,
             None => {
@@ -188,9 +175,7 @@ impl Accounts {
                     checkpoints: Vec::new(),
                 });
                 by_account.insert_unique(hash, number, |number| {
-                    books
-                        .get(index(*number))
-                        .map_or(0, |book| hasher.hash_one(&book.account))
+                    books.get(index(*number)).map_or(0, |book| hasher.hash_one(&book.account))
                 });
                 number
             }
@@ -236,10 +221,7 @@ impl Accounts {
         };
         merchants
             .into_iter()
-            .map(|merchant| Account::Customer {
-                merchant,
-                customer: customer.into(),
-            })
+            .map(|merchant| Account::Customer { merchant, customer: customer.into() })
             .filter(|account| self.find(account).is_some())
             .collect()
     }
@@ -247,15 +229,9 @@ impl Accounts {
     /// See [`super::Books::balances`].
     pub(super) fn balances(&self, payments: &Payments, account: &Account, cut: Cut) -> Balances {
         if let Account::PaymentCustomer(id) = account {
-            let steps = payments
-                .find(*id)
-                .into_iter()
-                .flat_map(|h| h.steps().iter().map(move |s| (h, s)));
-            return add_up(
-                Balances::new(),
-                account,
-                steps.take_while(|(_, s)| cut.includes(s)),
-            );
+            let steps =
+                payments.find(*id).into_iter().flat_map(|h| h.steps().iter().map(move |s| (h, s)));
+            return add_up(Balances::new(), account, steps.take_while(|(_, s)| cut.includes(s)));
         }
         let Some(book) = self.find(account) else {
             return Balances::new();
@@ -266,9 +242,7 @@ impl Accounts {
         let end = end_of(payments, book, cut);
         let checkpoint = (end / STEPS_PER_CHECKPOINT).min(book.checkpoints.len());
         let start = checkpoint * STEPS_PER_CHECKPOINT;
-        let before = checkpoint
-            .checked_sub(1)
-            .and_then(|last| book.checkpoints.get(last));
+        let before = checkpoint.checked_sub(1).and_then(|last| book.checkpoints.get(last));
         let steps = book.steps.iter().take(end).skip(start);
         let steps = steps.filter_map(|(slot, number)| payments.step(*slot, *number));
         add_up(before.cloned().unwrap_or_default(), account, steps)
@@ -283,11 +257,7 @@ impl Accounts {
             .take_while(|(_, step)| step.sequence > through);
         for (history, step) in later {
             if let Some(mut transaction) = ledger::transaction(&history.details, &step.event) {
-                for leg in transaction
-                    .legs
-                    .iter_mut()
-                    .filter(|leg| leg.account == book.account)
-                {
+                for leg in transaction.legs.iter_mut().filter(|leg| leg.account == book.account) {
                     (leg.posted, leg.pending) = (-leg.posted, -leg.pending);
                     balances.entry(transaction.currency).or_default().add(leg);
                 }
@@ -316,9 +286,7 @@ impl Accounts {
             Account::PaymentCustomer(id) => payments.find(*id),
             Account::Customer { .. } | Account::Merchant(_) => None,
         };
-        let own = own
-            .into_iter()
-            .flat_map(|h| h.steps().iter().rev().map(move |s| (h, s)));
+        let own = own.into_iter().flat_map(|h| h.steps().iter().rev().map(move |s| (h, s)));
         let book = self.find(account).into_iter().flat_map(move |book| {
             let shown = before.map_or(Cut::Now, |(sequence, _)| Cut::Sequence(sequence));
             let end = end_of(payments, book, cut).min(end_of(payments, book, shown));
@@ -335,9 +303,7 @@ impl Accounts {
 /// How many of the book's steps lie within the cut.
 fn end_of(payments: &Payments, book: &AccountBook, cut: Cut) -> usize {
     book.steps.partition_point(|(slot, number)| {
-        payments
-            .step(*slot, *number)
-            .is_some_and(|(_, step)| cut.includes(step))
+        payments.step(*slot, *number).is_some_and(|(_, step)| cut.includes(step))
     })
 }
 
@@ -357,11 +323,7 @@ fn add_up<'a>(
 ) -> Balances {
     for (history, step) in steps {
         if let Some(transaction) = ledger::transaction(&history.details, &step.event) {
-            for leg in transaction
-                .legs
-                .iter()
-                .filter(|leg| leg.account == *account)
-            {
+            for leg in transaction.legs.iter().filter(|leg| leg.account == *account) {
                 balances.entry(transaction.currency).or_default().add(leg);
             }
         }
@@ -378,11 +340,7 @@ fn lines_of(history: &History, step: &Step, account: &Account) -> Vec<Line> {
         .zip(transaction.legs)
         .filter(|(_, leg)| leg.account == *account && leg.posted != 0)
         .map(|(index, leg)| Line {
-            id: DerivedId {
-                kind: Kind::LedgerEntry,
-                index,
-                ..transaction_id
-            },
+            id: DerivedId { kind: Kind::LedgerEntry, index, ..transaction_id },
             transaction: transaction_id,
             payment: history.details.id,
             account: leg.account,

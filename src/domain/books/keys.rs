@@ -43,10 +43,7 @@ impl Keys {
         let hash = self.hasher.hash_one(name);
         let rehash =
             |entry: &(Slot, u32)| of(payments, *entry).map_or(0, |name| self.hasher.hash_one(name));
-        match self
-            .table
-            .entry(hash, |entry| of(payments, *entry) == Some(name), rehash)
-        {
+        match self.table.entry(hash, |entry| of(payments, *entry) == Some(name), rehash) {
             Entry::Occupied(mut known) => *known.get_mut() = (slot, number),
             Entry::Vacant(vacant) => {
                 vacant.insert((slot, number));
@@ -57,8 +54,5 @@ impl Keys {
 
 fn of(payments: &Payments, (slot, number): (Slot, u32)) -> Option<(&str, &str)> {
     let (history, step) = payments.step(slot, number)?;
-    Some((
-        &history.details.merchant,
-        step.request.as_ref()?.key.as_str(),
-    ))
+    Some((&history.details.merchant, step.request.as_ref()?.key.as_str()))
 }

@@ -141,17 +141,10 @@ impl Books {
             (None, _) => return Err(illegal("no such payment is on the books".into())),
         };
         if before.version.checked_add(1) != Some(version) {
-            return Err(Breach::Version {
-                payment,
-                version,
-                found: before.version,
-            });
+            return Err(Breach::Version { payment, version, found: before.version });
         }
         if before.details.id != payment {
-            return Err(illegal(format!(
-                "its details are those of {}",
-                before.details.id
-            )));
+            return Err(illegal(format!("its details are those of {}", before.details.id)));
         }
         match payment::decide(&before, payment::command_of(&record.event), at) {
             Ok(event) if event == record.event => {}
@@ -159,34 +152,27 @@ impl Books {
             Err(refusal) => return Err(illegal(refusal.to_string())),
         }
         let transaction = ledger::transaction(&before.details, &record.event);
-        let balances = transaction
-            .as_ref()
-            .is_none_or(ledger::Transaction::balances);
+        let balances = transaction.as_ref().is_none_or(ledger::Transaction::balances);
         if transaction != record.transaction || !balances {
             return Err(Breach::WrongTransaction { payment, version });
         }
         Ok(())
     }
 
-    /// Whether the key of `record`, if it came under one, is free at time `at`.
+    /// Whether a merchant's key is free at time `at`.
     ///
     /// # Errors
     /// [`Breach::KeyTaken`] by which payment.
     pub fn check_key(
         &self,
         merchant: &str,
-        record: &PaymentRecord,
+        key: &Key,
         retention: Retention,
         at: Timestamp,
     ) -> Result<(), Breach> {
-        let Some(request) = &record.request else {
-            return Ok(());
-        };
-        match self.answered(merchant, &request.key, retention, at) {
+        match self.answered(merchant, key, retention, at) {
             None => Ok(()),
-            Some(answered) => Err(Breach::KeyTaken {
-                payment: answered.history.details.id,
-            }),
+            Some(answered) => Err(Breach::KeyTaken { payment: answered.history.details.id }),
         }
     }
 
@@ -211,11 +197,7 @@ impl Books {
             self.blocks.push((first.sequence, batch.hash));
         }
         for entry in batch.entries {
-            self.position = Position {
-                sequence: entry.sequence,
-                at: entry.at,
-                head: batch.hash,
-            };
+            self.position = Position { sequence: entry.sequence, at: entry.at, head: batch.hash };
             match entry.record {
                 Record::Opened { .. } | Record::Sealed => {}
                 Record::Payment(record) => self.apply_payment(record, entry.at, entry.sequence),
@@ -226,11 +208,8 @@ impl Books {
     fn apply_payment(&mut self, mut record: PaymentRecord, at: Timestamp, sequence: Sequence) {
         if let Event::Submitted { details, .. } = &mut record.event {
             let details = Arc::make_mut(details);
-            for name in [
-                &mut details.merchant,
-                &mut details.provider,
-                &mut details.payment_method,
-            ] {
+            for name in [&mut details.merchant, &mut details.provider, &mut details.payment_method]
+            {
                 self.names.share(name);
             }
         }
@@ -242,10 +221,7 @@ impl Books {
             event: record.event,
             request: record.request.map(Box::new),
         };
-        let before = self
-            .payments
-            .find(record.payment)
-            .map(|h| (h.status, h.expires_at()));
+        let before = self.payments.find(record.payment).map(|h| (h.status, h.expires_at()));
         let has_key = step.request.is_some();
         let Some((slot, number)) = self.payments.append(record.payment, step) else {
             return;
@@ -262,14 +238,12 @@ impl Books {
                 self.processing.insert(slot);
             }
             payment::Status::Authorized => {
-                self.held
-                    .extend(history.expires_at().map(|expires_at| (expires_at, slot)));
+                self.held.extend(history.expires_at().map(|expires_at| (expires_at, slot)));
             }
             _ => {}
         }
         if let Some(transaction) = &record.transaction {
-            self.accounts
-                .post(&self.payments, slot, number, transaction);
+            self.accounts.post(&self.payments, slot, number, transaction);
         }
         if has_key {
             self.keys.insert(&self.payments, slot, number);
@@ -393,9 +367,7 @@ impl Books {
 
     /// Payments whose provider's answer is out, oldest first.
     pub fn processing(&self) -> impl Iterator<Item = &History> {
-        self.processing
-            .iter()
-            .filter_map(|slot| self.payments.get(*slot))
+        self.processing.iter().filter_map(|slot| self.payments.get(*slot))
     }
 }
 

@@ -107,9 +107,7 @@ pub struct Filter {
 
 impl Filter {
     fn admits(&self, history: &History) -> bool {
-        self.merchant
-            .as_ref()
-            .is_none_or(|merchant| *merchant == history.details.merchant)
+        self.merchant.as_ref().is_none_or(|merchant| *merchant == history.details.merchant)
             && self.status.is_none_or(|status| status == history.status)
             && (self.customer.is_none() || self.customer == history.details.customer)
     }
@@ -160,10 +158,7 @@ impl Payments {
     }
 
     fn slot_of(&self, id: PaymentId) -> Option<Slot> {
-        let same = |slot: &Slot| {
-            self.get(*slot)
-                .is_some_and(|history| history.details.id == id)
-        };
+        let same = |slot: &Slot| self.get(*slot).is_some_and(|history| history.details.id == id);
         self.by_id.find(self.hasher.hash_one(id), same).copied()
     }
 
@@ -190,21 +185,13 @@ impl Payments {
         match self.by_merchant.get_mut(&details.merchant) {
             Some(slots) => slots.push(slot),
             None => {
-                self.by_merchant
-                    .insert(details.merchant.clone(), vec![slot]);
+                self.by_merchant.insert(details.merchant.clone(), vec![slot]);
             }
         }
-        self.all.push(History {
-            details,
-            status: Status::Pending,
-            steps: Vec::new(),
-        });
-        let Self {
-            all, by_id, hasher, ..
-        } = self;
+        self.all.push(History { details, status: Status::Pending, steps: Vec::new() });
+        let Self { all, by_id, hasher, .. } = self;
         by_id.insert_unique(hash, slot, |slot| {
-            all.get(index(*slot))
-                .map_or(0, |history| hasher.hash_one(history.details.id))
+            all.get(index(*slot)).map_or(0, |history| hasher.hash_one(history.details.id))
         });
         Some(slot)
     }
@@ -221,10 +208,7 @@ impl Payments {
             None => Slot::MAX,
             Some(id) => {
                 let history = self.find(id)?;
-                let own = filter
-                    .merchant
-                    .as_ref()
-                    .is_none_or(|m| *m == history.details.merchant);
+                let own = filter.merchant.as_ref().is_none_or(|m| *m == history.details.merchant);
                 own.then(|| self.slot_of(id))??
             }
         };
@@ -235,11 +219,7 @@ impl Payments {
             .filter(|history| filter.admits(history));
         let histories: Vec<&History> = matching.by_ref().take(limit).collect();
         let more = matching.next().is_some();
-        let next = if more {
-            histories.last().map(|history| history.details.id)
-        } else {
-            None
-        };
+        let next = if more { histories.last().map(|history| history.details.id) } else { None };
         Some(Page { histories, next })
     }
 
@@ -251,18 +231,9 @@ impl Payments {
         match merchant {
             None => Box::new(self.all.iter().take(index(end)).rev()),
             Some(merchant) => {
-                let slots = self
-                    .by_merchant
-                    .get(merchant)
-                    .map_or(&[][..], Vec::as_slice);
+                let slots = self.by_merchant.get(merchant).map_or(&[][..], Vec::as_slice);
                 let earlier = slots.partition_point(|slot| *slot < end);
-                Box::new(
-                    slots
-                        .iter()
-                        .take(earlier)
-                        .rev()
-                        .filter_map(|slot| self.get(*slot)),
-                )
+                Box::new(slots.iter().take(earlier).rev().filter_map(|slot| self.get(*slot)))
             }
         }
     }

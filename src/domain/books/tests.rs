@@ -71,14 +71,7 @@ impl Desk {
         let sequence = self.books.position().sequence + 1;
         let mut hash = Hash::default();
         hash.0[..8].copy_from_slice(&sequence.to_be_bytes());
-        let batch = Batch {
-            entries: vec![Entry {
-                sequence,
-                at,
-                record,
-            }],
-            hash,
-        };
+        let batch = Batch { entries: vec![Entry { sequence, at, record }], hash };
         self.batches.push(batch.clone());
         self.books.apply(batch);
     }
@@ -107,9 +100,7 @@ fn record(payment: &Payment, event: Event) -> PaymentRecord {
 }
 
 fn approved() -> Outcome {
-    Outcome::Approved {
-        reference: "r".into(),
-    }
+    Outcome::Approved { reference: "r".into() }
 }
 
 fn commands() -> impl Strategy<Value = Vec<(u8, Command, u64)>> {
@@ -121,25 +112,16 @@ fn commands() -> impl Strategy<Value = Vec<(u8, Command, u64)>> {
     let amount = prop::option::of((1i64..400).prop_map(|units| Amount::new(units).unwrap()));
     let command = (0u8..8, outcome, amount, 0u8..9).prop_map(|(number, outcome, amount, kind)| {
         let command = match kind {
-            0..=3 => Command::Submit {
-                details: details(number, 300),
-                outcome,
-            },
+            0..=3 => Command::Submit { details: details(number, 300), outcome },
             4 => Command::Settle(outcome.unwrap_or(approved())),
             5 => Command::Capture(amount),
             6 => Command::Void,
             7 => Command::Expire,
-            _ => Command::Refund {
-                amount,
-                reason: None,
-            },
+            _ => Command::Refund { amount, reason: None },
         };
         (number, command)
     });
-    prop::collection::vec(
-        (command, 0u64..1000).prop_map(|((n, c), at)| (n, c, at)),
-        1..60,
-    )
+    prop::collection::vec((command, 0u64..1000).prop_map(|((n, c), at)| (n, c, at)), 1..60)
 }
 
 proptest! {
@@ -210,10 +192,7 @@ proptest! {
 
 fn charged() -> Desk {
     let mut desk = Desk::default();
-    let submit = Command::Submit {
-        details: details(1, 300),
-        outcome: Some(approved()),
-    };
+    let submit = Command::Submit { details: details(1, 300), outcome: Some(approved()) };
     assert!(desk.command(1, submit, 1));
     desk
 }
@@ -224,14 +203,8 @@ fn a_second_writer_of_the_same_version_is_refused() {
     let payment = desk.books.history(id(1)).unwrap().payment();
     let refund = |units| {
         let amount = Some(Amount::new(units).unwrap());
-        let command = Command::Refund {
-            amount,
-            reason: None,
-        };
-        record(
-            &payment,
-            payment::decide(&payment, command, Timestamp::default()).unwrap(),
-        )
+        let command = Command::Refund { amount, reason: None };
+        record(&payment, payment::decide(&payment, command, Timestamp::default()).unwrap())
     };
     // Both were decided when nothing had been refunded.
     let (first, second) = (refund(200), refund(200));
@@ -239,17 +212,7 @@ fn a_second_writer_of_the_same_version_is_refused() {
     desk.books.check(&first, at).unwrap();
     desk.write(Record::Payment(first), at);
     let refused = desk.books.check(&second, at);
-    assert!(
-        matches!(
-            refused,
-            Err(Breach::Version {
-                found: 2,
-                version: 2,
-                ..
-            })
-        ),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(Breach::Version { found: 2, version: 2, .. })), "{refused:?}");
 }
 
 #[test]
@@ -257,60 +220,30 @@ fn a_record_that_the_rules_do_not_make_is_refused() {
     let desk = charged();
     let payment = desk.books.history(id(1)).unwrap().payment();
     let check = |record: &PaymentRecord| desk.books.check(record, Timestamp::from_millis(2));
-    let too_much = Event::Refunded {
-        amount: Amount::new(301).unwrap(),
-        reason: None,
-    };
-    assert!(matches!(
-        check(&record(&payment, too_much)),
-        Err(Breach::IllegalEvent { .. })
-    ));
-    assert!(matches!(
-        check(&record(&payment, Event::Voided)),
-        Err(Breach::IllegalEvent { .. })
-    ));
-    let fair = Event::Refunded {
-        amount: Amount::new(300).unwrap(),
-        reason: None,
-    };
+    let too_much = Event::Refunded { amount: Amount::new(301).unwrap(), reason: None };
+    assert!(matches!(check(&record(&payment, too_much)), Err(Breach::IllegalEvent { .. })));
+    assert!(matches!(check(&record(&payment, Event::Voided)), Err(Breach::IllegalEvent { .. })));
+    let fair = Event::Refunded { amount: Amount::new(300).unwrap(), reason: None };
     let mut record = record(&payment, fair);
     assert_eq!(check(&record), Ok(()));
     record.transaction.as_mut().unwrap().legs[0].posted += 1;
-    assert!(matches!(
-        check(&record),
-        Err(Breach::WrongTransaction { .. })
-    ));
+    assert!(matches!(check(&record), Err(Breach::WrongTransaction { .. })));
     record.transaction = None;
-    assert!(matches!(
-        check(&record),
-        Err(Breach::WrongTransaction { .. })
-    ));
+    assert!(matches!(check(&record), Err(Breach::WrongTransaction { .. })));
 }
 
 #[test]
 fn a_key_is_used_once_within_its_retention() {
     let desk = charged();
-    let payment = Payment::pending(details(3, 300), None);
-    let submitted = Event::Submitted {
-        details: details(3, 300),
-        outcome: None,
-    };
-    let mut other = record(&payment, submitted);
-    let used = format!("{}-1", id(1));
-    other.request.as_mut().unwrap().key = Key::new(&used).unwrap();
+    let used = Key::new(&format!("{}-1", id(1))).unwrap();
     let check = |merchant, retention, at| {
-        desk.books
-            .check_key(merchant, &other, retention, Timestamp::from_millis(at))
+        desk.books.check_key(merchant, &used, retention, Timestamp::from_millis(at))
     };
     let taken = Err(Breach::KeyTaken { payment: id(1) });
     assert_eq!(check("south", Retention::Forever, u64::MAX), taken);
     assert_eq!(check("south", Retention::Millis(10), 10), taken);
     assert_eq!(check("south", Retention::Millis(10), 11), Ok(()));
-    assert_eq!(
-        check("north", Retention::Forever, 2),
-        Ok(()),
-        "keys are a merchant's own"
-    );
+    assert_eq!(check("north", Retention::Forever, 2), Ok(()), "keys are a merchant's own");
 }
 
 #[test]
@@ -318,42 +251,27 @@ fn a_balance_changed_behind_the_books_back_is_found() {
     let mut desk = charged();
     assert!(desk.reconcile().balanced());
     let currency = Currency::for_payment("JPY").unwrap();
-    desk.books
-        .corrupt_balance(&Account::Merchant("south".into()), currency, 1);
+    desk.books.corrupt_balance(&Account::Merchant("south".into()), currency, 1);
     let report = desk.reconcile();
     let broken: Vec<_> = report.checks.iter().filter(|check| !check.ok()).collect();
     assert_eq!(broken.len(), 1);
     assert_eq!(broken[0].name, "balances_match_entries");
-    assert!(
-        broken[0].failures[0].contains("merchant:south JPY"),
-        "{:?}",
-        broken[0].failures
-    );
+    assert!(broken[0].failures[0].contains("merchant:south JPY"), "{:?}", broken[0].failures);
 }
 
 #[test]
 fn a_recount_in_slices_leaves_out_what_comes_later() {
     let mut desk = charged();
     let mut recount = Recount::begin(&desk.books);
-    let refund = Command::Refund {
-        amount: None,
-        reason: None,
-    };
+    let refund = Command::Refund { amount: None, reason: None };
     assert!(desk.command(1, refund, 5));
-    let submit = Command::Submit {
-        details: details(3, 200),
-        outcome: Some(approved()),
-    };
+    let submit = Command::Submit { details: details(3, 200), outcome: Some(approved()) };
     assert!(desk.command(3, submit, 6));
     while recount.proceed(&desk.books, 1) {}
     let report = recount.finish();
     assert!(report.balanced(), "{:?}", report.checks);
     assert_eq!(report.position.sequence, 1);
-    let credits: Vec<i128> = report
-        .turnover
-        .values()
-        .map(|turnover| turnover.credits)
-        .collect();
+    let credits: Vec<i128> = report.turnover.values().map(|turnover| turnover.credits).collect();
     assert_eq!(credits, [300]);
 }
 
@@ -361,10 +279,7 @@ fn a_recount_in_slices_leaves_out_what_comes_later() {
 fn a_merchant_lists_its_own_payments_newest_first_page_by_page() {
     let mut desk = Desk::default();
     for number in 0..7 {
-        let submit = Command::Submit {
-            details: details(number, 10),
-            outcome: Some(approved()),
-        };
+        let submit = Command::Submit { details: details(number, 10), outcome: Some(approved()) };
         assert!(desk.command(number, submit, u64::from(number)));
     }
     let list = |filter: &Filter, after: Option<PaymentId>| {
@@ -372,32 +287,19 @@ fn a_merchant_lists_its_own_payments_newest_first_page_by_page() {
         let ids: Vec<PaymentId> = page.histories.iter().map(|h| h.details.id).collect();
         Some((ids, page.next))
     };
-    let north = Filter {
-        merchant: Some("north".into()),
-        ..Filter::default()
-    };
+    let north = Filter { merchant: Some("north".into()), ..Filter::default() };
     assert_eq!(list(&north, None), Some((vec![id(6), id(4)], Some(id(4)))));
     assert_eq!(list(&north, Some(id(4))), Some((vec![id(2), id(0)], None)));
-    assert_eq!(
-        list(&north, Some(id(5))),
-        None,
-        "another merchant's payment is no cursor"
-    );
+    assert_eq!(list(&north, Some(id(5))), None, "another merchant's payment is no cursor");
     let all = Filter {
         from: Some(Timestamp::from_millis(1)),
         to: Some(Timestamp::from_millis(3)),
         ..Filter::default()
     };
     assert_eq!(list(&all, None), Some((vec![id(2), id(1)], None)));
-    let anna = Filter {
-        customer: Some("anna".into()),
-        ..north.clone()
-    };
+    let anna = Filter { customer: Some("anna".into()), ..north.clone() };
     assert_eq!(list(&anna, None), Some((vec![id(6), id(0)], None)));
-    let held = Filter {
-        status: Some(payment::Status::Authorized),
-        ..Filter::default()
-    };
+    let held = Filter { status: Some(payment::Status::Authorized), ..Filter::default() };
     assert_eq!(list(&held, None).unwrap().0, [id(6), id(4)]);
 }
 
@@ -410,10 +312,7 @@ fn a_look_at_the_past_of_a_busy_account_is_exact_across_checkpoints() {
         details.id = PaymentId::new(Uuid::from_u128(u128::from(number) + 1));
         let payment = Payment::pending(Arc::new(details.clone()), None);
         let outcome = Some(approved());
-        let submitted = Event::Submitted {
-            details: Arc::new(details),
-            outcome,
-        };
+        let submitted = Event::Submitted { details: Arc::new(details), outcome };
         let at = Timestamp::from_millis(u64::from(number));
         desk.write(Record::Payment(record(&payment, submitted)), at);
     }
@@ -422,11 +321,7 @@ fn a_look_at_the_past_of_a_busy_account_is_exact_across_checkpoints() {
     for sequence in [0, 1, 1023, 1024, 1025, 2047, 2048, 2049, 2500, 9999] {
         let balances = desk.books.balances(&account, Cut::Sequence(sequence));
         let posted = balances.get(&currency).map_or(0, |balance| balance.posted);
-        assert_eq!(
-            posted,
-            i128::from(sequence.min(u64::from(count))) * 10,
-            "at {sequence}"
-        );
+        assert_eq!(posted, i128::from(sequence.min(u64::from(count))) * 10, "at {sequence}");
         let time = Cut::Time(Timestamp::from_millis(sequence.wrapping_sub(1)));
         if sequence > 0 {
             assert_eq!(desk.books.balances(&account, time), balances);

@@ -5,6 +5,7 @@
 //! | value | what fails |
 //! |---|---|
 //! | `sync-fails-after:N` | the Nth durable write of the process and all after it, with `EIO` |
+//! | `write-panics-after:N` | the Nth durable write of the process panics, as a bug would |
 //! | `full-while:PATH` | making a new segment, with `ENOSPC`, while the file `PATH` exists |
 
 use super::{Disk, DiskFile, Source, Writes};
@@ -38,6 +39,10 @@ fn with_fault(disk: Arc<dyn Disk>, value: &str) -> io::Result<Arc<dyn Disk>> {
             let count = count.parse().map_err(io::Error::other)?;
             Fault::SyncFails(Arc::new(Countdown(AtomicU64::new(count))))
         }
+        Some(("write-panics-after", count)) => {
+            let count = count.parse().map_err(io::Error::other)?;
+            Fault::WritePanics(Arc::new(Countdown(AtomicU64::new(count))))
+        }
         Some(("full-while", path)) => Fault::FullWhile(path.into()),
         _ => return Err(io::Error::other(format!("{VARIABLE}={value} is no fault"))),
     };
@@ -51,6 +56,7 @@ struct FaultyDisk {
 
 enum Fault {
     SyncFails(Arc<Countdown>),
+    WritePanics(Arc<Countdown>),
     FullWhile(PathBuf),
 }
 
@@ -60,9 +66,7 @@ struct Countdown(AtomicU64);
 impl Countdown {
     fn pass(&self) -> io::Result<()> {
         let left = |left: u64| (left > 1).then(|| left - 1);
-        let passed = self
-            .0
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
+        let passed = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
         passed.map(drop).map_err(|_| Errno::IO.into())
     }
 }
@@ -90,10 +94,12 @@ impl Disk for FaultyDisk {
     fn open(&self, name: &str, writes: Writes) -> io::Result<Box<dyn DiskFile>> {
         let file = self.disk.open(name, writes)?;
         Ok(match (&self.fault, writes) {
-            (Fault::SyncFails(countdown), Writes::Durable) => Box::new(FaultyFile {
-                file,
-                countdown: Arc::clone(countdown),
-            }),
+            (Fault::SyncFails(countdown), Writes::Durable) => {
+                Box::new(FaultyFile { file, countdown: Arc::clone(countdown) })
+            }
+            (Fault::WritePanics(countdown), Writes::Durable) => {
+                Box::new(PanickingFile { file, countdown: Arc::clone(countdown) })
+            }
             _ => file,
         })
     }
@@ -119,6 +125,22 @@ struct FaultyFile {
 impl DiskFile for FaultyFile {
     fn write(&self, offset: u64, bytes: &AlignedBuffer) -> io::Result<()> {
         self.countdown.pass()?;
+        self.file.write(offset, bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+}
+
+struct PanickingFile {
+    file: Box<dyn DiskFile>,
+    countdown: Arc<Countdown>,
+}
+
+impl DiskFile for PanickingFile {
+    fn write(&self, offset: u64, bytes: &AlignedBuffer) -> io::Result<()> {
+        assert!(self.countdown.pass().is_ok(), "a seeded bug in a write");
         self.file.write(offset, bytes)
     }
 

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -98,20 +99,13 @@ impl SimulatedDisk {
     #[must_use]
     pub fn crash(&self, choose: &mut dyn FnMut(usize) -> usize) -> Self {
         let state = self.lock();
-        let mut after = State {
-            names: state.durable_names.clone(),
-            ..State::default()
-        };
+        let mut after = State { names: state.durable_names.clone(), ..State::default() };
         for change in &state.changes {
             if choose(2) == 1 {
                 change.apply(&mut after.names);
             }
         }
-        after.files = state
-            .files
-            .iter()
-            .map(|content| content.crash(choose))
-            .collect();
+        after.files = state.files.iter().map(|content| content.crash(choose)).collect();
         after.durable_names = after.names.clone();
         Self(Arc::new(Mutex::new(after)))
     }
@@ -221,19 +215,25 @@ impl Content {
         if let Some(place) = self.cached.get_mut(offset..end) {
             place.copy_from_slice(bytes);
         }
-        self.dirty
-            .extend(offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES));
+        self.dirty.extend(offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES));
     }
 
-    fn sync(&mut self) {
-        for block in std::mem::take(&mut self.dirty) {
-            let start = block * BLOCK_BYTES;
-            let end = self.cached.len().min(start + BLOCK_BYTES);
-            self.reach_device(start..end);
+    /// Makes these blocks durable, as `O_DSYNC` does: no others.
+    fn sync(&mut self, blocks: Range<usize>) {
+        for block in blocks {
+            if self.dirty.remove(&block) {
+                let start = block * BLOCK_BYTES;
+                let end = self.cached.len().min(start + BLOCK_BYTES);
+                self.reach_device(start..end);
+            }
         }
     }
 
-    fn reach_device(&mut self, range: std::ops::Range<usize>) {
+    fn sync_all(&mut self) {
+        self.sync(0..self.cached.len().div_ceil(BLOCK_BYTES));
+    }
+
+    fn reach_device(&mut self, range: Range<usize>) {
         if self.device.len() < range.end {
             self.device.resize(range.end, 0);
         }
@@ -285,10 +285,7 @@ impl Disk for SimulatedDisk {
             // A direct read finds what is dirty, for that is written back first. What a failed sync
             // left clean it does not find.
             for (block, shown) in bytes.chunks_mut(BLOCK_BYTES).enumerate() {
-                let held = content
-                    .device
-                    .get(block * BLOCK_BYTES..)
-                    .unwrap_or_default();
+                let held = content.device.get(block * BLOCK_BYTES..).unwrap_or_default();
                 if let Some(held) = held.get(..shown.len())
                     && !content.dirty.contains(&block)
                 {
@@ -307,17 +304,17 @@ impl Disk for SimulatedDisk {
         if state.names.contains_key(name) {
             return Err(Errno::EXIST.into());
         }
-        let zeros = vec![0; index(length)];
-        let mut content = Content::default();
+        let length = index(length);
         if state.full || fault.is_some() {
-            content.write(0, zeros.get(..zeros.len() / 2).unwrap_or_default());
-            state.create(name, content);
+            let mut half = Content { cached: vec![0; length / 2], ..Content::default() };
+            half.dirty.extend(0..half.cached.len() / BLOCK_BYTES);
+            state.create(name, half);
             let full = state.full;
             return Err(if full { Errno::NOSPC } else { Errno::IO }.into());
         }
-        content.write(0, &zeros);
-        content.sync();
-        state.create(name, content);
+        let whole =
+            Content { cached: vec![0; length], device: vec![0; length], dirty: BTreeSet::new() };
+        state.create(name, whole);
         Ok(())
     }
 
@@ -333,11 +330,7 @@ impl Disk for SimulatedDisk {
             }
             Err(error) => return Err(error),
         };
-        Ok(Box::new(SimulatedFile {
-            disk: self.clone(),
-            file,
-            writes,
-        }))
+        Ok(Box::new(SimulatedFile { disk: self.clone(), file, writes }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -392,11 +385,13 @@ impl DiskFile for SimulatedFile {
         if durable && !(whole(index(offset)) && whole(bytes.len())) {
             return Err(Errno::INVAL.into());
         }
+        let start = index(offset);
+        let blocks = start / BLOCK_BYTES..(start + bytes.len()).div_ceil(BLOCK_BYTES);
         self.change(|content, fault| {
-            content.write(index(offset), bytes);
+            content.write(start, bytes);
             match fault {
-                None if durable => content.sync(),
-                Some(Fault::SyncFails) => content.dirty.clear(),
+                None if durable => content.sync(blocks),
+                Some(Fault::SyncFails) => content.dirty.retain(|block| !blocks.contains(block)),
                 _ => {}
             }
         })
@@ -404,7 +399,7 @@ impl DiskFile for SimulatedFile {
 
     fn sync(&self) -> io::Result<()> {
         self.change(|content, fault| match fault {
-            None => content.sync(),
+            None => content.sync_all(),
             Some(Fault::SyncFails) => content.dirty.clear(),
             _ => {}
         })

@@ -42,30 +42,25 @@ fn live(disk: &SimulatedDisk, told: &mut Told, now: u64) {
 /// A start on this disk must know everything that was told, and nothing that was never asked for.
 fn check(disk: &SimulatedDisk, told: &Told, now: u64) -> Vec<Batch> {
     let (_, read) = open(disk, at(now)).unwrap_or_else(|error| panic!("no start: {error}"));
-    let (old, new) = read
-        .split_at_checked(told.acknowledged.len())
-        .expect("lost batches");
+    let (old, new) = read.split_at_checked(told.acknowledged.len()).expect("lost batches");
     assert!(old == told.acknowledged, "acknowledged batches changed");
     let mut in_flight = told.in_flight.clone();
     for batch in new {
-        let records: Vec<_> = batch
-            .entries
-            .iter()
-            .map(|entry| entry.record.clone())
-            .collect();
+        let records: Vec<_> = batch.entries.iter().map(|entry| entry.record.clone()).collect();
         let opened =
             matches!(records[..], [Record::Opened { ref software, .. }] if &**software == "0.1.0");
-        assert!(
-            opened || in_flight.take() == Some(records),
-            "a batch nobody asked for"
-        );
+        assert!(opened || in_flight.take() == Some(records), "a batch nobody asked for");
     }
     read
 }
 
 /// Calls `with` with all sequences of choices if there are no more than `most`, else with that many
 /// at random.
-fn outcomes(most: usize, seed: u64, mut with: impl FnMut(&mut dyn FnMut(usize) -> usize)) {
+pub(super) fn outcomes(
+    most: usize,
+    seed: u64,
+    mut with: impl FnMut(&mut dyn FnMut(usize) -> usize),
+) {
     let mut digits: Vec<(usize, usize)> = Vec::new();
     for _ in 0..most {
         let mut place = 0;
@@ -76,10 +71,7 @@ fn outcomes(most: usize, seed: u64, mut with: impl FnMut(&mut dyn FnMut(usize) -
             place += 1;
             digits[place - 1].0
         });
-        while digits
-            .last()
-            .is_some_and(|(digit, options)| digit + 1 == *options)
-        {
+        while digits.last().is_some_and(|(digit, options)| digit + 1 == *options) {
             digits.pop();
         }
         match digits.last_mut() {
@@ -104,10 +96,7 @@ fn crash_in_recovery(disk: &SimulatedDisk, told: &Told, call: u64, seed: u64) {
     disk.fail_at(call, Fault::PowerFails);
     let mut told = told.clone();
     if let Ok((_, read)) = open(&disk, at(2_000)) {
-        told = Told {
-            acknowledged: read,
-            in_flight: None,
-        };
+        told = Told { acknowledged: read, in_flight: None };
     }
     outcomes(2, seed, |choose| {
         check(&disk.crash(choose), &told, 3_000);
@@ -128,10 +117,7 @@ fn run(call: u64, fault: Fault) -> bool {
     // The process starts anew on the same machine, and only then the power fails.
     let restarted = disk.copy();
     let read = check(&restarted, &told, 1_500);
-    let restart_told = Told {
-        acknowledged: read,
-        in_flight: None,
-    };
+    let restart_told = Told { acknowledged: read, in_flight: None };
     outcomes(4, call, |choose| {
         check(&restarted.crash(choose), &restart_told, 2_000);
     });
@@ -144,10 +130,7 @@ fn run(call: u64, fault: Fault) -> bool {
                 crash_in_recovery(&crashed, &told, call, number);
             }
         }
-        let told = Told {
-            acknowledged: check(&crashed, &told, 2_000),
-            in_flight: None,
-        };
+        let told = Told { acknowledged: check(&crashed, &told, 2_000), in_flight: None };
         check(&crashed.crash(&mut |_| 0), &told, 3_000);
     });
     struck
@@ -155,17 +138,13 @@ fn run(call: u64, fault: Fault) -> bool {
 
 #[test]
 fn a_power_failure_at_any_call_loses_nothing_that_was_acknowledged() {
-    let calls = (1..)
-        .take_while(|call| run(*call, Fault::PowerFails))
-        .count();
+    let calls = (1..).take_while(|call| run(*call, Fault::PowerFails)).count();
     assert!(calls > 50, "{calls}");
 }
 
 #[test]
 fn a_failed_sync_at_any_call_loses_nothing_that_was_acknowledged() {
-    let calls = (1..)
-        .take_while(|call| run(*call, Fault::SyncFails))
-        .count();
+    let calls = (1..).take_while(|call| run(*call, Fault::SyncFails)).count();
     assert!(calls > 50, "{calls}");
 }
 

@@ -5,6 +5,7 @@ use crate::{
     domain::entry::Hash,
     journal::{
         buffer::BLOCK_BYTES,
+        disk::simulated::Fault,
         frame,
         reader::Reader,
         watermark::{self, Watermark},
@@ -48,10 +49,8 @@ fn changed(disk: &SimulatedDisk, change: impl FnOnce(&mut Vec<u8>)) -> Simulated
 }
 
 fn put_watermark(disk: &SimulatedDisk, batch: &Batch) {
-    let watermark = Watermark {
-        sequence: batch.entries.last().unwrap().sequence,
-        hash: batch.hash,
-    };
+    let watermark =
+        Watermark { sequence: batch.entries.last().unwrap().sequence, hash: batch.hash };
     disk.put(watermark::FILE, &watermark.encode());
 }
 
@@ -61,23 +60,14 @@ fn a_cut_at_any_byte_of_the_last_batch_drops_it_whole_or_not_at_all() {
     let (offsets, end) = offsets(&disk);
     let original = disk.bytes_of(FIRST).unwrap();
     let start = offsets[4];
-    let content_end = start
-        + original[start..end]
-            .iter()
-            .rposition(|byte| *byte > 0)
-            .unwrap()
-        + 1;
+    let content_end = start + original[start..end].iter().rposition(|byte| *byte > 0).unwrap() + 1;
     for cut in start..end {
         let disk = changed(&disk, |content| content[cut..].fill(0));
         let (recovered, read) = open(&disk, at(30)).unwrap();
         let kept = if cut < content_end { 4 } else { 5 };
         assert_eq!(read[..read.len() - 1], batches[..kept], "cut at {cut}");
         let torn = recovered.report.torn;
-        assert_eq!(
-            torn.is_some(),
-            (start + 1..content_end).contains(&cut),
-            "cut at {cut}"
-        );
+        assert_eq!(torn.is_some(), (start + 1..content_end).contains(&cut), "cut at {cut}");
     }
 }
 
@@ -91,10 +81,7 @@ fn torn_bytes_are_set_aside_and_then_zeroed_and_the_journal_goes_on() {
     let (recovered, read) = open(&disk, at(30)).unwrap();
     assert_eq!(read[..4], batches[..4]);
     let torn = recovered.report.torn.clone().unwrap();
-    assert_eq!(
-        (torn.offset, torn.bytes),
-        (bytes(start), bytes(torn_bytes.len()))
-    );
+    assert_eq!((torn.offset, torn.bytes), (bytes(start), bytes(torn_bytes.len())));
     let name = torn.set_aside_as.file_name().unwrap().to_str().unwrap();
     let sequence = batches[4].entries[0].sequence;
     assert_eq!(name, format!("torn-{sequence}-{}.bytes", at(30).millis()));
@@ -105,6 +92,30 @@ fn torn_bytes_are_set_aside_and_then_zeroed_and_the_journal_goes_on() {
     let (recovered, again) = open(&disk, at(31)).unwrap();
     assert_eq!(again[..5], read[..]);
     assert_eq!(recovered.report.torn, None);
+}
+
+#[test]
+fn torn_bytes_are_never_zeroed_before_they_are_safe_elsewhere() {
+    let (disk, _) = journal();
+    let (offsets, end) = offsets(&disk);
+    let torn = offsets[4]..end;
+    let disk = changed(&disk, |content| content[torn.start + 5_000] ^= 1);
+    let torn_bytes = disk.bytes_of(FIRST).unwrap()[torn.clone()].to_vec();
+    for call in 1..10 {
+        let disk = disk.copy();
+        disk.fail_at(call, Fault::PowerFails);
+        let recovered = open(&disk, at(30));
+        crash::outcomes(64, call, |choose| {
+            let crashed = disk.crash(choose);
+            let names = crashed.list().unwrap();
+            let aside = names.iter().filter(|name| name.starts_with("torn-"));
+            let aside = aside.map(|name| crashed.bytes_of(name).unwrap());
+            let in_place = crashed.bytes_of(FIRST).unwrap()[torn.clone()].to_vec();
+            let safe = aside.chain([in_place]).any(|content| content == torn_bytes);
+            assert!(safe, "lost by a crash at call {call}");
+        });
+        drop(recovered);
+    }
 }
 
 #[test]
@@ -120,10 +131,7 @@ fn a_flipped_bit_before_the_last_batch_stops_the_start_and_says_where() {
         };
         let says = format!("{FIRST}, byte {offset}, entry {sequence} expected");
         assert!(error.contains(&says), "byte {place}: {error}");
-        assert!(
-            error.contains("journal is damaged"),
-            "byte {place}: {error}"
-        );
+        assert!(error.contains("journal is damaged"), "byte {place}: {error}");
     }
 }
 
@@ -153,10 +161,7 @@ fn acknowledged_entries_that_are_gone_without_a_trace_are_damage() {
     let (disk, batches) = journal();
     let (offsets, _) = offsets(&disk);
     let disk = changed(&disk, |content| content[offsets[3]..].fill(0));
-    assert!(
-        open(&disk.copy(), at(30)).is_ok(),
-        "nothing tells that there was more"
-    );
+    assert!(open(&disk.copy(), at(30)).is_ok(), "nothing tells that there was more");
     put_watermark(&disk, &batches[3]);
     let error = refused(&disk).to_string();
     assert!(error.contains("were acknowledged"), "{error}");
@@ -215,10 +220,7 @@ fn a_batch_from_elsewhere_never_passes_for_a_batch_of_this_place() {
     // The same batch of another store.
     let other = SimulatedDisk::default();
     let uuid = Uuid::from_u128(9);
-    recover_as(uuid, Arc::new(other.clone()), options(), at(0), &mut |_| {
-        Ok(())
-    })
-    .unwrap();
+    recover_as(uuid, Arc::new(other.clone()), options(), at(0), &mut |_| Ok(())).unwrap();
     let stray = block(&other.bytes_of(FIRST).unwrap(), offsets[0]);
     let disk = changed(&disk, |content| {
         content[offsets[0]..offsets[1]].copy_from_slice(&stray);
@@ -230,11 +232,7 @@ fn a_batch_from_elsewhere_never_passes_for_a_batch_of_this_place() {
 fn a_whole_batch_that_does_not_follow_is_damage_even_at_the_end() {
     let (disk, batches) = journal();
     let (offsets, _) = offsets(&disk);
-    let place = frame::Place {
-        store: STORE,
-        segment: 1,
-        offset: bytes(offsets[4]),
-    };
+    let place = frame::Place { store: STORE, segment: 1, offset: bytes(offsets[4]) };
     let right = frame::header_at(&disk.bytes_of(FIRST).unwrap()[offsets[4]..], &place).unwrap();
     let forged = |header: frame::Header| {
         changed(&disk, |content| {
@@ -244,36 +242,12 @@ fn a_whole_batch_that_does_not_follow_is_damage_even_at_the_end() {
     };
     assert_eq!(open(&forged(right), at(30)).unwrap().1[..5], batches);
     let wrong = [
-        (
-            frame::Header {
-                previous: Hash([1; 32]),
-                ..right
-            },
-            "does not follow the one before",
-        ),
-        (
-            frame::Header {
-                first: right.first + 1,
-                ..right
-            },
-            "begins with entry",
-        ),
-        (
-            frame::Header {
-                first: right.first - 1,
-                ..right
-            },
-            "begins with entry",
-        ),
-        (
-            frame::Header { epoch: 0, ..right },
-            "after writer 1 had taken over",
-        ),
+        (frame::Header { previous: Hash([1; 32]), ..right }, "does not follow the one before"),
+        (frame::Header { first: right.first + 1, ..right }, "begins with entry"),
+        (frame::Header { first: right.first - 1, ..right }, "begins with entry"),
+        (frame::Header { epoch: 0, ..right }, "after writer 1 had taken over"),
         (frame::Header { at: at(5), ..right }, "goes back"),
-        (
-            frame::Header { count: 1, ..right },
-            "does not match its entries",
-        ),
+        (frame::Header { count: 1, ..right }, "does not match its entries"),
     ];
     for (header, says) in wrong {
         let error = refused(&forged(header)).to_string();
@@ -289,19 +263,12 @@ fn a_batch_that_the_books_refuse_is_damage_with_its_place() {
     let last = batches[3].entries[0].sequence;
     let result = recover(Arc::new(disk.clone()), options(), at(30), &mut |batch| {
         let wrong = batch.entries[0].sequence == last;
-        if wrong {
-            Err("no such payment".into())
-        } else {
-            Ok(())
-        }
+        if wrong { Err("no such payment".into()) } else { Ok(()) }
     });
     let Err(error) = result else {
         panic!("not refused");
     };
     let says = format!("no such payment (file {}", disk.path(FIRST).display());
     assert!(error.to_string().contains(&says), "{error}");
-    assert!(
-        error.to_string().contains(&format!("byte {}", offsets[3])),
-        "{error}"
-    );
+    assert!(error.to_string().contains(&format!("byte {}", offsets[3])), "{error}");
 }

@@ -18,14 +18,8 @@ fn after_a_failed_sync_nothing_is_appended_and_recovery_trusts_the_device_not_th
     disk.fail_at(1, Fault::SyncFails);
     let failed = writer.append(sealed(), at(2)).unwrap_err();
     assert!(matches!(failed, JournalError::Io { .. }), "{failed}");
-    assert!(matches!(
-        writer.append(sealed(), at(3)),
-        Err(JournalError::Stopped)
-    ));
-    assert_eq!(
-        writer.last_sequence(),
-        told[1].entries.last().unwrap().sequence
-    );
+    assert!(matches!(writer.append(sealed(), at(3)), Err(JournalError::Stopped)));
+    assert_eq!(writer.last_sequence(), told[1].entries.last().unwrap().sequence);
     drop(writer);
     let (recovered, read) = open(&disk, at(4)).unwrap();
     assert_eq!(read[..2], told, "the cache still shows a third batch");
@@ -42,10 +36,7 @@ fn a_stopped_writer_promises_no_room() {
     writer.append(sealed(), at(1)).unwrap_err();
     let one_segment = 64 * 1024 - 4096;
     assert!(writer.space().free() <= one_segment, "only the one ahead");
-    assert!(matches!(
-        writer.append(sealed(), at(2)),
-        Err(JournalError::Stopped)
-    ));
+    assert!(matches!(writer.append(sealed(), at(2)), Err(JournalError::Stopped)));
 }
 
 #[test]
@@ -70,10 +61,7 @@ fn a_full_disk_is_refused_cleanly_until_there_is_room_again() {
     disk.set_full(Fullness::Room);
     let deadline = Instant::now() + Duration::from_secs(30);
     while space.reserve(30_000).is_none() {
-        assert!(
-            Instant::now() < deadline,
-            "the journal does not see that there is room"
-        );
+        assert!(Instant::now() < deadline, "the journal does not see that there is room");
         std::thread::yield_now();
     }
     writer.append(vec![samples::large(7_000)], at(3)).unwrap();
@@ -120,18 +108,10 @@ fn a_batch_or_an_entry_that_is_too_large_is_refused_and_harms_nothing() {
     let disk = SimulatedDisk::default();
     let mut writer = open(&disk, at(0)).unwrap().0.writer;
     for size in [33_000, 40_000, 2_000_000] {
-        let refused = writer
-            .append(vec![samples::large(size)], at(1))
-            .unwrap_err();
-        assert!(
-            matches!(refused, JournalError::TooLarge { .. }),
-            "{refused}"
-        );
+        let refused = writer.append(vec![samples::large(size)], at(1)).unwrap_err();
+        assert!(matches!(refused, JournalError::TooLarge { .. }), "{refused}");
     }
-    assert_eq!(
-        writer.append(sealed(), at(1)).unwrap().entries[0].sequence,
-        2
-    );
+    assert_eq!(writer.append(sealed(), at(1)).unwrap().entries[0].sequence, 2);
     drop(writer);
     assert_eq!(open(&disk, at(2)).unwrap().1.len(), 3);
 }
@@ -143,12 +123,7 @@ fn options_that_cannot_work_are_refused() {
         batch_bytes_max,
         software: "0.1.0".into(),
     };
-    for options in [
-        with(4096, 100),
-        with(65_537, 100),
-        with(65_536, 61_440),
-        with(1 << 40, 1),
-    ] {
+    for options in [with(4096, 100), with(65_537, 100), with(65_536, 61_440), with(1 << 40, 1)] {
         let disk = Arc::new(SimulatedDisk::default());
         let result = recover(disk, options, at(0), &mut |_| Ok(()));
         assert!(matches!(result, Err(JournalError::Options { .. })));

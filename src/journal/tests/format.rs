@@ -62,10 +62,7 @@ fn any_record() -> impl Strategy<Value = Record> {
     let texts = (".{0,40}", "[!-~]{1,255}", prop::option::of(any::<u128>()));
     (0..samples.len(), any::<u64>(), any::<u32>(), texts).prop_map(
         move |(kind, epoch, number, (text, key, id))| match samples[kind].clone() {
-            Record::Opened { .. } => Record::Opened {
-                epoch,
-                software: text.into(),
-            },
+            Record::Opened { .. } => Record::Opened { epoch, software: text.into() },
             Record::Sealed => Record::Sealed,
             Record::Payment(mut payment) => {
                 payment.version = number;
@@ -84,11 +81,7 @@ fn any_record() -> impl Strategy<Value = Record> {
 
 /// A frame around any payload, sealed as the writer would.
 fn sealed(payload: &[u8], count: u32, first: Sequence) -> (Vec<u8>, frame::Place) {
-    let place = frame::Place {
-        store: STORE,
-        segment: 1,
-        offset: 4096,
-    };
+    let place = frame::Place { store: STORE, segment: 1, offset: 4096 };
     let header = frame::Header {
         count,
         payload_bytes: u32::try_from(payload.len()).unwrap(),
@@ -114,15 +107,13 @@ proptest! {
 
     #[test]
     fn no_bytes_break_a_decoder(bytes: Vec<u8>, count: u32, first: u64) {
-        let decoded = entry::decode(&bytes);
-        prop_assert!(decoded.is_ok() || decoded.is_err());
+        drop(entry::decode(&bytes));
         let mut record = u32::try_from(bytes.len()).unwrap().to_le_bytes().to_vec();
         record.extend([1, 0]);
         record.extend(&bytes);
         for payload in [&bytes, &record] {
             let (frame, place) = sealed(payload, count, first);
-            let opened = frame::open(&frame, &place);
-            prop_assert!(opened.is_ok() || opened.is_err());
+            drop(frame::open(&frame, &place));
             prop_assert!(frame::open(payload, &place).is_err());
         }
         prop_assert!(segment::Header::decode(&bytes).is_err());
@@ -153,21 +144,10 @@ fn a_frame_whose_count_does_not_match_its_entries_is_wrong() {
     let bytes = encoded(&Record::Sealed);
     for count in [0, 2, u32::MAX] {
         let (frame, place) = sealed(&bytes, count, 1);
-        assert!(matches!(
-            frame::open(&frame, &place),
-            Err(frame::Flaw::Wrong(_))
-        ));
+        assert!(matches!(frame::open(&frame, &place), Err(frame::Flaw::Wrong(_))));
     }
     let (frame, place) = sealed(&bytes, 1, 1);
-    assert_eq!(
-        frame::open(&frame, &place)
-            .ok()
-            .unwrap()
-            .batch
-            .entries
-            .len(),
-        1
-    );
+    assert_eq!(frame::open(&frame, &place).ok().unwrap().batch.entries.len(), 1);
 }
 
 #[test]

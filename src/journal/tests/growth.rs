@@ -42,14 +42,7 @@ fn a_journal_goes_on_over_many_segments() {
     let (recovered, read) = open(&disk, at(2)).unwrap();
     assert_eq!(read[..batches.len()], batches);
     assert_eq!(recovered.report.segments, bytes(names.len()));
-    assert_eq!(
-        disk.list()
-            .unwrap()
-            .iter()
-            .filter(|name| segment::is_ahead(name))
-            .count(),
-        1
-    );
+    assert_eq!(disk.list().unwrap().iter().filter(|name| segment::is_ahead(name)).count(), 1);
 }
 
 #[test]
@@ -64,11 +57,7 @@ fn a_start_goes_on_in_a_new_segment_when_the_last_one_is_full() {
             break;
         }
     }
-    assert_eq!(
-        writer.position().offset,
-        64 * 1024,
-        "full to the last block"
-    );
+    assert_eq!(writer.position().offset, 64 * 1024, "full to the last block");
     drop(writer);
     let (recovered, _) = open(&disk, at(2)).unwrap();
     assert_eq!(recovered.report.segments, 2);
@@ -100,11 +89,7 @@ fn swapped_renamed_or_foreign_segments_are_refused() {
     let swapped = disk.copy();
     swapped.put(second, &disk.bytes_of(third).unwrap());
     swapped.put(third, &disk.bytes_of(second).unwrap());
-    assert!(
-        refused(&swapped)
-            .to_string()
-            .contains("number 2 is missing")
-    );
+    assert!(refused(&swapped).to_string().contains("number 2 is missing"));
 
     let foreign = disk.copy();
     foreign.put(second, &other.bytes_of(second).unwrap());
@@ -121,11 +106,7 @@ fn swapped_renamed_or_foreign_segments_are_refused() {
     let short = disk.copy();
     let content = disk.bytes_of(second).unwrap();
     short.put(second, &content[..content.len() - 4096]);
-    assert!(
-        refused(&short)
-            .to_string()
-            .contains("it was made 65536 bytes long")
-    );
+    assert!(refused(&short).to_string().contains("it was made 65536 bytes long"));
 }
 
 #[test]
@@ -146,28 +127,10 @@ fn a_segment_that_does_not_follow_is_damage() {
     let content = disk.bytes_of(name).unwrap();
     let right = segment::Header::decode(&content).unwrap();
     let wrong = [
-        (
-            segment::Header {
-                previous: Hash([1; 32]),
-                ..right
-            },
-            "its hash differs",
-        ),
-        (
-            segment::Header {
-                first: right.first + 1,
-                ..right
-            },
-            "begins with entry",
-        ),
-        (
-            segment::Header { epoch: 0, ..right },
-            "after writer 1 had taken over",
-        ),
-        (
-            segment::Header { number: 3, ..right },
-            "number 2 is missing",
-        ),
+        (segment::Header { previous: Hash([1; 32]), ..right }, "its hash differs"),
+        (segment::Header { first: right.first + 1, ..right }, "begins with entry"),
+        (segment::Header { epoch: 0, ..right }, "after writer 1 had taken over"),
+        (segment::Header { number: 3, ..right }, "number 2 is missing"),
     ];
     for (header, says) in wrong {
         let disk = disk.copy();
@@ -178,6 +141,14 @@ fn a_segment_that_does_not_follow_is_damage() {
         assert!(error.contains(says), "{error}");
         assert!(error.contains(&**name), "{error}");
     }
+    // A wrong first entry, and a name that says the same.
+    let first = right.first + 1;
+    let mut content = content;
+    content[..4096].copy_from_slice(&segment::Header { first, ..right }.encode());
+    let disk = without(&disk, name);
+    disk.put(&segment::file_name(first), &content);
+    let error = refused(&disk).to_string();
+    assert!(error.contains(&format!("entry {} expected", right.first)), "{error}");
 }
 
 #[test]
@@ -185,12 +156,8 @@ fn leftovers_of_prepared_segments_are_cleared_away() {
     let (disk, _) = long_journal(STORE);
     disk.put("ahead-99.tmp", b"half a segm");
     let (_recovered, _) = open(&disk, at(5)).unwrap();
-    let ahead: Vec<_> = disk
-        .list()
-        .unwrap()
-        .into_iter()
-        .filter(|name| segment::is_ahead(name))
-        .collect();
+    let ahead: Vec<_> =
+        disk.list().unwrap().into_iter().filter(|name| segment::is_ahead(name)).collect();
     let next = segments(&disk).len() + 1;
     assert_eq!(ahead, [segment::ahead_name(bytes(next))]);
 }

@@ -22,11 +22,7 @@ use uuid::Uuid;
 const STORE: Uuid = Uuid::from_u128(0x5704_0000_0000_4000_8000_0000_0000_0001);
 
 fn options() -> Options {
-    Options {
-        segment_bytes: 64 * 1024,
-        batch_bytes_max: 32 * 1024,
-        software: "0.1.0".into(),
-    }
+    Options { segment_bytes: 64 * 1024, batch_bytes_max: 32 * 1024, software: "0.1.0".into() }
 }
 
 fn at(millis: u64) -> Timestamp {
@@ -36,16 +32,10 @@ fn at(millis: u64) -> Timestamp {
 /// A recovery, with all that was visited.
 fn open(disk: &SimulatedDisk, now: Timestamp) -> Result<(Recovered, Vec<Batch>), JournalError> {
     let mut batches = Vec::new();
-    let recovered = recover_as(
-        STORE,
-        Arc::new(disk.clone()),
-        options(),
-        now,
-        &mut |batch| {
-            batches.push(batch.clone());
-            Ok(())
-        },
-    )?;
+    let recovered = recover_as(STORE, Arc::new(disk.clone()), options(), now, &mut |batch| {
+        batches.push(batch.clone());
+        Ok(())
+    })?;
     recovered.writer.settle();
     Ok((recovered, batches))
 }

@@ -13,10 +13,7 @@ use uuid::Uuid;
 
 /// One record of every variant, every field in use.
 pub(super) fn all() -> Vec<Record> {
-    let opened = Record::Opened {
-        epoch: 300,
-        software: "0.1.0".into(),
-    };
+    let opened = Record::Opened { epoch: 300, software: "0.1.0".into() };
     let payments = events().into_iter().zip(1..);
     [opened, Record::Sealed]
         .into_iter()
@@ -65,9 +62,7 @@ fn payments() -> [Arc<Details>; 2] {
 /// Every event, of which payment, and what it was asked for as.
 fn events() -> Vec<(Arc<Details>, Event, Option<Operation>)> {
     let [hold, charge] = payments();
-    let approved = || Outcome::Approved {
-        reference: "ref-1".into(),
-    };
+    let approved = || Outcome::Approved { reference: "ref-1".into() };
     let submitted = |details: &Arc<Details>, outcome| Event::Submitted {
         details: Arc::clone(details),
         outcome,
@@ -79,21 +74,14 @@ fn events() -> Vec<(Arc<Details>, Event, Option<Operation>)> {
         Decline::AmountTooLarge,
         Decline::PaymentMethodUnknown,
     ];
-    let captured = Event::Captured {
-        amount: Amount::new(500).unwrap(),
-        released: 1_499,
-    };
+    let captured = Event::Captured { amount: Amount::new(500).unwrap(), released: 1_499 };
     let refunded = |reason: Option<&str>| Event::Refunded {
         amount: Amount::new(500).unwrap(),
         reason: reason.map(Into::into),
     };
     let mut events = vec![
         (&hold, submitted(&hold, None), Some(Operation::Create)),
-        (
-            &charge,
-            submitted(&charge, Some(approved())),
-            Some(Operation::Create),
-        ),
+        (&charge, submitted(&charge, Some(approved())), Some(Operation::Create)),
         (&hold, Event::Settled(approved()), None),
     ];
     events.extend(declines.map(|why| (&hold, Event::Settled(Outcome::Declined(why)), None)));
@@ -112,8 +100,5 @@ fn events() -> Vec<(Arc<Details>, Event, Option<Operation>)> {
 
 /// A record whose encoding takes somewhat more than `bytes`.
 pub(super) fn large(bytes: usize) -> Record {
-    Record::Opened {
-        epoch: 1,
-        software: "x".repeat(bytes).into(),
-    }
+    Record::Opened { epoch: 1, software: "x".repeat(bytes).into() }
 }
