@@ -44,7 +44,7 @@ fn digest(text: &str) -> [u8; 32] {
     Sha256::digest(text).into()
 }
 
-fn test_key(text: &str) -> ApiKey {
+fn sample_key(text: &str) -> ApiKey {
     ApiKey { name: "test".to_owned(), sha256: digest(text) }
 }
 
@@ -80,9 +80,9 @@ fn the_shipped_configuration_is_the_documented_one() {
         log: Log { level: "info".to_owned(), form: LogForm::Auto },
         merchants: vec![Merchant {
             id: "merchant_1".to_owned(),
-            keys: vec![test_key("sk_test_merchant_1")],
+            keys: vec![sample_key("sk_test_merchant_1")],
         }],
-        admins: vec![test_key("ak_test_admin")],
+        admins: vec![sample_key("ak_test_admin")],
     };
     assert_eq!(shipped(), expected);
 }
