@@ -184,13 +184,16 @@ fn a_client_that_hangs_up_does_not_cut_its_payment_in_half() {
     let server = TestServer::start_with(&[("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "20000")]);
     let body = json!({"amount": 100, "currency": "USD", "paymentMethod": "tok_slow"}).to_string();
     let request = format!(
-        "POST /api/payments HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {MERCHANT_1_KEY}\r\n\
+        "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n\
+         POST /api/payments HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {MERCHANT_1_KEY}\r\n\
          Idempotency-Key: order\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     let mut stream = TcpStream::connect(server.address()).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     wait_until_in_flight(&server, &["order"]);
+    // Closing a connection with an answer unread resets it: the server is told that nobody listens.
+    stream.peek(&mut [0]).unwrap();
     drop(stream);
     let done = eventually("the payment is made all the same", || {
         let found = server.get("/api/idempotency/order").of(200).json;
