@@ -124,12 +124,6 @@ struct Work {
 impl Work {
     async fn perform(&mut self, task: Perform) -> Result<(), NotPerformed> {
         let Perform { wish, actor, request } = task;
-        let now = self.engine.clock.now();
-        if self.payment.has_lapsed(now) && !matches!(wish, Wish::Expire) {
-            // The scheduler has not come to it yet. A hold that is over is over.
-            self.decide_and_record(Command::Expire, super::scheduler::EXPIRY.into(), None, now)
-                .await?;
-        }
         let command = match wish {
             Wish::Submit(details) => {
                 let outcome = self.submit(&details).await;

@@ -62,9 +62,7 @@ fn metadata_has_at_most_50_pairs_of_40_and_500_characters() {
 fn metadata_comes_back_as_it_was_sent_also_after_a_kill() {
     let mut server = TestServer::start();
     let metadata = json!({"order id": "7", "Zeile": "a\nb\t\"c\" \\ \u{1F980}", "a": ""});
-    let made = server
-        .pay("order", &with("metadata", metadata.clone()))
-        .of(201);
+    let made = server.pay("order", &with("metadata", metadata.clone())).of(201);
     assert_eq!(made.json["metadata"], metadata);
     server.kill();
     server.restart();
@@ -75,13 +73,9 @@ fn metadata_comes_back_as_it_was_sent_also_after_a_kill() {
 fn a_currency_is_a_current_iso_4217_code_with_a_minor_unit() {
     let server = TestServer::start();
     for currency in ["EUR", "GBP", "JPY", "KWD", "ISK", "XOF"] {
-        server
-            .pay(currency, &with("currency", json!(currency)))
-            .of(201);
+        server.pay(currency, &with("currency", json!(currency))).of(201);
     }
-    for currency in [
-        "usd", "US", "USDX", "", "BTC", "XXX", "XTS", "XAU", "DEM", "US ",
-    ] {
+    for currency in ["usd", "US", "USDX", "", "BTC", "XXX", "XTS", "XAU", "DEM", "US "] {
         let refused = server.pay("wrong", &with("currency", json!(currency)));
         let refused = refused.problem(400, "validation_failed");
         assert_eq!(refused.faulty_fields(), ["currency"], "{currency}");
@@ -92,9 +86,7 @@ fn a_currency_is_a_current_iso_4217_code_with_a_minor_unit() {
 fn a_customers_name_is_1_to_255_visible_characters_and_no_payments_id() {
     let server = TestServer::start();
     let longest = "c".repeat(255);
-    let payment = server
-        .pay("longest", &with("customerId", json!(longest)))
-        .of(201);
+    let payment = server.pay("longest", &with("customerId", json!(longest))).of(201);
     let id = payment.id();
     for customer in ["", "with space", "tab\t", "ümlaut", &"c".repeat(256), &id] {
         let refused = server.pay("wrong", &with("customerId", json!(customer)));
@@ -106,18 +98,10 @@ fn a_customers_name_is_1_to_255_visible_characters_and_no_payments_id() {
 #[test]
 fn null_means_left_out() {
     let server = TestServer::start();
-    let optional = [
-        "merchantId",
-        "capture",
-        "paymentMethod",
-        "customerId",
-        "description",
-        "metadata",
-    ];
-    let mut body: Map<_, _> = optional
-        .map(|field| (field.to_owned(), Value::Null))
-        .into_iter()
-        .collect();
+    let optional =
+        ["merchantId", "capture", "paymentMethod", "customerId", "description", "metadata"];
+    let mut body: Map<_, _> =
+        optional.map(|field| (field.to_owned(), Value::Null)).into_iter().collect();
     body.insert("amount".into(), json!(100));
     body.insert("currency".into(), json!("USD"));
     let payment = server.pay("nulls", &Value::Object(body)).of(201).json;

@@ -43,9 +43,7 @@ fn of_many_clients_that_send_one_key_for_different_payments_at_once_one_is_done(
     let server = TestServer::start();
     for round in 0..10 {
         let key = format!("round_{round}");
-        let answers = at_once(16, |number| {
-            server.charge(&key, 1 + i64::try_from(number).unwrap())
-        });
+        let answers = at_once(16, |number| server.charge(&key, 1 + i64::try_from(number).unwrap()));
         let done = answers.iter().filter(|answer| answer.status == 201).count();
         assert_eq!(done, 1);
         for answer in answers.into_iter().filter(|answer| answer.status != 201) {
@@ -92,11 +90,7 @@ fn first_answers(server: &Client) -> Vec<(String, &'static str, Value, Response)
             requests.extend([
                 (of(1, "capture"), "capture", json!({"amount": 90})),
                 (of(2, "void"), "void", json!({})),
-                (
-                    of(0, "refund"),
-                    "part",
-                    json!({"amount": 10, "reason": "x"}),
-                ),
+                (of(0, "refund"), "part", json!({"amount": 10, "reason": "x"})),
                 (of(0, "refund"), "rest", json!({})),
             ]);
         }
@@ -161,17 +155,12 @@ fn a_key_is_1_to_255_visible_ascii_characters() {
     server.charge(&longest, 100).of(201);
     server.charge("!#$%&'()*+,-./:;<=>?@[]^_`{|}~", 100).of(201);
     for key in ["two words", "\"\"", "\"open", &"k".repeat(256)] {
-        server
-            .charge(key, 100)
-            .problem(400, "idempotency_key_invalid");
+        server.charge(key, 100).problem(400, "idempotency_key_invalid");
     }
     let body = br#"{"amount": 100, "currency": "USD"}"#;
     let bearer = format!("Bearer {MERCHANT_1_KEY}");
-    let twice = [
-        ("Authorization", bearer.as_str()),
-        ("Idempotency-Key", "a"),
-        ("Idempotency-Key", "b"),
-    ];
+    let twice =
+        [("Authorization", bearer.as_str()), ("Idempotency-Key", "a"), ("Idempotency-Key", "b")];
     server
         .send("POST", "/api/payments", &twice, Some(body))
         .unwrap()
@@ -223,13 +212,9 @@ fn a_refused_request_uses_up_no_key() {
     server.charge("key", 0).problem(400, "validation_failed");
     unused("key");
     server.capture_all("pay_none").of(404);
-    server
-        .command("capture", &id, "key", &json!({}))
-        .problem(409, "invalid_transition");
+    server.command("capture", &id, "key", &json!({})).problem(409, "invalid_transition");
     unused("key");
-    server
-        .refund(&id, "key", 101)
-        .problem(422, "amount_exceeds_refundable");
+    server.refund(&id, "key", 101).problem(422, "amount_exceeds_refundable");
     server
         .refund("pay_0192f0c1a7d47a0b8d3f4c5e6a7b8c9d", "key", 1)
         .problem(404, "payment_not_found");
@@ -245,9 +230,7 @@ fn a_declined_payment_uses_up_its_key() {
     let server = TestServer::start();
     let declined = server.charge_with("tok_declined", "order", 100).of(201);
     check_replay(&server.charge_with("tok_declined", "order", 100), &declined);
-    server
-        .charge("order", 100)
-        .problem(422, "idempotency_key_reused");
+    server.charge("order", 100).problem(422, "idempotency_key_reused");
 }
 
 #[test]
@@ -272,15 +255,9 @@ fn a_key_that_is_not_required_is_honoured_where_it_is_sent() {
     let nothing = json!({});
     let held = server.authorize("hold", 100).of(201).id();
     let captured = server.command("capture", &held, "take", &nothing).of(200);
-    check_replay(
-        &server.command("capture", &held, "take", &nothing),
-        &captured,
-    );
+    check_replay(&server.command("capture", &held, "take", &nothing), &captured);
     let refunded = server.command("refund", &held, "give", &nothing).of(200);
-    check_replay(
-        &server.command("refund", &held, "give", &nothing),
-        &refunded,
-    );
+    check_replay(&server.command("refund", &held, "give", &nothing), &refunded);
     let other = server.authorize("other", 100).of(201).id();
     let voided = server.command("void", &other, "let_go", &nothing).of(200);
     check_replay(&server.command("void", &other, "let_go", &nothing), &voided);

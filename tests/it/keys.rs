@@ -63,14 +63,7 @@ fn a_key_that_is_being_worked_on_is_in_progress_until_it_is_answered() {
         0 => server.charge_with("tok_slow", "order", 100),
         _ => {
             let found = in_progress(&server, "order");
-            let fields = [
-                "createdAt",
-                "key",
-                "operation",
-                "paymentId",
-                "state",
-                "status",
-            ];
+            let fields = ["createdAt", "key", "operation", "paymentId", "state", "status"];
             assert!(found.as_object().unwrap().keys().eq(fields));
             assert_eq!(found["state"], "in_progress");
             assert_eq!(found["operation"], "create");
@@ -87,10 +80,8 @@ fn a_key_that_is_being_worked_on_is_in_progress_until_it_is_answered() {
 
 #[test]
 fn who_waits_past_the_deadline_for_its_twin_is_told_so_and_may_ask_again() {
-    let server = TestServer::start_with(&[
-        ANSWER_WITHIN,
-        ("STRONGROOM__HTTP__REQUEST_DEADLINE_MS", "1000"),
-    ]);
+    let server =
+        TestServer::start_with(&[ANSWER_WITHIN, ("STRONGROOM__HTTP__REQUEST_DEADLINE_MS", "1000")]);
     let charge = || server.charge_with("tok_timeout", "order", 100);
     let answers = at_once(2, |number| match number {
         0 => charge(),
@@ -99,9 +90,7 @@ fn who_waits_past_the_deadline_for_its_twin_is_told_so_and_may_ask_again() {
             let twin = charge().problem(409, "idempotency_key_in_progress");
             let seconds = twin.header("Retry-After").unwrap();
             assert!(seconds.parse::<u32>().unwrap() >= 1);
-            server
-                .charge("order", 100)
-                .problem(422, "idempotency_key_reused");
+            server.charge("order", 100).problem(422, "idempotency_key_reused");
             twin
         }
     });
@@ -143,9 +132,7 @@ fn a_key_is_new_again_when_its_retention_is_over() {
 fn when_its_retention_is_over_a_key_is_unknown_and_may_name_another_request() {
     let server = TestServer::start_with(&[(RETENTION, "1ms")]);
     let first = server.charge("order", 100).of(201);
-    eventually("the retention is over", || {
-        (lookup(&server, "order").status == 404).then_some(())
-    });
+    eventually("the retention is over", || (lookup(&server, "order").status == 404).then_some(()));
     let other = server.charge("order", 200).of(201);
     assert_ne!(other.id(), first.id());
     assert_eq!(server.payment(&first.id()), first.json);
@@ -156,9 +143,7 @@ fn when_its_retention_is_over_a_key_is_unknown_and_may_name_another_request() {
 fn a_key_that_is_kept_forever_is_still_used_though_it_was_made_under_a_short_retention() {
     let mut server = TestServer::start_with(&[(RETENTION, "1ms")]);
     let first = server.charge("order", 100).of(201);
-    eventually("the retention is over", || {
-        (lookup(&server, "order").status == 404).then_some(())
-    });
+    eventually("the retention is over", || (lookup(&server, "order").status == 404).then_some(()));
     server.kill();
     server.set(RETENTION, "forever");
     server.restart();

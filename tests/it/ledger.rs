@@ -11,10 +11,7 @@ use serde_json::{Value, json};
 const MERCHANT: &str = "merchant:merchant_1";
 
 fn account(client: &Client, name: &str, query: &str) -> Value {
-    client
-        .get(&format!("/api/ledger/{name}?limit=100{query}"))
-        .of(200)
-        .json
+    client.get(&format!("/api/ledger/{name}?limit=100{query}")).of(200).json
 }
 
 /// The balances of a payment's customer and of its merchant: `[posted, pending]` each.
@@ -100,9 +97,7 @@ fn a_hold_that_is_given_up_or_lapses_is_dropped() {
 
     let server = TestServer::start_with(&[("STRONGROOM__PAYMENTS__AUTHORIZATION_TTL", "50ms")]);
     let id = server.authorize("hold", 100).of(201).id();
-    eventually("the hold lapses", || {
-        (server.status(&id) == "expired").then_some(())
-    });
+    eventually("the hold lapses", || (server.status(&id) == "expired").then_some(()));
     check_balances(&server, &id, (0, 0), (0, 0));
     server.admin().reconciles();
 }
@@ -111,20 +106,14 @@ fn a_hold_that_is_given_up_or_lapses_is_dropped() {
 fn an_accounts_entries_are_read_page_by_page_and_add_up_to_its_balance() {
     let server = TestServer::start();
     for number in 0..12 {
-        let id = server
-            .charge(&format!("order_{number}"), 100 + number)
-            .of(201)
-            .id();
+        let id = server.charge(&format!("order_{number}"), 100 + number).of(201).id();
         server.refund(&id, &format!("part_{number}"), 10).of(200);
     }
     let whole = account(&server, MERCHANT, "");
     let entries = whole["entries"].as_array().unwrap();
     assert_eq!(entries.len(), 24);
     assert_eq!(whole["next"], Value::Null);
-    let sum: i64 = entries
-        .iter()
-        .map(|entry| entry["amount"].as_i64().unwrap())
-        .sum();
+    let sum: i64 = entries.iter().map(|entry| entry["amount"].as_i64().unwrap()).sum();
     assert_eq!(whole["balances"][0]["balance"], sum);
     let newest_first = |pair: &[Value]| pair[0]["sequence"].as_u64() > pair[1]["sequence"].as_u64();
     assert!(entries.windows(2).all(newest_first));
@@ -132,10 +121,7 @@ fn an_accounts_entries_are_read_page_by_page_and_add_up_to_its_balance() {
     let mut paged = Vec::new();
     let mut after = String::new();
     loop {
-        let page = server
-            .get(&format!("/api/ledger/{MERCHANT}?limit=7{after}"))
-            .of(200)
-            .json;
+        let page = server.get(&format!("/api/ledger/{MERCHANT}?limit=7{after}")).of(200).json;
         assert_eq!(page["balances"], whole["balances"]);
         paged.extend(page["entries"].as_array().unwrap().iter().cloned());
         let Some(next) = page["next"].as_str() else {
@@ -242,19 +228,13 @@ fn the_trial_balance_sums_to_zero_in_every_currency() {
         let key = |step: &str| format!("{currency}_{step}");
         let id = server.pay(&key("charge"), &body("automatic")).of(201).id();
         server.refund(&id, &key("part"), 7).of(200);
-        server
-            .merchant_2()
-            .pay(&key("hold"), &body("manual"))
-            .of(201);
+        server.merchant_2().pay(&key("hold"), &body("manual")).of(201);
     }
     let trial = server.admin().get("/api/ledger").of(200).json;
     let totals = trial["totals"].as_array().unwrap();
     assert_eq!(totals.len(), 4);
     for total in totals {
-        assert_eq!(
-            (&total["balance"], &total["pending"]),
-            (&json!(0), &json!(0))
-        );
+        assert_eq!((&total["balance"], &total["pending"]), (&json!(0), &json!(0)));
     }
     let of = |kind: &str, currency: &str| {
         let accounts = trial["accounts"].as_array().unwrap();
@@ -309,14 +289,9 @@ fn an_account_that_was_never_used_is_empty_for_those_who_may_see_it() {
         "merchant",
         "customer:",
     ] {
-        server
-            .get(&format!("/api/ledger/{name}"))
-            .problem(404, "account_not_found");
+        server.get(&format!("/api/ledger/{name}")).problem(404, "account_not_found");
     }
-    assert_eq!(
-        server.admin().balance(&format!("customer:{other}"), "USD"),
-        (-100, 0)
-    );
+    assert_eq!(server.admin().balance(&format!("customer:{other}"), "USD"), (-100, 0));
 }
 
 #[test]
@@ -345,13 +320,7 @@ fn a_reconciliation_counts_the_books_anew_and_is_kept() {
         json!([{"currency": "USD", "totalDebits": 130, "totalCredits": 130, "difference": 0}]);
     assert_eq!(run["currencies"], usd);
     for check in run["checks"].as_array().unwrap() {
-        assert!(
-            check
-                .as_object()
-                .unwrap()
-                .keys()
-                .eq(["checked", "failures", "name", "ok"])
-        );
+        assert!(check.as_object().unwrap().keys().eq(["checked", "failures", "name", "ok"]));
     }
     let head = run["chainHead"].as_str().unwrap();
     assert!(head.len() == 64 && head != first["chainHead"]);
@@ -360,10 +329,7 @@ fn a_reconciliation_counts_the_books_anew_and_is_kept() {
 
     let runs = admin.all("/api/reconcile?limit=1");
     let place = |run: &Value| runs.iter().position(|kept| kept == run);
-    assert!(
-        place(&run).unwrap() < place(&first).unwrap(),
-        "newest first"
-    );
+    assert!(place(&run).unwrap() < place(&first).unwrap(), "newest first");
 }
 
 #[test]
@@ -388,9 +354,7 @@ fn only_an_admin_sees_the_trial_balance_and_reconciles() {
     let server = TestServer::start();
     server.get("/api/ledger").problem(403, "forbidden");
     server.get("/api/reconcile").problem(403, "forbidden");
-    server
-        .post("/api/reconcile", "", &json!({}))
-        .problem(403, "forbidden");
+    server.post("/api/reconcile", "", &json!({})).problem(403, "forbidden");
     let nobody = server.client("wrong");
     nobody.get("/api/ledger").problem(401, "unauthenticated");
     assert!(server.admin().all("/api/reconcile").is_empty());

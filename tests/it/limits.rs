@@ -81,10 +81,7 @@ fn of_many_full_refunds_at_once_without_a_key_exactly_one_succeeds() {
 fn of_many_captures_at_once_exactly_one_succeeds_and_never_takes_more_than_is_held() {
     let server = TestServer::start();
     for round in 0..15 {
-        let id = server
-            .authorize(&format!("round_{round}"), 100)
-            .of(201)
-            .id();
+        let id = server.authorize(&format!("round_{round}"), 100).of(201).id();
         let captures = at_once(24, |number| match number % 3 {
             0 => server.capture_all(&id),
             1 => server.capture(&id, &format!("part_{round}_{number}"), 60),
@@ -104,10 +101,7 @@ fn of_many_captures_at_once_exactly_one_succeeds_and_never_takes_more_than_is_he
 fn of_captures_and_voids_at_once_exactly_one_succeeds() {
     let server = TestServer::start();
     for round in 0..15 {
-        let id = server
-            .authorize(&format!("round_{round}"), 100)
-            .of(201)
-            .id();
+        let id = server.authorize(&format!("round_{round}"), 100).of(201).id();
         let commands = at_once(16, |number| match number % 2 {
             0 => server.capture_all(&id),
             _ => server.void(&id),
@@ -127,19 +121,11 @@ fn of_captures_and_voids_at_once_exactly_one_succeeds() {
 fn a_capture_and_the_end_of_the_hold_at_once_never_both_happen() {
     let server = TestServer::start_with(&[("STRONGROOM__PAYMENTS__AUTHORIZATION_TTL", "100ms")]);
     let holds: Vec<_> = (0..40)
-        .map(|number| {
-            server
-                .authorize(&format!("hold_{number}"), 100)
-                .of(201)
-                .id()
-        })
+        .map(|number| server.authorize(&format!("hold_{number}"), 100).of(201).id())
         .collect();
     let captured = at_once(4, |part| {
         let part = holds.iter().skip(part * 10).take(10);
-        winners(
-            &part.map(|id| server.capture_all(id)).collect::<Vec<_>>(),
-            &["invalid_transition"],
-        )
+        winners(&part.map(|id| server.capture_all(id)).collect::<Vec<_>>(), &["invalid_transition"])
     });
     for id in &holds {
         let expected = match server.status(id).as_str() {
@@ -150,10 +136,7 @@ fn a_capture_and_the_end_of_the_hold_at_once_never_both_happen() {
         assert_eq!(paid(&server, id), expected);
     }
     let captured = i64::try_from(captured.iter().sum::<usize>()).unwrap();
-    assert_eq!(
-        server.balance("merchant:merchant_1", "USD"),
-        (captured * 100, 0)
-    );
+    assert_eq!(server.balance("merchant:merchant_1", "USD"), (captured * 100, 0));
     server.admin().reconciles();
 }
 
@@ -161,10 +144,7 @@ fn a_capture_and_the_end_of_the_hold_at_once_never_both_happen() {
 fn a_refund_cannot_overtake_the_capture_it_depends_on() {
     let server = TestServer::start();
     for round in 0..15 {
-        let id = server
-            .authorize(&format!("round_{round}"), 100)
-            .of(201)
-            .id();
+        let id = server.authorize(&format!("round_{round}"), 100).of(201).id();
         let results = at_once(8, |number| match number {
             0 => server.capture(&id, &format!("take_{round}"), 70),
             _ => server.refund(&id, &format!("give_{round}_{number}"), 40),
@@ -187,9 +167,7 @@ fn the_limits_hold_also_when_the_server_is_killed_between_two_refunds() {
     server.refund(&id, "first", 60).of(200);
     server.kill();
     server.restart();
-    let refunds = at_once(8, |number| {
-        server.refund(&id, &format!("again_{number}"), 60)
-    });
+    let refunds = at_once(8, |number| server.refund(&id, &format!("again_{number}"), 60));
     assert_eq!(winners(&refunds, &["amount_exceeds_refundable"]), 0);
     let rest = server.command("refund", &id, "rest", &json!({"amount": 40}));
     assert_eq!(rest.of(200).json["status"], "refunded");

@@ -87,10 +87,8 @@ fn a_list_is_filtered_by_customer_and_time() {
         let body = json!({"amount": 100, "currency": "USD", "customerId": customer});
         server.pay(key, &body).of(201).json
     };
-    let all: Vec<_> = (0..12)
-        .rev()
-        .map(|number| pay(&number.to_string(), ["ann", "bob"][number % 2]))
-        .collect();
+    let all: Vec<_> =
+        (0..12).rev().map(|number| pay(&number.to_string(), ["ann", "bob"][number % 2])).collect();
     let expected = |admits: &dyn Fn(&Value) -> bool| -> Vec<_> {
         let admitted: Vec<_> = all.iter().rev().filter(|p| admits(p)).cloned().collect();
         ids(&admitted)
@@ -142,16 +140,11 @@ fn an_admin_sees_all_merchants_payments_or_those_of_one() {
     let first = server.charge("order", 100).of(201).id();
     let second = server.merchant_2().charge("order", 100).of(201).id();
     let admin = server.admin();
-    assert_eq!(
-        ids(&admin.all("/api/payments?limit=1")),
-        [&*second, &*first]
-    );
+    assert_eq!(ids(&admin.all("/api/payments?limit=1")), [&*second, &*first]);
     let of_1 = admin.all("/api/payments?merchantId=merchant_1");
     assert_eq!(ids(&of_1), [first.as_str()]);
     assert_eq!(ids(&server.all("/api/payments")), [first.as_str()]);
-    server
-        .get("/api/payments?merchantId=merchant_2")
-        .problem(403, "merchant_forbidden");
+    server.get("/api/payments?merchantId=merchant_2").problem(403, "merchant_forbidden");
 }
 
 /// The audit trail of a payment, oldest first, each move checked.
@@ -162,41 +155,23 @@ fn trail(client: &Client, id: &str) -> Vec<Value> {
     let mut from = "null".to_owned();
     let mut last = (0, String::new());
     for step in &trail {
-        let fields = [
-            "actor",
-            "at",
-            "blockHash",
-            "from",
-            "sequence",
-            "to",
-            "transactionId",
-        ];
+        let fields = ["actor", "at", "blockHash", "from", "sequence", "to", "transactionId"];
         assert!(step.as_object().unwrap().keys().eq(fields), "{step:#}");
         let (was, is) = (state(&step["from"]), state(&step["to"]));
         assert_eq!(was, from, "each move starts where the one before ended");
-        assert!(
-            MOVES.contains(&(was.as_str(), is.as_str())),
-            "{was} to {is}"
-        );
+        assert!(MOVES.contains(&(was.as_str(), is.as_str())), "{was} to {is}");
         let place = (step["sequence"].as_u64().unwrap(), state(&step["at"]));
         assert!(place >= last, "{step:#}");
         let hash = step["blockHash"].as_str().unwrap();
         assert!(hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()));
         (from, last) = (is, place);
     }
-    assert_eq!(
-        from,
-        client.status(id),
-        "the trail leads to where it stands"
-    );
+    assert_eq!(from, client.status(id), "the trail leads to where it stands");
     trail
 }
 
 fn states(trail: &[Value]) -> Vec<&str> {
-    trail
-        .iter()
-        .map(|step| step["to"].as_str().unwrap())
-        .collect()
+    trail.iter().map(|step| step["to"].as_str().unwrap()).collect()
 }
 
 #[test]
@@ -225,10 +200,7 @@ fn the_audit_trail_shows_every_move_with_who_made_it_and_what_it_booked() {
     assert_eq!(by(&moves[3]), "admin/test");
     assert_eq!(by(&moves[6]), "merchant_1/test");
 
-    let account = server
-        .get(&format!("/api/ledger/customer:{id}"))
-        .of(200)
-        .json;
+    let account = server.get(&format!("/api/ledger/customer:{id}")).of(200).json;
     let mut booked: Vec<_> = account["entries"]
         .as_array()
         .unwrap()
@@ -260,18 +232,12 @@ fn the_audit_trail_shows_what_time_and_the_provider_did() {
         ("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "1"),
     ]);
     let held = server.authorize("hold", 100).of(201).id();
-    let out = server
-        .charge_with("tok_timeout_declined", "out", 100)
-        .of(202)
-        .id();
+    let out = server.charge_with("tok_timeout_declined", "out", 100).of(202).id();
     for (id, status) in [(&held, "expired"), (&out, "failed")] {
         eventually(status, || (server.status(id) == status).then_some(()));
     }
     let expired = trail(&server, &held);
-    assert_eq!(
-        states(&expired),
-        ["pending", "processing", "authorized", "expired"]
-    );
+    assert_eq!(states(&expired), ["pending", "processing", "authorized", "expired"]);
     assert_eq!(expired[3]["actor"], "system/expiry");
     assert!(expired[3]["transactionId"].is_string(), "it drops the hold");
     let failed = trail(&server, &out);

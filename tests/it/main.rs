@@ -10,7 +10,7 @@
     clippy::print_stderr,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a test fails by panicking"
+    reason = "a test fails by panicking and tells why on stderr"
 )]
 
 mod client;
@@ -18,6 +18,17 @@ mod server;
 mod wait;
 
 mod crash;
+mod details;
+mod door;
+mod faults;
+mod idempotency;
+mod keys;
+mod ledger;
+mod limits;
+mod lists;
+mod outcomes;
 mod payments;
+mod process;
 mod quickstart;
+mod secrets;
 mod tidy;

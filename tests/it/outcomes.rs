@@ -58,24 +58,15 @@ fn an_amount_of_10000_or_more_is_too_large_for_the_sandbox() {
     let most = server.charge("most", 9_999).of(201).json;
     assert_eq!(most["status"], "completed");
     check_declined(server.charge("too_much", 10_000), "amount_too_large");
-    check_declined(
-        server.charge("far_too_much", 999_999_999_999),
-        "amount_too_large",
-    );
+    check_declined(server.charge("far_too_much", 999_999_999_999), "amount_too_large");
     check_declined(server.authorize("hold", 10_000), "amount_too_large");
-    check_declined(
-        server.charge_with("tok_timeout", "timeout", 10_000),
-        "amount_too_large",
-    );
+    check_declined(server.charge_with("tok_timeout", "timeout", 10_000), "amount_too_large");
 }
 
 #[test]
 fn the_amount_from_which_the_sandbox_declines_can_be_set() {
     let server = TestServer::start_with(&[("STRONGROOM__PROVIDER__SANDBOX__DECLINE_AT", "500")]);
-    assert_eq!(
-        server.charge("most", 499).of(201).json["status"],
-        "completed"
-    );
+    assert_eq!(server.charge("most", 499).of(201).json["status"], "completed");
     check_declined(server.charge("too_much", 500), "amount_too_large");
 }
 
@@ -89,10 +80,7 @@ fn a_slow_answer_is_waited_for() {
 #[test]
 fn an_answer_that_stays_out_is_looked_up_until_it_is_known() {
     let server = TestServer::start_with(&[ANSWER_WITHIN]);
-    for (method, status) in [
-        ("tok_timeout", "completed"),
-        ("tok_timeout_declined", "failed"),
-    ] {
+    for (method, status) in [("tok_timeout", "completed"), ("tok_timeout_declined", "failed")] {
         let first = server.charge_with(method, method, 100).of(202);
         assert_eq!(first.json["status"], "processing");
         assert_eq!(first.json["amountCaptured"], 0);
@@ -102,10 +90,7 @@ fn an_answer_that_stays_out_is_looked_up_until_it_is_known() {
         assert_eq!(declined, status == "failed");
         let replay = server.charge_with(method, method, 100).of(202);
         assert!(replay.is_replay());
-        assert_eq!(
-            replay.body, first.body,
-            "the answer under a key is the first"
-        );
+        assert_eq!(replay.body, first.body, "the answer under a key is the first");
     }
     assert_eq!(server.balance("merchant:merchant_1", "USD"), (100, 0));
     server.admin().reconciles();

@@ -92,8 +92,13 @@ impl TestServer {
 
     /// Sets an environment variable from the next start on.
     pub fn set(&mut self, name: &str, value: &str) {
-        self.settings.retain(|(known, _)| known != name);
+        self.unset(name);
         self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Leaves an environment variable out from the next start on.
+    pub fn unset(&mut self, name: &str) {
+        self.settings.retain(|(known, _)| known != name);
     }
 
     /// Kills the server as a power failure would (SIGKILL).

@@ -1,0 +1,192 @@
+//! What a disk that fails or fills up does to those who are being served, and to their money.
+
+use crate::{
+    client::{Client, Response},
+    server::{Folder, TestServer},
+    wait::{at_once, eventually},
+};
+use serde_json::{Value, json};
+use std::{collections::HashMap, fs, path::PathBuf};
+
+const FAULT: &str = "STRONGROOM_FAULT";
+const CLIENTS: usize = 6;
+
+/// A payment with so much on it that a few dozen fill a segment.
+fn bulky() -> Value {
+    let pairs = (0..40).map(|number| (format!("key_{number}"), json!("v".repeat(500))));
+    json!({"amount": 100, "currency": "USD", "metadata": Value::Object(pairs.collect())})
+}
+
+/// Charges under ever new keys until there is no more answer, or no more 201. Returns all answers by their keys; `None`
+/// where the connection broke.
+fn charge_until_it_fails(server: &Client, client: usize) -> Vec<(String, Option<Response>)> {
+    let mut answers = Vec::new();
+    loop {
+        let key = format!("order_{client}_{}", answers.len());
+        let body = json!({"amount": 100, "currency": "USD"}).to_string();
+        let answer = server.try_post("/api/payments", &key, &body).ok();
+        let done = answer.as_ref().is_some_and(|answer| answer.status == 201);
+        answers.push((key, answer));
+        if !done {
+            return answers;
+        }
+    }
+}
+
+#[test]
+fn a_failed_write_ends_the_process_and_nobody_was_told_done_for_what_is_not_there() {
+    for writes in [4, 9, 30] {
+        let fault = format!("sync-fails-after:{writes}");
+        let mut server = TestServer::start_with(&[(FAULT, &fault)]);
+        let answers = at_once(CLIENTS, |client| charge_until_it_fails(&server, client));
+        let answers: Vec<_> = answers.into_iter().flatten().collect();
+        assert_eq!(server.wait_for_exit().code(), Some(4), "{}", server.logs());
+        let mut unknown = 0;
+        for (_, answer) in &answers {
+            match answer {
+                Some(answer) if answer.status == 503 => {
+                    assert!(answer.header("Retry-After").is_some());
+                    let code = answer.json["code"].as_str().unwrap();
+                    assert!(["outcome_unknown", "not_serving"].contains(&code), "{code}");
+                    unknown += usize::from(code == "outcome_unknown");
+                }
+                Some(answer) => assert_eq!(answer.status, 201, "{}", answer.text()),
+                None => {}
+            }
+        }
+        assert!(unknown > 0, "who was waiting for the write is told");
+
+        server.unset(FAULT);
+        server.restart();
+        for (key, answer) in &answers {
+            let again = server.charge(key, 100).of(201);
+            if let Some(answer) = answer.as_ref().filter(|answer| answer.status == 201) {
+                assert!(again.is_replay(), "{key} was told done and is not there");
+                assert_eq!(again.body, answer.body);
+            }
+        }
+        let mut payments = HashMap::new();
+        for payment in server.all("/api/payments?limit=100") {
+            let key = payment["idempotencyKey"].as_str().unwrap().to_owned();
+            *payments.entry(key).or_insert(0) += 1;
+        }
+        assert_eq!(payments.len(), answers.len());
+        assert!(payments.values().all(|count| *count == 1), "{payments:?}");
+        server.admin().reconciles();
+    }
+}
+
+/// Makes payments until the disk takes none any more, not even a small one.
+fn fill(server: &Client) -> Response {
+    let mut sizes = [bulky(), json!({"amount": 100, "currency": "USD"})].into_iter();
+    let mut body = sizes.next().unwrap();
+    for number in 0..2_000 {
+        let answer = server.pay(&format!("fill_{number}"), &body);
+        if answer.status != 201 {
+            match sizes.next() {
+                Some(smaller) => body = smaller,
+                None => return answer,
+            }
+        }
+    }
+    panic!("the disk does not fill up");
+}
+
+/// A server whose disk is full while the file exists.
+fn server_with_full_disk_sign(
+    settings: &[(&str, &str)],
+) -> (TestServer, tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let sign = folder.path().join("full");
+    let fault = format!("full-while:{}", sign.display());
+    let settings: Vec<_> = settings.iter().copied().chain([(FAULT, fault.as_str())]).collect();
+    (TestServer::start_with(&settings), folder, sign)
+}
+
+#[test]
+fn a_full_disk_takes_no_new_payments_while_all_else_goes_on_and_recovers_by_itself() {
+    let (mut server, _folder, sign) = server_with_full_disk_sign(&[]);
+    let first = server.charge("first", 100).of(201);
+    fs::write(&sign, "").unwrap();
+    let full = fill(&server).problem(503, "storage_full");
+    assert!(full.header("Retry-After").unwrap().parse::<u32>().unwrap() >= 1);
+
+    let refused = server.charge("new", 100).problem(503, "storage_full");
+    assert!(refused.header("Retry-After").is_some());
+    server.get("/api/idempotency/new").problem(404, "idempotency_key_not_found");
+    server.refund(&first.id(), "part", 10).problem(503, "storage_full");
+    server.get("/ready").problem(503, "storage_full");
+    server.get("/health").of(200);
+    assert_eq!(server.payment(&first.id()), first.json, "reads go on");
+    let replay = server.charge("first", 100).of(201);
+    assert!(replay.is_replay(), "replays go on");
+    assert_eq!(replay.body, first.body);
+    server.charge("wrong", 0).problem(400, "validation_failed");
+    server.admin().reconciles();
+
+    fs::remove_file(&sign).unwrap();
+    eventually("the disk's room is seen", || (server.get("/ready").status == 200).then_some(()));
+    let taken = server.charge("new", 100).of(201);
+    assert!(!taken.is_replay());
+    server.refund(&first.id(), "part", 10).of(200);
+    let all = server.all("/api/payments?limit=100").len();
+    server.kill();
+    server.restart();
+    assert_eq!(server.all("/api/payments?limit=100").len(), all);
+    assert_eq!(server.charge("new", 100).body, taken.body);
+    server.admin().reconciles();
+}
+
+#[test]
+fn what_was_begun_before_the_disk_filled_up_is_finished() {
+    let (server, _folder, sign) = server_with_full_disk_sign(&[
+        ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "4000"),
+        ("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "1"),
+        ("STRONGROOM__HTTP__REQUEST_DEADLINE_MS", "20000"),
+    ]);
+    let answers = at_once(2, |number| match number {
+        0 => server.charge_with("tok_timeout", "begun", 100),
+        _ => {
+            eventually("the provider is asked", || {
+                let key = server.get("/api/idempotency/begun");
+                (key.json["state"] == "in_progress").then_some(())
+            });
+            fs::write(&sign, "").unwrap();
+            let full = fill(&server).problem(503, "storage_full");
+            let key = server.get("/api/idempotency/begun").of(200);
+            assert_eq!(key.json["state"], "in_progress", "the disk was full first");
+            full
+        }
+    });
+    assert_eq!(answers[0].status, 202, "{}", answers[0].text());
+    let id = answers[0].id();
+    server.charge("new", 100).problem(503, "storage_full");
+    eventually("the provider's answer is booked", || {
+        (server.status(&id) == "completed").then_some(())
+    });
+    server.charge("new", 100).problem(503, "storage_full");
+    server.admin().reconciles();
+}
+
+#[test]
+fn no_payment_is_turned_away_for_lack_of_room_while_there_is_some() {
+    let server = TestServer::start();
+    at_once(4, |client| {
+        for number in 0..200 {
+            server.charge(&format!("order_{client}_{number}"), 100).of(201);
+        }
+    });
+    assert_eq!(server.balance("merchant:merchant_1", "USD"), (4 * 200 * 100, 0));
+    server.admin().reconciles();
+}
+
+#[test]
+fn a_disk_that_cannot_be_written_at_the_start_is_an_io_error() {
+    let folder = Folder::new();
+    fs::write(folder.path("data"), "a file where the folder should be").unwrap();
+    let refused = folder.run([], ["--listen", "127.0.0.1:0"]);
+    assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+    let folder = Folder::new();
+    let refused = folder.run([(FAULT, "sync-fails-after:1")], ["--listen", "127.0.0.1:0"]);
+    assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+}

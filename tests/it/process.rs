@@ -1,0 +1,206 @@
+//! The process: when it does not start, how it stops, and that too much at once or a client that hangs up cuts no
+//! payment in half.
+
+use crate::{
+    client::Client,
+    server::{Folder, MERCHANT_1_KEY, TestServer},
+    wait::{at_once, eventually},
+};
+use serde_json::json;
+use std::{fs, io::Write, net::TcpStream, process::Output};
+
+/// The provider's answer to `tok_timeout` is out for this long, and its request in flight.
+const ANSWER_WITHIN: (&str, &str) = ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "1500");
+const FREE_PORT: [&str; 2] = ["--listen", "127.0.0.1:0"];
+
+#[track_caller]
+fn check_refusal(output: &Output, code: i32, words: &[&str]) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "{word}: {stderr}");
+    }
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+}
+
+#[track_caller]
+fn wait_until_in_flight(client: &Client, keys: &[&str]) {
+    for key in keys {
+        eventually("the request is being worked on", || {
+            let found = client.get(&format!("/api/idempotency/{key}"));
+            (found.json["state"] == "in_progress").then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_server_with_a_shipped_test_key_listens_on_no_address_but_a_loopback_one() {
+    let folder = Folder::new();
+    let refused = folder.run([], ["--listen", "0.0.0.0:0"]);
+    check_refusal(&refused, 2, &["0.0.0.0:0", "merchant_1/test", "admin/test"]);
+    let refused = folder.run([("STRONGROOM__HTTP__LISTEN", "[::]:0")], []);
+    check_refusal(&refused, 2, &["[::]:0", "merchant_1/test"]);
+    assert!(!folder.path("data").exists(), "nothing was touched");
+}
+
+#[test]
+fn a_configuration_that_is_wrong_is_refused_with_the_keys_full_name() {
+    let folder = Folder::new();
+    for (variable, value, key) in [
+        ("STRONGROOM__HTTP__LISTN", "127.0.0.1:0", "http.listn"),
+        ("STRONGROOM__HTTP__WORKERS", "many", "http.workers"),
+        ("STRONGROOM__JOURNAL__SEGMENT_BYTES", "1048577", "journal.segment_bytes"),
+        ("STRONGROOM__IDEMPOTENCY__RETENTION", "a while", "idempotency.retention"),
+        ("STRONGROOM__PROVIDER__SANDBOX__DECLINE_AT", "0", "provider.sandbox.decline_at"),
+        ("STRONGROOM__NOTHING", "1", "nothing"),
+    ] {
+        let refused = folder.run([(variable, value)], FREE_PORT);
+        check_refusal(&refused, 2, &[key, variable]);
+    }
+    for (text, key) in [
+        ("[payments]\nauthorisation_ttl = \"7d\"", "payments.authorisation_ttl"),
+        ("[http]\nbody_bytes_max = 1", "http.body_bytes_max"),
+        ("[[merchants]]\nid = \"a b\"\nkeys = []", "merchants[0].id"),
+        ("[http\n", "strongroom.toml"),
+    ] {
+        fs::write(folder.path("strongroom.toml"), text).unwrap();
+        check_refusal(&folder.run([], FREE_PORT), 2, &[key]);
+    }
+    fs::remove_file(folder.path("strongroom.toml")).unwrap();
+    check_refusal(&folder.run([], FREE_PORT), 2, &["strongroom.toml"]);
+    check_refusal(&folder.run([], ["--listn", "127.0.0.1:0"]), 2, &["--listn"]);
+    assert!(!folder.path("data").exists(), "nothing was touched");
+}
+
+#[test]
+fn a_second_process_on_the_same_folder_is_refused_and_the_first_goes_on() {
+    let server = TestServer::start();
+    let charge = server.charge("order", 100).of(201);
+    check_refusal(&server.start_second(), 5, &["data"]);
+    assert_eq!(server.payment(&charge.id()), charge.json);
+    server.charge("other", 100).of(201);
+}
+
+#[test]
+fn a_port_that_is_taken_is_an_io_error() {
+    let server = TestServer::start();
+    let address = server.address().to_string();
+    let refused = Folder::new().run([], ["--listen", address.as_str()]);
+    check_refusal(&refused, 4, &[&address]);
+}
+
+#[test]
+fn a_server_says_what_it_recovered_and_where_it_listens() {
+    let mut server = TestServer::start();
+    let said = server.announced();
+    assert!(said.contains("recovered 0 payments"), "{said}");
+    assert!(said.contains(&format!("listening on http://{}", server.address())));
+    server.charge("order", 100).of(201);
+    server.charge("other", 100).of(201);
+    server.kill();
+    server.restart();
+    assert!(server.announced().contains("recovered 2 payments"), "{}", server.announced());
+}
+
+#[test]
+fn a_server_that_is_asked_to_stop_finishes_what_it_works_on_and_takes_nothing_more() {
+    let mut server = TestServer::start_with(&[ANSWER_WITHIN]);
+    let answers = at_once(3, |number| match number {
+        0 => server.charge_with("tok_slow", "slow", 100).of(201),
+        1 => server.charge_with("tok_timeout", "out", 100).of(202),
+        _ => {
+            wait_until_in_flight(&server, &["out", "slow"]);
+            server.ask_to_stop();
+            let closed = eventually("it is not ready any more", || {
+                Some(server.get("/ready")).filter(|ready| ready.status != 200)
+            });
+            closed.problem(503, "not_serving");
+            let refused = server.charge("new", 100).problem(503, "not_serving");
+            let seconds = refused.header("Retry-After").unwrap();
+            assert!(seconds.parse::<u32>().unwrap() >= 1);
+            refused
+        }
+    });
+    assert!(server.wait_for_exit().success());
+    server.restart();
+    for answer in &answers[..2] {
+        let key = answer.json["idempotencyKey"].as_str().unwrap();
+        let kept = server.get(&format!("/api/idempotency/{key}")).of(200).json;
+        assert_eq!(kept["paymentId"], answer.id());
+    }
+    server.get("/api/idempotency/new").of(404);
+    server.admin().reconciles();
+}
+
+#[test]
+fn a_server_that_is_asked_to_stop_seals_its_journal() {
+    let entries = |server: &TestServer| {
+        let said = server.announced();
+        let count = regex::Regex::new(r"from (\d+) journal entries").unwrap();
+        count.captures(&said).unwrap()[1].parse::<u64>().unwrap()
+    };
+    let mut server = TestServer::start_with(&[("STRONGROOM__JOURNAL__SEAL_AFTER_MS", "60000")]);
+    let recovered = [false, true].map(|sealed| {
+        let before = entries(&server);
+        server.charge(&format!("order_{sealed}"), 100).of(201);
+        if sealed {
+            assert!(server.terminate().success());
+        } else {
+            server.kill();
+        }
+        server.restart();
+        entries(&server) - before
+    });
+    assert_eq!(recovered[1], recovered[0] + 1, "the seal is one entry more");
+}
+
+#[test]
+fn more_than_may_be_worked_on_at_once_is_turned_away_before_it_has_begun() {
+    let server = TestServer::start_with(&[ANSWER_WITHIN, ("STRONGROOM__HTTP__IN_FLIGHT_MAX", "2")]);
+    let paid = server.charge("paid", 100).of(201).id();
+    let answers = at_once(3, |number| match number {
+        0 => server.charge_with("tok_timeout", "first", 100).of(202),
+        1 => server.charge_with("tok_timeout", "second", 100).of(202),
+        _ => {
+            wait_until_in_flight(&server, &["first", "second"]);
+            let refused = server.refund(&paid, "part", 10).problem(503, "overloaded");
+            assert!(refused.header("Retry-After").is_some());
+            let refused = server.charge("third", 100).problem(503, "overloaded");
+            server.get("/api/idempotency/third").of(404);
+            assert_eq!(server.status(&paid), "completed", "reads go on");
+            refused
+        }
+    });
+    assert!(answers[2].header("Retry-After").unwrap().parse::<u32>().unwrap() >= 1);
+    assert!(!server.charge("third", 100).of(201).is_replay());
+    server.refund(&paid, "part", 10).of(200);
+    assert_eq!(server.all("/api/payments").len(), 4);
+    server.admin().reconciles();
+}
+
+#[test]
+fn a_client_that_hangs_up_does_not_cut_its_payment_in_half() {
+    let server = TestServer::start_with(&[("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "20000")]);
+    let body = json!({"amount": 100, "currency": "USD", "paymentMethod": "tok_slow"}).to_string();
+    let request = format!(
+        "POST /api/payments HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {MERCHANT_1_KEY}\r\n\
+         Idempotency-Key: order\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    wait_until_in_flight(&server, &["order"]);
+    drop(stream);
+    let done = eventually("the payment is made all the same", || {
+        let found = server.get("/api/idempotency/order").of(200).json;
+        (found["state"] == "completed").then_some(found)
+    });
+    let id = done["paymentId"].as_str().unwrap();
+    assert_eq!(server.status(id), "completed");
+    assert_eq!(server.balance("merchant:merchant_1", "USD"), (100, 0));
+    let again = server.post_text("/api/payments", "order", &body).of(201);
+    assert!(again.is_replay());
+    assert_eq!(again.id(), id);
+    server.admin().reconciles();
+}
