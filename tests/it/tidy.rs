@@ -160,3 +160,18 @@ fn paths_named_in_the_documents_exist() {
     }
     assert!(named > 10);
 }
+
+#[test]
+fn tests_named_in_the_documents_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let all: String =
+        sources("src").into_iter().chain(sources("tests")).map(|(_, text)| text).collect();
+    // A name of four words or more in backticks is a test's.
+    let name = Regex::new(r"`([a-z0-9]+(?:_[a-z0-9]+){3,})`").unwrap();
+    let named: Vec<&str> = name.captures_iter(&text).map(|c| c.get(1).unwrap().as_str()).collect();
+    for name in &named {
+        assert!(all.contains(&format!("fn {name}()")), "ARCHITECTURE.md names {name}");
+    }
+    assert!(named.len() > 20, "only {} tests are named", named.len());
+}
