@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Each layer may use the ones to its right.
-const LAYERS: [&str; 6] = ["app", "http", "pipeline", "actors", "journal", "domain"];
+const LAYERS: [&str; 7] = ["commands", "app", "http", "pipeline", "actors", "journal", "domain"];
 /// Doors of the shell: any layer of it may use them, the domain may not.
 const SHELL: [&str; 4] = ["config", "clock", "credentials", "telemetry"];
 
