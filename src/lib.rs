@@ -7,6 +7,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`commands`] | what the program can be told to do |
 //! | [`app`] | start and stop order |
 //! | [`http`] | the door: wire form ↔ meaning |
 //! | [`pipeline`] | one request, from claim to answer |
@@ -15,6 +16,8 @@
 //! | [`journal`] | bytes on disk: the one store of truth |
 //! | [`domain`] | what is right: pure rules, and the books they add up to |
 //! | [`config`], [`clock`], [`credentials`], [`telemetry`] | the shell's own doors |
+
+pub mod commands;
 
 pub mod app;
 

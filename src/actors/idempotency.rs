@@ -15,7 +15,7 @@ use crate::{
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult};
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, PoisonError},
 };
 use tokio::sync::oneshot;
 
@@ -64,7 +64,7 @@ pub struct IdempotencyHandle {
     clock: Arc<dyn Clock>,
     retention: Retention,
     mailbox_max: usize,
-    actor: OnceLock<Addr<IdempotencyActor>>,
+    actor: Mutex<Option<Addr<IdempotencyActor>>>,
 }
 
 impl IdempotencyHandle {
@@ -76,22 +76,28 @@ impl IdempotencyHandle {
         retention: Retention,
         mailbox_max: usize,
     ) -> Self {
-        Self { books, clock, retention, mailbox_max, actor: OnceLock::new() }
+        Self { books, clock, retention, mailbox_max, actor: Mutex::default() }
     }
 
     /// The one actor. It lives on the thread that first needs it, an HTTP worker, so that a claim need not wake a
-    /// further thread.
-    fn actor(&self) -> &Addr<IdempotencyActor> {
-        self.actor.get_or_init(|| {
-            let actor = IdempotencyActor {
-                books: self.books.clone(),
-                clock: self.clock.clone(),
-                retention: self.retention,
-                mailbox_max: self.mailbox_max,
-                running: HashMap::new(),
-            };
-            actor.start()
-        })
+    /// further thread. Should it die, the next one starts with nothing claimed; what was recorded meanwhile is in the
+    /// books, and the ledger refuses a key twice.
+    fn actor(&self) -> Addr<IdempotencyActor> {
+        let mut actor = self.actor.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*actor {
+            Some(running) if running.connected() => running.clone(),
+            _ => {
+                let started = IdempotencyActor {
+                    books: self.books.clone(),
+                    clock: self.clock.clone(),
+                    retention: self.retention,
+                    mailbox_max: self.mailbox_max,
+                    running: HashMap::new(),
+                }
+                .start();
+                actor.insert(started).clone()
+            }
+        }
     }
 
     /// Claims a key for a request. Waits while another one works under it. `None`: too many wait already.

@@ -8,9 +8,9 @@ use super::{
     payment::{NotPerformed, Perform, Wish},
 };
 use crate::domain::{id::PaymentId, payment::Payment};
-use actix::{Actor, AsyncContext, Context, ContextFutureSpawner, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -24,8 +24,8 @@ pub const INQUIRY: &str = "system/inquiry";
 const REST: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(100);
 const INQUIRY_DELAY_MAX: Duration = Duration::from_secs(60);
-/// The most payments one tick takes up, so that a great many due at once do not crowd out clients.
-const PER_TICK_MAX: usize = 256;
+/// The most payments that are looked after at once, so that a great many due together do not crowd out clients.
+const UNDER_WAY_MAX: usize = 256;
 
 /// The actor.
 pub struct Scheduler {
@@ -33,8 +33,8 @@ pub struct Scheduler {
     inquire_after: Duration,
     /// When to ask next about each payment whose answer is out, and how long to wait after that.
     inquiries: HashMap<PaymentId, Inquiry>,
-    /// Work is under way, or was not possible and is left alone for a moment.
-    resting: bool,
+    /// What is being looked after right now; a slow provider holds up nobody else's payments.
+    under_way: HashSet<PaymentId>,
 }
 
 #[derive(Clone, Copy)]
@@ -48,44 +48,38 @@ impl Scheduler {
     /// minute.
     #[must_use]
     pub fn new(engine: Arc<Engine>, inquire_after: Duration) -> Self {
-        Self { engine, inquire_after, inquiries: HashMap::new(), resting: false }
+        Self { engine, inquire_after, inquiries: HashMap::new(), under_way: HashSet::new() }
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
-        if self.resting {
-            return;
-        }
-        let due = self.due();
-        if due.is_empty() {
-            return;
-        }
-        self.resting = true;
-        let engine = self.engine.clone();
-        let work = async move {
-            for (payment, wish) in due {
+        for (payment, wish) in self.due() {
+            self.under_way.insert(payment);
+            let engine = self.engine.clone();
+            let work = async move {
                 if carry_out(&engine, payment, wish).await.is_err() {
                     tokio::time::sleep(REST).await;
-                    break;
                 }
-            }
-        };
-        let done = actix::ActorFutureExt::map(work.into_actor(self), |(), scheduler, _| {
-            scheduler.resting = false;
-        });
-        done.spawn(ctx);
+            };
+            let done = work.into_actor(self).map(move |(), scheduler, _| {
+                scheduler.under_way.remove(&payment);
+            });
+            ctx.spawn(done);
+        }
     }
 
     fn due(&mut self) -> Vec<(PaymentId, Wish)> {
+        let free = UNDER_WAY_MAX.saturating_sub(self.under_way.len());
         let books = self.engine.books.read();
-        let lapsed = books.lapsed(self.engine.clock.now()).map(|id| (id, Wish::Expire));
-        let mut due: Vec<(PaymentId, Wish)> = lapsed.take(PER_TICK_MAX).collect();
+        let lapsed = books.lapsed(self.engine.clock.now());
+        let lapsed = lapsed.filter(|id| !self.under_way.contains(id)).map(|id| (id, Wish::Expire));
+        let mut due: Vec<(PaymentId, Wish)> = lapsed.take(free).collect();
         let now = Instant::now();
         let mut still_out = HashMap::new();
         for history in books.processing() {
             let id = history.details.id;
             let first = Inquiry { due: now + self.inquire_after, delay: self.inquire_after };
             let mut inquiry = self.inquiries.get(&id).copied().unwrap_or(first);
-            if inquiry.due <= now && due.len() < PER_TICK_MAX {
+            if inquiry.due <= now && due.len() < free && !self.under_way.contains(&id) {
                 due.push((id, Wish::Inquire));
                 inquiry.delay = inquiry.delay.saturating_mul(2).min(INQUIRY_DELAY_MAX);
                 inquiry.due = now + inquiry.delay;

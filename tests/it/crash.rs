@@ -304,3 +304,25 @@ fn a_change_of_segments_refuses_nobody() {
     }
     server.admin().reconciles();
 }
+
+#[test]
+fn a_disk_that_hangs_leaves_the_outcome_open_and_the_same_key_tells_it_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let sign = folder.path().join("hang");
+    let fault = format!("write-hangs-while:{}", sign.display());
+    let server = TestServer::start_with(&[
+        ("STRONGROOM_FAULT", fault.as_str()),
+        ("STRONGROOM__HTTP__REQUEST_DEADLINE_MS", "50"),
+    ]);
+    fs::write(&sign, "").unwrap();
+    let open = server.charge("order", 100).problem(503, "outcome_unknown");
+    assert!(open.header("Retry-After").is_some());
+    server.get("/health").of(200);
+    assert_eq!(server.all("/api/payments").len(), 0, "what is not durable is not shown");
+    fs::remove_file(&sign).unwrap();
+    let told = eventually("the disk goes on", || {
+        Some(server.charge("order", 100)).filter(|answer| answer.status == 201)
+    });
+    assert!(told.is_replay());
+    assert_eq!(server.all("/api/payments").len(), 1);
+}

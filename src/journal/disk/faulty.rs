@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `sync-fails-after:N` | the Nth durable write of the process and all after it, with `EIO` |
 //! | `write-panics-after:N` | the Nth durable write of the process panics, as a bug would |
+//! | `write-hangs-while:PATH` | a durable write waits while the file `PATH` exists |
 //! | `full-while:PATH` | making a new segment, with `ENOSPC`, while the file `PATH` exists |
 
 use super::{Disk, DiskFile, Source, Writes};
@@ -43,6 +44,7 @@ fn with_fault(disk: Arc<dyn Disk>, value: &str) -> io::Result<Arc<dyn Disk>> {
             let count = count.parse().map_err(io::Error::other)?;
             Fault::WritePanics(Arc::new(Countdown(AtomicU64::new(count))))
         }
+        Some(("write-hangs-while", path)) => Fault::WriteHangsWhile(path.into()),
         Some(("full-while", path)) => Fault::FullWhile(path.into()),
         _ => return Err(io::Error::other(format!("{VARIABLE}={value} is no fault"))),
     };
@@ -57,6 +59,7 @@ struct FaultyDisk {
 enum Fault {
     SyncFails(Arc<Countdown>),
     WritePanics(Arc<Countdown>),
+    WriteHangsWhile(PathBuf),
     FullWhile(PathBuf),
 }
 
@@ -100,6 +103,9 @@ impl Disk for FaultyDisk {
             (Fault::WritePanics(countdown), Writes::Durable) => {
                 Box::new(PanickingFile { file, countdown: Arc::clone(countdown) })
             }
+            (Fault::WriteHangsWhile(path), Writes::Durable) => {
+                Box::new(HangingFile { file, path: path.clone() })
+            }
             _ => file,
         })
     }
@@ -141,6 +147,24 @@ struct PanickingFile {
 impl DiskFile for PanickingFile {
     fn write(&self, offset: u64, bytes: &AlignedBuffer) -> io::Result<()> {
         assert!(self.countdown.pass().is_ok(), "a seeded bug in a write");
+        self.file.write(offset, bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+}
+
+struct HangingFile {
+    file: Box<dyn DiskFile>,
+    path: PathBuf,
+}
+
+impl DiskFile for HangingFile {
+    fn write(&self, offset: u64, bytes: &AlignedBuffer) -> io::Result<()> {
+        while self.path.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         self.file.write(offset, bytes)
     }
 

@@ -1,0 +1,68 @@
+//! What the program can be told to do, one file a command. Results go to stdout, diagnostics to stderr.
+//!
+//! | exit code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | a finding or failure |
+//! | 2 | wrong usage or configuration |
+//! | 3 | the data is damaged: do not restart automatically |
+//! | 4 | an I/O error or full disk: a restart may help |
+//! | 5 | another process holds the data folder |
+
+mod key;
+mod serve;
+
+use crate::{app::Stopped, config::ConfigError, journal::JournalError};
+use clap::{Parser, Subcommand};
+
+/// A payment core: charges once, books every cent twice, forgets nothing it has answered.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::Serve,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Take payments over HTTP (the default command).
+    Serve(serve::Serve),
+    /// API keys.
+    #[command(subcommand)]
+    Key(key::Key),
+}
+
+impl CommandLine {
+    /// Does what the program was told.
+    ///
+    /// # Errors
+    /// Why not; [`exit_code`] gives the code to end with.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            None => serve::run(self.serve),
+            Some(Command::Serve(arguments)) => serve::run(arguments),
+            Some(Command::Key(key)) => key::run(&key),
+        }
+    }
+}
+
+/// The exit code that tells the operator, or its supervisor, what kind of failure it was.
+#[must_use]
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.downcast_ref::<ConfigError>().is_some() {
+        return 2;
+    }
+    match error.downcast_ref::<Stopped>() {
+        Some(Stopped::Journal(error)) => match error {
+            JournalError::Damaged { .. } | JournalError::Unsupported { .. } => 3,
+            JournalError::Io { .. } | JournalError::NoSpace { .. } | JournalError::Stopped => 4,
+            JournalError::Locked { .. } => 5,
+            JournalError::Options { .. } => 2,
+            JournalError::TooLarge { .. } => 1,
+        },
+        Some(Stopped::Io(_)) => 4,
+        Some(Stopped::LedgerDied | Stopped::DrainTimeout) | None => 1,
+    }
+}
