@@ -87,14 +87,18 @@ impl IdempotencyHandle {
         match &*actor {
             Some(running) if running.connected() => running.clone(),
             _ => {
-                let started = IdempotencyActor {
+                let new = IdempotencyActor {
                     books: self.books.clone(),
                     clock: self.clock.clone(),
                     retention: self.retention,
-                    mailbox_max: self.mailbox_max,
                     running: HashMap::new(),
-                }
-                .start();
+                };
+                let mailbox_max = self.mailbox_max;
+                let started = IdempotencyActor::create(|ctx| {
+                    // Before the first claim is sent; in `started` it would come too late for those sent at once.
+                    ctx.set_mailbox_capacity(mailbox_max);
+                    new
+                });
                 actor.insert(started).clone()
             }
         }
@@ -137,7 +141,6 @@ pub struct IdempotencyActor {
     books: BooksReader,
     clock: Arc<dyn Clock>,
     retention: Retention,
-    mailbox_max: usize,
     /// Bounded by how many commands are admitted at once: each holds or awaits at most one claim.
     running: HashMap<ScopedKey, Running>,
 }
@@ -151,10 +154,6 @@ struct Running {
 
 impl Actor for IdempotencyActor {
     type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(self.mailbox_max);
-    }
 }
 
 impl Handler<ClaimKey> for IdempotencyActor {

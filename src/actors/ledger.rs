@@ -91,7 +91,11 @@ impl LedgerHandle {
             wrote: None,
             state: State::Writing,
         };
-        (Self(actor.start()), reader)
+        let ledger = LedgerActor::create(|ctx| {
+            ctx.set_mailbox_capacity(pace.mailbox_max);
+            actor
+        });
+        (Self(ledger), reader)
     }
 
     /// Records what happened to a merchant's payment. On return the entry is durable and on the books.
@@ -198,10 +202,6 @@ impl Batch {
 
 impl Actor for LedgerActor {
     type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(self.pace.mailbox_max);
-    }
 }
 
 impl Handler<Append> for LedgerActor {
