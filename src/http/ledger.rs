@@ -9,10 +9,9 @@ use super::{
 use crate::{
     credentials::Principal,
     domain::{
-        books::{Books, Cut, Line},
+        books::{Books, Line},
         id::{DerivedId, Kind, PaymentId, Sequence},
         ledger::Balances,
-        time::Timestamp,
     },
 };
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -78,7 +77,7 @@ pub(super) async fn account(
         let id = DerivedId::parse(text).filter(|id| id.kind == Kind::LedgerEntry)?;
         Some((id.sequence, id.index))
     });
-    let cut = query.read("at", "an RFC 3339 time or a sequence", read_cut).unwrap_or(Cut::Now);
+    let cut = query.cut();
     query.finish()?;
     let merchant = match &principal {
         Principal::Merchant { id, .. } => Some(&**id),
@@ -116,13 +115,6 @@ pub(super) async fn account(
         entries: lines.iter().map(EntryBody::of).collect(),
         next,
     }))
-}
-
-fn read_cut(text: &str) -> Option<Cut> {
-    match text.parse() {
-        Ok(sequence) => Some(Cut::Sequence(sequence)),
-        Err(_) => Timestamp::parse(text).map(Cut::Time),
-    }
 }
 
 /// Whether the asker may look at the account of this name, used or not: an admin at all, a merchant at its own and its

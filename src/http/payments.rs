@@ -266,11 +266,14 @@ pub(super) fn status_of_answer(creates: bool, status: Status) -> StatusCode {
     }
 }
 
-/// `GET /api/payments/{id}`
+/// `GET /api/payments/{id}`, `?at=` a time or sequence: as it stood then.
 pub(super) async fn read(request: HttpRequest, door: web::Data<Door>) -> Handled {
     let principal = headers::principal(&request, &door)?;
-    Query::of(&request)?.finish()?;
-    let payment = visible(&request, &door, &principal, History::payment)?;
+    let mut query = Query::of(&request)?;
+    let cut = query.cut();
+    query.finish()?;
+    let payment = visible(&request, &door, &principal, |history| history.payment_as_of(cut))?;
+    let payment = payment.ok_or_else(Problem::no_such_payment)?;
     Ok(HttpResponse::Ok().json(PaymentBody::of(&payment)))
 }
 

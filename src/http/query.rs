@@ -1,7 +1,7 @@
 //! Query parameters: each one known, given once, of the right form, or the request is refused.
 
 use super::reply::{Fault, Problem};
-use crate::domain::{id::PaymentId, time::Timestamp};
+use crate::domain::{books::Cut, id::PaymentId, time::Timestamp};
 use actix_web::{HttpRequest, web};
 
 const LIMIT_DEFAULT: usize = 20;
@@ -48,6 +48,15 @@ impl Query {
 
     pub(super) fn time(&mut self, name: &str) -> Option<Timestamp> {
         self.read(name, "an RFC 3339 time such as 2026-11-22T15:04:05Z", Timestamp::parse)
+    }
+
+    /// The moment that `at` names; now if it is not there.
+    pub(super) fn cut(&mut self) -> Cut {
+        let read = |text: &str| match text.parse() {
+            Ok(sequence) => Some(Cut::Sequence(sequence)),
+            Err(_) => Timestamp::parse(text).map(Cut::Time),
+        };
+        self.read("at", "an RFC 3339 time or a sequence", read).unwrap_or(Cut::Now)
     }
 
     pub(super) fn payment(&mut self, name: &str) -> Option<PaymentId> {

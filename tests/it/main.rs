@@ -15,6 +15,7 @@
 
 mod client;
 mod server;
+mod travel;
 mod wait;
 
 mod crash;

@@ -32,7 +32,9 @@ pub enum Cut {
 }
 
 impl Cut {
-    fn includes(self, step: &Step) -> bool {
+    /// Whether the step had happened by then.
+    #[must_use]
+    pub fn includes(self, step: &Step) -> bool {
         match self {
             Self::Now => true,
             Self::Sequence(last) => step.sequence <= last,

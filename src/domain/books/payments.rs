@@ -1,5 +1,6 @@
 //! Every payment's history, compact at rest, and the indexes that find one.
 
+use super::accounts::Cut;
 use crate::domain::{
     event::{Details, Event},
     id::{PaymentId, Sequence},
@@ -66,6 +67,13 @@ impl History {
             payment.apply(&step.event, step.at, step.sequence);
         }
         payment
+    }
+
+    /// The payment as it stood then; `None` if it was not yet on the books.
+    #[must_use]
+    pub fn payment_as_of(&self, cut: Cut) -> Option<Payment> {
+        let steps = self.steps.iter().take_while(|step| cut.includes(step)).count();
+        (steps > 0).then(|| self.payment_at(u32::try_from(steps).unwrap_or(u32::MAX)))
     }
 
     /// When the payment came onto the books.
