@@ -23,7 +23,7 @@ fn charge_until_it_fails(server: &Client, client: usize) -> Vec<(String, Option<
     let mut answers = Vec::new();
     loop {
         let key = format!("order_{client}_{}", answers.len());
-        let body = json!({"amount": 100, "currency": "USD"}).to_string();
+        let body = small().to_string();
         let answer = server.try_post("/api/payments", &key, &body).ok();
         let done = answer.as_ref().is_some_and(|answer| answer.status == 201);
         answers.push((key, answer));
@@ -75,20 +75,15 @@ fn a_failed_write_ends_the_process_and_nobody_was_told_done_for_what_is_not_ther
     }
 }
 
-/// Makes payments until the disk takes none any more, not even a small one.
-fn fill(server: &Client) -> Response {
-    let mut sizes = [bulky(), json!({"amount": 100, "currency": "USD"})].into_iter();
-    let mut body = sizes.next().unwrap();
-    for number in 0..2_000 {
-        let answer = server.pay(&format!("fill_{number}"), &body);
-        if answer.status != 201 {
-            match sizes.next() {
-                Some(smaller) => body = smaller,
-                None => return answer,
-            }
-        }
-    }
-    panic!("the disk does not fill up");
+fn small() -> Value {
+    json!({"amount": 100, "currency": "USD"})
+}
+
+/// Makes payments of this body until the disk takes none of them any more.
+fn fill(server: &Client, name: &str, body: &Value) -> Response {
+    let pay = |number: usize| server.pay(&format!("{name}_{number}"), body);
+    let refused = (0..2_000).map(pay).find(|answer| answer.status != 201);
+    refused.expect("the disk fills up").problem(503, "storage_full")
 }
 
 /// A server whose disk is full while the file exists.
@@ -107,7 +102,8 @@ fn a_full_disk_takes_no_new_payments_while_all_else_goes_on_and_recovers_by_itse
     let (mut server, _folder, sign) = server_with_full_disk_sign(&[]);
     let first = server.charge("first", 100).of(201);
     fs::write(&sign, "").unwrap();
-    let full = fill(&server).problem(503, "storage_full");
+    fill(&server, "bulky", &bulky());
+    let full = fill(&server, "small", &small());
     assert!(full.header("Retry-After").unwrap().parse::<u32>().unwrap() >= 1);
 
     let refused = server.charge("new", 100).problem(503, "storage_full");
@@ -143,6 +139,8 @@ fn what_was_begun_before_the_disk_filled_up_is_finished() {
         ("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "1"),
         ("STRONGROOM__HTTP__REQUEST_DEADLINE_MS", "20000"),
     ]);
+    fs::write(&sign, "").unwrap();
+    fill(&server, "bulky", &bulky());
     let answers = at_once(2, |number| match number {
         0 => server.charge_with("tok_timeout", "begun", 100),
         _ => {
@@ -150,8 +148,7 @@ fn what_was_begun_before_the_disk_filled_up_is_finished() {
                 let key = server.get("/api/idempotency/begun");
                 (key.json["state"] == "in_progress").then_some(())
             });
-            fs::write(&sign, "").unwrap();
-            let full = fill(&server).problem(503, "storage_full");
+            let full = fill(&server, "small", &small());
             let key = server.get("/api/idempotency/begun").of(200);
             assert_eq!(key.json["state"], "in_progress", "the disk was full first");
             full
