@@ -101,7 +101,11 @@ impl Actor for Scheduler {
 
 /// Says "not now" as an error; all else is settled or is found again at a later tick.
 async fn carry_out(engine: &Arc<Engine>, id: PaymentId, wish: Wish) -> Result<(), Unavailable> {
-    let part = if matches!(wish, Wish::Expire) { EXPIRY } else { INQUIRY };
+    let lapses = matches!(wish, Wish::Expire);
+    let part = if lapses { EXPIRY } else { INQUIRY };
+    // For an answer that is out the room is set aside already. A hold waits until there is room to book its end.
+    let outstanding = engine.books.read().processing_count();
+    let _room = lapses.then(|| engine.admission.reserve(0, outstanding)).transpose()?;
     match engine.perform(id, Perform::by_system(wish, part)).await {
         Ok(Some(Payment { status, .. })) => {
             tracing::info!(payment = %id, status = status.name(), by = part, "payment looked after");
