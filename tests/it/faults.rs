@@ -186,3 +186,35 @@ fn a_disk_that_cannot_be_written_at_the_start_is_an_io_error() {
     let refused = folder.run([(FAULT, "sync-fails-after:1")], ["--listen", "127.0.0.1:0"]);
     assert_eq!(refused.status.code(), Some(4), "{refused:?}");
 }
+
+#[test]
+fn holds_that_lapse_on_a_full_disk_take_no_room_from_what_was_begun() {
+    let (server, _folder, sign) = server_with_full_disk_sign(&[
+        ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "4000"),
+        ("STRONGROOM__PAYMENTS__AUTHORIZATION_TTL", "3s"),
+        ("STRONGROOM__HTTP__REQUEST_DEADLINE_MS", "20000"),
+    ]);
+    let holds: Vec<_> = (0..40)
+        .map(|number| server.authorize(&format!("hold_{number}"), 100).of(201).id())
+        .collect();
+    fs::write(&sign, "").unwrap();
+    fill(&server, "bulky", &bulky());
+    let answers = at_once(2, |number| match number {
+        0 => server.charge_with("tok_timeout", "begun", 100),
+        _ => {
+            eventually("the provider is asked", || {
+                let key = server.get("/api/idempotency/begun");
+                (key.json["state"] == "in_progress").then_some(())
+            });
+            fill(&server, "small", &small())
+        }
+    });
+    assert_eq!(answers[0].status, 202, "{}", answers[0].text());
+    fs::remove_file(&sign).unwrap();
+    for id in &holds {
+        eventually("every hold lapses once there is room", || {
+            (server.status(id) == "expired").then_some(())
+        });
+    }
+    server.admin().reconciles();
+}
