@@ -9,6 +9,7 @@
 //! | 4 | an I/O error or full disk: a restart may help |
 //! | 5 | another process holds the data folder |
 
+mod demo;
 mod key;
 mod serve;
 
@@ -29,6 +30,8 @@ pub struct CommandLine {
 enum Command {
     /// Take payments over HTTP (the default command).
     Serve(serve::Serve),
+    /// Drive a server, kill it, start it again, and audit what is left.
+    Demo(demo::Demo),
     /// API keys.
     #[command(subcommand)]
     Key(key::Key),
@@ -43,6 +46,7 @@ impl CommandLine {
         match self.command {
             None => serve::run(self.serve),
             Some(Command::Serve(arguments)) => serve::run(arguments),
+            Some(Command::Demo(arguments)) => demo::run(&arguments),
             Some(Command::Key(key)) => key::run(&key),
         }
     }

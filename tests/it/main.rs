@@ -19,6 +19,7 @@ mod travel;
 mod wait;
 
 mod crash;
+mod demo;
 mod details;
 mod door;
 mod faults;

@@ -5,6 +5,7 @@
 //! | value | what fails |
 //! |---|---|
 //! | `sync-fails-after:N` | the Nth durable write of the process and all after it, with `EIO` |
+//! | `writes-lost-after:N` | the Nth durable write and every write after it is reported as done and is not |
 //! | `write-panics-after:N` | the Nth durable write of the process panics, as a bug would |
 //! | `write-hangs-while:PATH` | a durable write waits while the file `PATH` exists |
 //! | `full-while:PATH` | making a new segment, with `ENOSPC`, while the file `PATH` exists |
@@ -40,6 +41,10 @@ fn with_fault(disk: Arc<dyn Disk>, value: &str) -> io::Result<Arc<dyn Disk>> {
             let count = count.parse().map_err(io::Error::other)?;
             Fault::SyncFails(Arc::new(Countdown(AtomicU64::new(count))))
         }
+        Some(("writes-lost-after", count)) => {
+            let count = count.parse().map_err(io::Error::other)?;
+            Fault::WritesLost(Arc::new(Countdown(AtomicU64::new(count))))
+        }
         Some(("write-panics-after", count)) => {
             let count = count.parse().map_err(io::Error::other)?;
             Fault::WritePanics(Arc::new(Countdown(AtomicU64::new(count))))
@@ -58,6 +63,7 @@ struct FaultyDisk {
 
 enum Fault {
     SyncFails(Arc<Countdown>),
+    WritesLost(Arc<Countdown>),
     WritePanics(Arc<Countdown>),
     WriteHangsWhile(PathBuf),
     FullWhile(PathBuf),
@@ -100,6 +106,9 @@ impl Disk for FaultyDisk {
             (Fault::SyncFails(countdown), Writes::Durable) => {
                 Box::new(FaultyFile { file, countdown: Arc::clone(countdown) })
             }
+            (Fault::WritesLost(countdown), _) => {
+                Box::new(LyingFile { file, writes, countdown: Arc::clone(countdown) })
+            }
             (Fault::WritePanics(countdown), Writes::Durable) => {
                 Box::new(PanickingFile { file, countdown: Arc::clone(countdown) })
             }
@@ -132,6 +141,26 @@ impl DiskFile for FaultyFile {
     fn write(&self, offset: u64, bytes: &AlignedBuffer) -> io::Result<()> {
         self.countdown.pass()?;
         self.file.write(offset, bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+}
+
+struct LyingFile {
+    file: Box<dyn DiskFile>,
+    writes: Writes,
+    countdown: Arc<Countdown>,
+}
+
+impl DiskFile for LyingFile {
+    fn write(&self, offset: u64, bytes: &AlignedBuffer) -> io::Result<()> {
+        let kept = match self.writes {
+            Writes::Durable => self.countdown.pass().is_ok(),
+            Writes::Cached => self.countdown.0.load(Ordering::SeqCst) > 1,
+        };
+        if kept { self.file.write(offset, bytes) } else { Ok(()) }
     }
 
     fn sync(&self) -> io::Result<()> {
