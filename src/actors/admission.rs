@@ -60,7 +60,7 @@ impl Admission {
     /// provider answers that `outstanding` payments still wait for.
     ///
     /// # Errors
-    /// [`Unavailable::StorageFull`].
+    /// [`Unavailable::StorageFull`], or [`Unavailable::NotServing`] once a write has failed.
     pub fn reserve(
         &self,
         body_bytes: usize,
@@ -69,6 +69,9 @@ impl Admission {
         let bytes = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         // A name in the body may stand in the entry up to three times: in the details and in both account names.
         let own = bytes(body_bytes).saturating_mul(3).saturating_add(ENTRY_OVERHEAD_BYTES);
+        if self.space.is_closed() {
+            return Err(Unavailable::NotServing);
+        }
         let room = self.space.reserve(own).ok_or(Unavailable::StorageFull)?;
         let left = self.space.free().saturating_sub(self.space.reserved());
         if left < bytes(outstanding).saturating_mul(ENTRY_OVERHEAD_BYTES) {

@@ -26,6 +26,8 @@ const TICK: Duration = Duration::from_millis(100);
 const INQUIRY_DELAY_MAX: Duration = Duration::from_secs(60);
 /// The most payments that are looked after at once, so that a great many due together do not crowd out clients.
 const UNDER_WAY_MAX: usize = 256;
+/// How many of those places only inquiries may take.
+const INQUIRY_PLACES: usize = 64;
 
 /// The actor.
 pub struct Scheduler {
@@ -70,9 +72,7 @@ impl Scheduler {
     fn due(&mut self) -> Vec<(PaymentId, Wish)> {
         let free = UNDER_WAY_MAX.saturating_sub(self.under_way.len());
         let books = self.engine.books.read();
-        let lapsed = books.lapsed(self.engine.clock.now());
-        let lapsed = lapsed.filter(|id| !self.under_way.contains(id)).map(|id| (id, Wish::Expire));
-        let mut due: Vec<(PaymentId, Wish)> = lapsed.take(free).collect();
+        let mut due = Vec::new();
         let now = Instant::now();
         let mut still_out = HashMap::new();
         for history in books.processing() {
@@ -87,6 +87,11 @@ impl Scheduler {
             still_out.insert(id, inquiry);
         }
         self.inquiries = still_out;
+        // Money in doubt comes first: holds that lapse never take the last places.
+        let left = free.saturating_sub(due.len()).saturating_sub(INQUIRY_PLACES);
+        let lapsed = books.lapsed(self.engine.clock.now());
+        let lapsed = lapsed.filter(|id| !self.under_way.contains(id));
+        due.extend(lapsed.take(left).map(|id| (id, Wish::Expire)));
         due
     }
 }

@@ -239,10 +239,11 @@ async fn change(
 
 async fn carry_out(request: &HttpRequest, door: &Door, task: Task) -> Handled {
     let creates = matches!(task.perform.wish, Wish::Submit(_));
-    // Waiting for a twin may take one deadline, the work itself another one.
-    let patience = task.wait_max.saturating_mul(2);
+    // Waiting for a twin may take one deadline, the work another one besides the provider's time.
+    let engine = &door.core()?.engine;
+    let patience = task.wait_max.saturating_mul(2).saturating_add(engine.answer_within);
     // A task of its own: a client that hangs up, or a disk that hangs, must not cut it in half.
-    let running = actix_web::rt::spawn(pipeline::run(door.core()?.engine.clone(), task));
+    let running = actix_web::rt::spawn(pipeline::run(engine.clone(), task));
     let finished = tokio::time::timeout(patience, running).await;
     let finished = finished.map_err(|_| Problem::from(Unavailable::OutcomeUnknown))?;
     let Done { payment, replayed } = finished.map_err(|_| Problem::internal())??;

@@ -59,6 +59,12 @@ impl Space {
         self.lock().reserved
     }
 
+    /// Whether a write has failed, so that there never will be room again.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Promises room for one batch with this payload, even if it is written alone; `None` if there is no such room.
     #[must_use]
     pub fn reserve(self: &Arc<Self>, payload_bytes: u64) -> Option<Reservation> {
