@@ -27,6 +27,7 @@ use actix_web::web;
 use std::{
     io,
     net::TcpListener,
+    pin::Pin,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
@@ -43,7 +44,7 @@ pub enum Stopped {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// A network or thread failure.
-    #[error("the server cannot go on: {0}")]
+    #[error("the operating system refused")]
     Io(#[from] io::Error),
     /// The ledger actor died of a bug. Everything acknowledged is in the journal.
     #[error(
@@ -51,12 +52,20 @@ pub enum Stopped {
          the log lines above"
     )]
     LedgerDied,
+    /// The disk did not take the last write in time, or the operator did not want to wait for it.
+    #[error(
+        "the journal could not be sealed in time; what was acknowledged is in it, the next start checks all of it"
+    )]
+    Cut,
     /// Requests were still being worked on when the time to drain was over.
     #[error(
         "requests were still running after http.drain_timeout_ms; their outcome is in the journal or nowhere"
     )]
     DrainTimeout,
 }
+
+/// Resolves when the process is told to stop.
+pub type Signal = Pin<Box<dyn Future<Output = ()>>>;
 
 /// What a start has to say.
 #[derive(Clone, Debug)]
@@ -69,18 +78,18 @@ pub struct Started {
     pub took: Duration,
 }
 
-/// Runs the server on `listener` until `shutdown` comes or it can't go on. Calls `started` when it takes payments.
+/// Runs the server on a listener and a data folder that it holds, until `shutdown` comes or it can't go on. Calls
+/// `started` when it takes payments. A second `shutdown` ends the wait for the disk.
 ///
 /// # Errors
 /// Why it did not end well. On `Ok` everything is written and sealed.
 pub async fn run(
     config: Config,
     clock: Arc<dyn Clock>,
-    listener: TcpListener,
+    (_lock, listener): (DataLock, TcpListener),
     started: impl FnOnce(&Started),
-    shutdown: impl Future<Output = ()>,
+    mut shutdown: impl FnMut() -> Signal,
 ) -> Result<(), Stopped> {
-    let _lock = DataLock::take(&config.data_dir)?;
     let door = web::Data::new(door(&config));
     let server = http::serve(listener, door.clone())?;
     let handle = server.handle();
@@ -94,7 +103,7 @@ pub async fn run(
     started(&started_with);
 
     tokio::select! {
-        () = shutdown => {}
+        () = shutdown() => {}
         Some(failure) = crew.failed.recv() => {
             crew.admission.close();
             // The waiters are told to ask again; only recovery can say what became of their requests.
@@ -108,7 +117,12 @@ pub async fn run(
     let drain = Duration::from_millis(config.http.drain_timeout_ms);
     let drained = tokio::time::timeout(drain, crew.admission.idle()).await;
     handle.stop(true).await;
-    crew.stop().await?;
+    // A disk that hangs would keep the process for ever; so would whoever waits for it.
+    let stopped = tokio::select! {
+        stopped = tokio::time::timeout(drain, crew.stop()) => stopped,
+        () = shutdown() => return Err(Stopped::Cut),
+    };
+    stopped.map_err(|_| Stopped::Cut)??;
     drained.map_err(|_| Stopped::DrainTimeout)
 }
 
@@ -149,6 +163,7 @@ impl Crew {
                 retention,
                 mailbox_max,
             ),
+            stall_max: Duration::from_millis(config.http.request_deadline_ms),
             registry: Arc::new(Registry::default()),
             admission: admission.clone(),
             provider,
@@ -218,24 +233,23 @@ async fn recover_books(
         software: env!("CARGO_PKG_VERSION").into(),
     };
     let recovering = move || {
-        let disk = RealDisk::open(&folder, direct).map_err(|source| JournalError::Io {
-            action: "open",
-            file: folder,
-            source,
-        })?;
+        let disk = RealDisk::open(&folder, direct).map_err(JournalError::io("open", folder))?;
         let disk: Arc<dyn Disk> = Arc::new(disk);
         #[cfg(feature = "fault-injection")]
-        let disk =
-            crate::journal::disk::faulty::faults_from_environment(disk).map_err(|source| {
-                JournalError::Io {
-                    action: "seed faults in",
-                    file: "STRONGROOM_FAULT".into(),
-                    source,
-                }
-            })?;
+        let disk = crate::journal::disk::faulty::faults_from_environment(disk)
+            .map_err(JournalError::io("seed faults in", "STRONGROOM_FAULT".into()))?;
         let mut books = Books::default();
         let recovered = recover(disk, options, clock.now(), &mut |batch| books.replay(batch))?;
         let Recovered { writer, report } = recovered;
+        let now = clock.now();
+        clock.not_before(report.last_at);
+        if now < report.last_at {
+            tracing::error!(
+                machine = %now, journal = %report.last_at,
+                "the machine's clock stands behind the journal: the time stands still until it has caught up, so no \
+                 authorization lapses; check the clock"
+            );
+        }
         Ok::<_, JournalError>((writer, books, report))
     };
     let recovered = web::block(recovering).await;

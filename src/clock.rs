@@ -15,6 +15,9 @@ use uuid::Uuid;
 pub trait Clock: fmt::Debug + Send + Sync {
     /// The time now; never before one that this clock has told already.
     fn now(&self) -> Timestamp;
+
+    /// From now on tells no time before `time`, which stands in the journal already.
+    fn not_before(&self, time: Timestamp);
 }
 
 /// The machine's clock. While that stands behind what was told already, the time stands still.
@@ -34,6 +37,10 @@ impl SystemClock {
 }
 
 impl Clock for SystemClock {
+    fn not_before(&self, time: Timestamp) {
+        self.last.fetch_max(time.millis(), Ordering::Relaxed);
+    }
+
     fn now(&self) -> Timestamp {
         // Before 1970 counts as 1970, and an overflow as the last instant there is.
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -79,6 +86,10 @@ impl ManualClock {
 
 #[cfg(any(test, feature = "fault-injection"))]
 impl Clock for ManualClock {
+    fn not_before(&self, time: Timestamp) {
+        self.millis.fetch_max(time.millis(), Ordering::SeqCst);
+    }
+
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.millis.load(Ordering::SeqCst))
     }
@@ -94,6 +105,14 @@ mod tests {
         assert_eq!(clock.at_least_last(2_000).millis(), 2_000);
         assert_eq!(clock.at_least_last(1_500).millis(), 2_000);
         assert_eq!(clock.at_least_last(2_001).millis(), 2_001);
+    }
+
+    #[test]
+    fn a_journal_that_is_ahead_of_the_machine_holds_the_time_until_the_machine_catches_up() {
+        let clock = SystemClock::default();
+        let ahead = clock.now().plus_millis(3_600_000);
+        clock.not_before(ahead);
+        assert_eq!(clock.now(), ahead);
     }
 
     #[test]

@@ -75,6 +75,7 @@ pub async fn run(engine: Arc<Engine>, task: Task) -> Result<Done, NotDone> {
                 }
             }
         };
+        engine.disk_answers().map_err(NotDone::Unavailable)?;
         let outstanding = engine.books.read().processing_count();
         let room = engine.admission.reserve(body_bytes, outstanding);
         let _room = room.map_err(NotDone::Unavailable)?;

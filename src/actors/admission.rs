@@ -11,9 +11,13 @@ use std::sync::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What an entry takes besides the request's own text: frame, ids, account names, the rest of its last block, and the
-/// seal after it.
-const ENTRY_OVERHEAD_BYTES: u64 = 8 * 1024;
+/// What a command takes besides its own text: frame, ids, names in the legs, the rest of the last block, and the block of
+/// a second entry for a provider's answer that comes late.
+const ENTRY_OVERHEAD_BYTES: u64 = 10 * 1024;
+/// For how many provider answers that are out room is kept at the most. Further ones wait on a full disk until there is
+/// room, which loses nothing: the provider is asked again. Without this bound a provider's outage would look like a full
+/// disk.
+const OUTSTANDING_ROOM_MAX: usize = 32;
 
 /// Who may begin.
 pub struct Admission {
@@ -56,26 +60,31 @@ impl Admission {
         }
     }
 
-    /// Sets room on disk aside for the outcome of a command whose body has `body_bytes`, beyond the room for the
+    /// Sets room on disk aside for the outcome of a command whose body has `body_bytes`, beyond the room for
     /// provider answers that `outstanding` payments still wait for.
     ///
     /// # Errors
-    /// [`Unavailable::StorageFull`], or [`Unavailable::NotServing`] once a write has failed.
+    /// [`Unavailable::StorageFull`]; [`Unavailable::Overloaded`] while the next segment is being made;
+    /// [`Unavailable::NotServing`] once a write has failed.
     pub fn reserve(
         &self,
         body_bytes: usize,
         outstanding: usize,
     ) -> Result<Reservation, Unavailable> {
         let bytes = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        // A name in the body may stand in the entry up to three times: in the details and in both account names.
-        let own = bytes(body_bytes).saturating_mul(3).saturating_add(ENTRY_OVERHEAD_BYTES);
         if self.space.is_closed() {
             return Err(Unavailable::NotServing);
         }
-        let room = self.space.reserve(own).ok_or(Unavailable::StorageFull)?;
+        // While the next segment is merely being made, the room comes back in a moment.
+        let none =
+            if self.space.is_full() { Unavailable::StorageFull } else { Unavailable::Overloaded };
+        // Whatever of the body goes into the entry is not longer there than it was in the body.
+        let own = bytes(body_bytes).saturating_add(ENTRY_OVERHEAD_BYTES);
+        let room = self.space.reserve(own).ok_or(none)?;
+        let outstanding = outstanding.min(OUTSTANDING_ROOM_MAX);
         let left = self.space.free().saturating_sub(self.space.reserved());
         if left < bytes(outstanding).saturating_mul(ENTRY_OVERHEAD_BYTES) {
-            return Err(Unavailable::StorageFull);
+            return Err(none);
         }
         Ok(room)
     }

@@ -192,7 +192,10 @@ impl IdempotencyActor {
         let claimed = match self.running.entry(claim.key.clone()) {
             Entry::Occupied(mut running) => {
                 if running.get().fingerprint == claim.fingerprint {
-                    running.get_mut().waiting.push_back(claim);
+                    let waiting = &mut running.get_mut().waiting;
+                    // Those who gave up waiting make room.
+                    waiting.retain(|claim| !claim.reply.is_closed());
+                    waiting.push_back(claim);
                     return;
                 }
                 Claimed::Mismatch

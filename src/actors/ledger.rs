@@ -19,7 +19,7 @@ use crate::{
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use std::{
     collections::HashSet,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -68,7 +68,20 @@ pub struct Pace {
 
 /// How others reach the ledger actor.
 #[derive(Clone)]
-pub struct LedgerHandle(Addr<LedgerActor>);
+pub struct LedgerHandle {
+    actor: Addr<LedgerActor>,
+    writing: Writing,
+}
+
+/// Since when a write has been under way, if one is.
+#[derive(Clone, Default)]
+struct Writing(Arc<Mutex<Option<Instant>>>);
+
+impl Writing {
+    fn set(&self, since: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+}
 
 impl LedgerHandle {
     /// Starts the ledger on the calling thread's arbiter, which it will block while it writes. `fatal` hears of it if
@@ -82,7 +95,9 @@ impl LedgerHandle {
     ) -> (Self, BooksReader) {
         let books = Arc::new(RwLock::new(books));
         let reader = BooksReader(books.clone());
+        let writing = Writing::default();
         let actor = LedgerActor {
+            writing: writing.clone(),
             journal,
             books,
             pace,
@@ -95,7 +110,7 @@ impl LedgerHandle {
             ctx.set_mailbox_capacity(pace.mailbox_max);
             actor
         });
-        (Self(ledger), reader)
+        (Self { actor: ledger, writing }, reader)
     }
 
     /// Records what happened to a merchant's payment. On return the entry is durable and on the books.
@@ -115,7 +130,7 @@ impl LedgerHandle {
         let bytes = entry::encoded_bytes(&record).unwrap_or(usize::MAX);
         let append =
             Append { payment, key: key.map(|key| (merchant, key)), record, bytes, now, reply };
-        if let Err(error) = self.0.try_send(append) {
+        if let Err(error) = self.actor.try_send(append) {
             return Err(NotRecorded::Unavailable(match error {
                 actix::dev::SendError::Full(_) => Unavailable::Overloaded,
                 actix::dev::SendError::Closed(_) => Unavailable::NotServing,
@@ -124,9 +139,16 @@ impl LedgerHandle {
         recorded.await.unwrap_or(Err(NotRecorded::Unavailable(Unavailable::OutcomeUnknown)))
     }
 
+    /// How long the write that is under way has taken so far; zero if none is.
+    #[must_use]
+    pub fn writing_for(&self) -> Duration {
+        let since = *self.writing.0.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     /// Writes what is waiting, seals the journal and takes nothing more. Returns whether all of it worked.
     pub async fn close(&self) -> bool {
-        self.0.send(Close).await.unwrap_or(false)
+        self.actor.send(Close).await.unwrap_or(false)
     }
 }
 
@@ -153,6 +175,7 @@ struct Close;
 
 /// The actor.
 pub struct LedgerActor {
+    writing: Writing,
     journal: Writer,
     books: Arc<RwLock<Books>>,
     pace: Pace,
@@ -284,7 +307,10 @@ impl LedgerActor {
     /// Makes records durable, then books them. Returns where the first one went.
     fn write(&mut self, records: Vec<Record>, at: Timestamp) -> Result<Recorded, NotRecorded> {
         let unknown = Err(NotRecorded::Unavailable(Unavailable::OutcomeUnknown));
-        match self.journal.append(records, at) {
+        self.writing.set(Some(Instant::now()));
+        let written = self.journal.append(records, at);
+        self.writing.set(None);
+        match written {
             Ok(batch) => {
                 let first = batch
                     .entries
@@ -321,9 +347,12 @@ impl LedgerActor {
         }
     }
 
-    /// Tells a later recovery that all before was acknowledged.
+    /// Tells a later recovery that all before was acknowledged. On a full disk the room belongs to what has begun.
     fn seal(&mut self) {
         self.wrote = None;
+        if self.journal.space().is_full() {
+            return;
+        }
         if self.write(vec![Record::Sealed], Timestamp::default()).is_err() {
             tracing::warn!("the journal could not be sealed");
         }
@@ -354,3 +383,6 @@ impl Drop for LedgerActor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

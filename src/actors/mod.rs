@@ -25,7 +25,7 @@ use crate::{
     domain::{
         books::Books,
         id::PaymentId,
-        idempotency::{Operation, Request, Retention},
+        idempotency::{Operation, Retention},
         payment::Payment,
     },
     provider::Provider,
@@ -49,6 +49,9 @@ pub enum Unavailable {
     /// The disk has no room for the outcome.
     #[error("the disk has no room left for new payments")]
     StorageFull,
+    /// A write has been under way for longer than a request waits.
+    #[error("the disk does not answer")]
+    DiskStalled,
     /// The request may have been carried out or not: asking again under the same key tells.
     #[error("the outcome is unknown; ask again with the same idempotency key")]
     OutcomeUnknown,
@@ -86,9 +89,22 @@ pub struct Engine {
     pub answer_within: Duration,
     /// How long an idempotency key stays used.
     pub retention: Retention,
+    /// How long a write may take before the disk counts as stalled.
+    pub stall_max: Duration,
 }
 
 impl Engine {
+    /// Whether the disk answers.
+    ///
+    /// # Errors
+    /// [`Unavailable::DiskStalled`].
+    pub fn disk_answers(&self) -> Result<(), Unavailable> {
+        if self.ledger.writing_for() > self.stall_max {
+            return Err(Unavailable::DiskStalled);
+        }
+        Ok(())
+    }
+
     /// Has the payment's actor, found or woken, carry out a wish. Returns the payment as it left it; `None` if there is
     /// no such payment. A new payment (`Wish::Submit`) gets its actor here.
     ///
@@ -140,6 +156,3 @@ pub fn operation(wish: &Wish) -> Option<Operation> {
         Wish::Expire | Wish::Inquire => None,
     }
 }
-
-/// A merchant's request with its key, as it travels.
-pub type KeyedRequest = Option<Request>;

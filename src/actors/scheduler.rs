@@ -37,6 +37,8 @@ pub struct Scheduler {
     inquiries: HashMap<PaymentId, Inquiry>,
     /// What is being looked after right now; a slow provider holds up nobody else's payments.
     under_way: HashSet<PaymentId>,
+    /// Told "not now": until then nothing is begun.
+    rests_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -50,22 +52,48 @@ impl Scheduler {
     /// minute.
     #[must_use]
     pub fn new(engine: Arc<Engine>, inquire_after: Duration) -> Self {
-        Self { engine, inquire_after, inquiries: HashMap::new(), under_way: HashSet::new() }
+        Self {
+            engine,
+            inquire_after,
+            inquiries: HashMap::new(),
+            under_way: HashSet::new(),
+            rests_until: None,
+        }
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
+        if self.rests_until.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
         for (payment, wish) in self.due() {
             self.under_way.insert(payment);
             let engine = self.engine.clone();
-            let work = async move {
-                if carry_out(&engine, payment, wish).await.is_err() {
-                    tokio::time::sleep(REST).await;
-                }
-            };
-            let done = work.into_actor(self).map(move |(), scheduler, _| {
+            let work = async move { carry_out(&engine, payment, wish).await };
+            let done = work.into_actor(self).map(move |done, scheduler, _| {
                 scheduler.under_way.remove(&payment);
+                scheduler.note(done);
             });
             ctx.spawn(done);
+        }
+    }
+
+    /// One line when it begins and one when it is over, however many payments wait.
+    fn note(&mut self, done: Result<(), Unavailable>) {
+        match (done, self.rests_until) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(_)) => {
+                tracing::info!("holds lapse and providers are asked again as before");
+                self.rests_until = None;
+            }
+            (Err(unavailable), before) => {
+                if before.is_none() {
+                    tracing::warn!(
+                        %unavailable,
+                        "holds that lapse and answers of providers wait; tried again every second"
+                    );
+                }
+                self.rests_until = Some(Instant::now() + REST);
+            }
         }
     }
 
@@ -124,7 +152,6 @@ async fn carry_out(engine: &Arc<Engine>, id: PaymentId, wish: Wish) -> Result<()
             tracing::warn!(payment = %id, %breach, "another writer was faster; looked at again");
         }
         Err(NotPerformed::Unavailable(unavailable)) => {
-            tracing::warn!(payment = %id, %unavailable, by = part, "tried again in a second");
             return Err(unavailable);
         }
     }

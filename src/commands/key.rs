@@ -16,9 +16,16 @@ pub enum Key {
         #[arg(long)]
         live: bool,
         /// What the key is called in the audit trail.
-        #[arg(long, default_value = "default", value_name = "NAME")]
+        #[arg(long, default_value = "default", value_name = "NAME", value_parser = plain_name)]
         name: String,
     },
+}
+
+/// A name as the configuration takes it.
+fn plain_name(text: &str) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let fits = (1..=64).contains(&text.len()) && text.bytes().all(plain);
+    if fits { Ok(text.to_owned()) } else { Err("1 to 64 of A-Z, a-z, 0-9, _ and -".to_owned()) }
 }
 
 /// Prints a new key on stdout, and what to do with it on stderr.
@@ -34,11 +41,14 @@ pub fn run(key: &Key) -> anyhow::Result<()> {
 fn print_new_key(admin: bool, live: bool, name: &str) -> anyhow::Result<()> {
     let kind = if admin { KeyKind::Admin } else { KeyKind::Merchant { live } };
     let key = new_key(kind)?;
-    let place =
-        if admin { "a line of its own under `[[admins]]`" } else { "the merchant's `keys`" };
     let mut out = io::stdout().lock();
-    writeln!(out, "key:    {}", key.secret.expose())?;
-    writeln!(out, "config: {{ name = \"{name}\", sha256 = \"{}\" }}", key.sha256)?;
-    writeln!(io::stderr(), "The key is shown this once. Put the config part into {place}.")?;
+    writeln!(out, "{}", key.secret.expose())?;
+    writeln!(io::stderr(), "The key is shown this once. For the configuration:")?;
+    if admin {
+        writeln!(out, "[[admins]]\nname = \"{name}\"\nsha256 = \"{}\"", key.sha256)?;
+    } else {
+        writeln!(out, "{{ name = \"{name}\", sha256 = \"{}\" }}", key.sha256)?;
+        writeln!(io::stderr(), "It goes between the brackets of the merchant's `keys`.")?;
+    }
     Ok(())
 }

@@ -66,7 +66,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             JournalError::Options { .. } => 2,
             JournalError::TooLarge { .. } => 1,
         },
-        Some(Stopped::Io(_)) => 4,
+        Some(Stopped::Io(_) | Stopped::Cut) => 4,
         Some(Stopped::LedgerDied | Stopped::DrainTimeout) | None => 1,
     }
 }

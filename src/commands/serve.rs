@@ -1,18 +1,24 @@
 //! `strongroom serve`: takes payments over HTTP until it is told to stop.
 
 use crate::{
-    app::{self, Started, Stopped},
+    app::{self, Signal, Started, Stopped},
     clock::SystemClock,
     config::Config,
+    journal::DataLock,
     telemetry,
 };
 use anyhow::Context;
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     io::{self, Write},
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     sync::Arc,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Mutex,
 };
 
 /// What `serve` is told.
@@ -39,6 +45,9 @@ pub fn run(arguments: Serve) -> anyhow::Result<()> {
     config.data_dir = arguments.data.unwrap_or(config.data_dir);
     config.exposure(config.http.listen)?;
     let _log = telemetry::init(&config.log)?;
+    config.http.connections_max = connections_max(config.http.connections_max);
+    // First the lock: a second process is told so, whatever its address.
+    let lock = DataLock::take(&config.data_dir).map_err(Stopped::Journal)?;
     let address = config.http.listen;
     let listener = TcpListener::bind(address)
         .map_err(Stopped::Io)
@@ -52,9 +61,32 @@ pub fn run(arguments: Serve) -> anyhow::Result<()> {
             // A terminal that is gone is no reason not to take payments.
             drop(announce(started, &data_dir, address));
         };
-        app::run(config, clock, listener, started, shutdown).await
+        app::run(config, clock, (lock, listener), started, shutdown).await
     })?;
     Ok(())
+}
+
+/// Asks the operating system for as many descriptors as it allows, and keeps some of them from connections: whoever
+/// opens a great many must not keep the journal from its files.
+fn connections_max(wanted: usize) -> usize {
+    const KEPT: u64 = 64;
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let allowed = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let room = allowed.map_or(usize::MAX, |all| {
+        usize::try_from(all.saturating_sub(KEPT).max(1)).unwrap_or(usize::MAX)
+    });
+    if room < wanted {
+        tracing::warn!(
+            wanted,
+            connections_max = room,
+            "the operating system allows fewer open files than http.connections_max needs; raise the limit (ulimit -n)"
+        );
+    }
+    wanted.min(room)
 }
 
 fn announce(started: &Started, data_dir: &str, address: SocketAddr) -> io::Result<()> {
@@ -80,15 +112,18 @@ fn announce(started: &Started, data_dir: &str, address: SocketAddr) -> io::Resul
     out.flush()
 }
 
-/// Resolves at the first SIGTERM or SIGINT.
-fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+/// Each call resolves at the next SIGTERM or SIGINT.
+fn shutdown_signal() -> io::Result<impl FnMut() -> Signal> {
+    let terminate = Arc::new(Mutex::new(signal(SignalKind::terminate())?));
+    let interrupt = Arc::new(Mutex::new(signal(SignalKind::interrupt())?));
+    Ok(move || -> Signal {
+        let (terminate, interrupt) = (terminate.clone(), interrupt.clone());
+        Box::pin(async move {
+            let (mut terminate, mut interrupt) = (terminate.lock().await, interrupt.lock().await);
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
     })
 }

@@ -122,6 +122,9 @@ pub struct Refund {
     pub created_at: Timestamp,
 }
 
+/// The most refunds of one payment: each of its answers lists them all.
+pub const REFUNDS_MAX: usize = 100;
+
 /// Whether the rules allow `command` now, and the fact that it makes.
 ///
 /// # Errors
@@ -205,6 +208,9 @@ fn refund(
 ) -> Result<Event, Refusal> {
     let refused = Refusal::InvalidTransition { from: payment.status, to: Status::Refunded };
     let refundable = payment.refundable().ok_or(refused)?;
+    if payment.refunds.len() >= REFUNDS_MAX {
+        return Err(Refusal::TooManyRefunds { count: payment.refunds.len() });
+    }
     let amount = amount.unwrap_or(refundable);
     if amount > refundable {
         let currency = payment.details.currency;

@@ -23,6 +23,7 @@ pub struct Recount {
     kept_turnover: BTreeMap<Currency, Turnover>,
     turnover: BTreeMap<Currency, Turnover>,
     accounts: HashMap<Account, Balances>,
+    kinds: BTreeMap<(AccountKind, Currency), Balance>,
     next: Next,
     payments_match: Check,
     balances_match: Check,
@@ -100,6 +101,7 @@ impl Recount {
             kept_turnover: books.turnover().clone(),
             turnover: BTreeMap::new(),
             accounts: HashMap::new(),
+            kinds: BTreeMap::new(),
             next: Next::Histories(0),
             payments_match: Check::new("payments_match_ledger"),
             balances_match: Check::new("balances_match_entries"),
@@ -155,7 +157,8 @@ impl Recount {
             if let Some(request) = &step.request {
                 let answered =
                     books.answered(&details.merchant, &request.key, Retention::Forever, step.at);
-                let found = answered.is_some_and(|answered| answered.request.key == request.key);
+                // This step, or a later one that took the key over when its retention was over.
+                let found = answered.is_some_and(|answered| answered.at >= step.at);
                 self.keys_match.look(found, || {
                     format!(
                         "{} version {}: its key is not in the table",
@@ -168,6 +171,8 @@ impl Recount {
             };
             for leg in &transaction.legs {
                 self.turnover.entry(transaction.currency).or_default().add(leg);
+                let kind = (leg.account.kind(), transaction.currency);
+                self.kinds.entry(kind).or_default().add(leg);
                 match &leg.account {
                     Account::PaymentCustomer(_) => {}
                     account => {
@@ -236,6 +241,16 @@ impl Recount {
             sum.pending += total.balance.pending;
         }
         let mut zero = Check::new("trial_balance_is_zero");
+        for ((kind, currency), total) in &self.trial_balance {
+            let counted = self.kinds.get(&(*kind, *currency)).copied().unwrap_or_default();
+            let kept = total.balance;
+            zero.look(counted == kept, || {
+                format!(
+                    "{} accounts, {currency}: the running total is {} (pending {}), a recount gives {} (pending {})",
+                    kind.name(), kept.posted, kept.pending, counted.posted, counted.pending
+                )
+            });
+        }
         for (currency, sum) in sums {
             zero.look(sum == Balance::default(), || {
                 format!("{currency}: all accounts sum to {} (pending {})", sum.posted, sum.pending)

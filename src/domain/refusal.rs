@@ -42,6 +42,12 @@ pub enum Refusal {
         /// Of both.
         currency: Currency,
     },
+    /// A payment with so many refunds already that its answers would grow without end.
+    #[error("the payment has {count} refunds, which is the most one payment can have")]
+    TooManyRefunds {
+        /// How many it has.
+        count: usize,
+    },
     /// An authorization whose time is not over does not lapse.
     #[error("the authorization holds until {until}")]
     StillHeld {

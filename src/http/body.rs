@@ -5,13 +5,22 @@ use super::{
     reply::{Fault, Problem},
 };
 use crate::domain::{card_number::contains_card_number, money::Amount};
-use actix_web::web;
+use actix_web::{HttpRequest, http::header::CONTENT_LENGTH, web};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt;
 
 /// Reads a body to its end, within the limits.
-pub(super) async fn receive(payload: web::Payload, limits: Limits) -> Result<web::Bytes, Problem> {
+pub(super) async fn receive(
+    request: &HttpRequest,
+    payload: web::Payload,
+    limits: Limits,
+) -> Result<web::Bytes, Problem> {
+    let declared = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let declared = declared.and_then(|length| length.parse::<usize>().ok());
+    if declared.is_some_and(|length| length > limits.body_bytes_max) {
+        return Err(Problem::body_too_large(limits.body_bytes_max));
+    }
     let whole = payload.to_bytes_limited(limits.body_bytes_max);
     match tokio::time::timeout(limits.body_read_timeout, whole).await {
         Err(_) => Err(Problem::body_too_slow()),
@@ -21,7 +30,7 @@ pub(super) async fn receive(payload: web::Payload, limits: Limits) -> Result<web
     }
 }
 
-/// A body's fields, taken out one by one. `null` means the same as absent.
+/// A body's fields, taken out one by one. `null` means the same as absent, except for an amount.
 pub(super) struct Body {
     fields: Map<String, Value>,
     faults: Vec<Fault>,
@@ -69,7 +78,8 @@ impl Body {
 
     /// An amount in minor units.
     pub(super) fn amount(&mut self, field: &str) -> Option<Amount> {
-        let value = self.take(field)?;
+        // Here null is no "left out": a variable that is undefined must not refund everything.
+        let value = self.fields.remove(field)?;
         let amount = value.as_i64().and_then(Amount::new);
         if amount.is_none() {
             let message = format!(

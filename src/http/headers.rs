@@ -1,7 +1,10 @@
 //! What a request says outside its body: who asks, under which idempotency key, under which id.
 
 use super::{Door, reply::Problem};
-use crate::{credentials::Principal, domain::idempotency::Key};
+use crate::{
+    credentials::Principal,
+    domain::{card_number::contains_card_number, idempotency::Key},
+};
 use actix_web::{
     HttpRequest,
     http::header::{AUTHORIZATION, HeaderMap, HeaderValue},
@@ -10,16 +13,17 @@ use actix_web::{
 const REQUEST_ID_LENGTH_MAX: usize = 128;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// The caller's own id if it sent a usable one, else a new one.
+/// The caller's own id if it sent a usable one (it is logged, so no card number may be in it), else a new one.
 pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
     let usable = |value: &&HeaderValue| {
         (1..=REQUEST_ID_LENGTH_MAX).contains(&value.len())
             && value.as_bytes().iter().all(u8::is_ascii_graphic)
+            && !value.to_str().is_ok_and(contains_card_number)
     };
     match headers.get("x-request-id").filter(usable) {
         Some(own) => own.clone(),
         None => {
-            let id = uuid::Uuid::now_v7().simple().to_string();
+            let id = uuid::Uuid::new_v4().simple().to_string();
             HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("none"))
         }
     }
@@ -71,7 +75,7 @@ pub(super) fn idempotency_key(
 }
 
 /// A key written bare, or as the quoted string of draft-ietf-httpapi-idempotency-key-header (RFC 8941 §3.3.3).
-fn read_key(text: &str) -> Result<Key, Problem> {
+pub(super) fn read_key(text: &str) -> Result<Key, Problem> {
     let key = match text.strip_prefix('"') {
         None => Key::new(text),
         Some(rest) => rest.strip_suffix('"').and_then(unescape).and_then(|text| Key::new(&text)),

@@ -18,6 +18,7 @@ pub(super) async fn health() -> HttpResponse {
 /// `GET /ready`
 pub(super) async fn ready(door: web::Data<Door>) -> Result<HttpResponse, Problem> {
     let engine = &door.core()?.engine;
+    engine.disk_answers()?;
     let outstanding = engine.books.read().processing_count();
     engine.admission.ready(outstanding)?;
     Ok(HttpResponse::Ok().json(StatusBody { status: "ready" }))

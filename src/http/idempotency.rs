@@ -10,10 +10,7 @@ use super::{
 use crate::{
     actors::idempotency::ScopedKey,
     credentials::Principal,
-    domain::{
-        id::PaymentId,
-        idempotency::{Key, Operation},
-    },
+    domain::{id::PaymentId, idempotency::Operation},
 };
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
@@ -51,7 +48,7 @@ pub(super) async fn read(
             return Err(Problem::invalid(vec![fault]));
         }
     };
-    let key = Key::new(&key).ok_or_else(Problem::key_invalid)?;
+    let key = headers::read_key(&key)?;
     let engine = &door.core()?.engine;
     let scoped = ScopedKey { merchant: merchant.clone(), key: key.clone() };
     // First what runs, then what is done: in between it can only move from the one to the other.

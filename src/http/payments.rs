@@ -30,7 +30,7 @@ use serde::Serialize;
 use std::sync::Arc;
 
 const DESCRIPTION_CHARACTERS_MAX: usize = 1000;
-const REASON_CHARACTERS_MAX: usize = 1000;
+const REASON_CHARACTERS_MAX: usize = 500;
 const NAME_CHARACTERS_MAX: usize = 255;
 const PAYMENT_METHOD_DEFAULT: &str = "tok_visa";
 
@@ -113,7 +113,7 @@ impl Incoming {
         let in_query = query.text("idempotencyKey");
         query.finish()?;
         let key = headers::idempotency_key(request, in_query.as_deref())?;
-        let bytes = body::receive(payload, door.limits).await?;
+        let bytes = body::receive(request, payload, door.limits).await?;
         let body = Body::parse(&bytes)?;
         Ok(Self { principal, key, body, body_bytes: bytes.len() })
     }

@@ -128,7 +128,7 @@ impl Problem {
     }
 
     pub(super) fn key_ambiguous() -> Self {
-        let detail = "Header and query, or two headers, name different keys.";
+        let detail = "Send one key, once: in one header, or in the query, or the same in both.";
         let title = "More than one idempotency key";
         Self::new(StatusCode::BAD_REQUEST, "idempotency_key_ambiguous", title, detail)
     }
@@ -183,13 +183,17 @@ impl From<Unavailable> for Problem {
             Unavailable::Overloaded => ("overloaded", "Too much to do", 1),
             Unavailable::NotServing => ("not_serving", "Starting or stopping", 1),
             Unavailable::StorageFull => ("storage_full", "No room for new payments", 5),
+            Unavailable::DiskStalled => ("disk_stalled", "The disk does not answer", 5),
             Unavailable::OutcomeUnknown => ("outcome_unknown", "The outcome is unknown", 1),
         };
         let detail = match unavailable {
             Unavailable::OutcomeUnknown => {
                 "It may have been done or not: ask again with the same idempotency key, which does it at most once."
             }
-            Unavailable::Overloaded | Unavailable::NotServing | Unavailable::StorageFull => {
+            Unavailable::Overloaded
+            | Unavailable::NotServing
+            | Unavailable::StorageFull
+            | Unavailable::DiskStalled => {
                 "Nothing was done and no key was used up. Ask again later."
             }
         };
@@ -215,6 +219,10 @@ impl From<Refusal> for Problem {
             Refusal::OverRefund { .. } => {
                 let title = "More than can be refunded";
                 Self::new(unprocessable, "amount_exceeds_refundable", title, &detail)
+            }
+            Refusal::TooManyRefunds { .. } => {
+                let title = "The payment has as many refunds as it can have";
+                Self::new(unprocessable, "too_many_refunds", title, &detail)
             }
             Refusal::StillHeld { .. } => {
                 let title = "The authorization still holds";

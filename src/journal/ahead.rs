@@ -148,6 +148,7 @@ impl Closing {
                     if !matches!(*state, State::Unable(_)) {
                         tracing::error!(%error, "no room for the journal's next segment");
                     }
+                    self.0.space.set_full();
                     *state = State::Unable(error.to_string().into());
                     self.0.changed.notify_all();
                     let open = |state: &mut State| !matches!(state, State::Closed);

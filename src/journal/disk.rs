@@ -11,7 +11,7 @@ pub mod simulated;
 
 use super::buffer::{AlignedBuffer, BLOCK_BYTES, bytes, index};
 use rustix::{
-    fs::{Advice, Mode, OFlags, fadvise},
+    fs::{Advice, Mode, OFlags, fadvise, fstatvfs},
     io::Errno,
 };
 use std::{
@@ -92,6 +92,8 @@ pub enum DirectIo {
 /// A folder of the operating system.
 pub struct RealDisk {
     folder: PathBuf,
+    /// Open for life: a change of segments must not fail because somebody holds all descriptors.
+    handle: File,
     direct: DirectIo,
     told_fallback: AtomicBool,
 }
@@ -103,7 +105,8 @@ impl RealDisk {
     /// The disk door of `folder`, which is made (mode 0700, its name durable) if it is missing.
     pub fn open(folder: &Path, direct: DirectIo) -> io::Result<Self> {
         create_folder(folder)?;
-        Ok(Self { folder: folder.into(), direct, told_fallback: AtomicBool::new(false) })
+        let (handle, told_fallback) = (File::open(folder)?, AtomicBool::new(false));
+        Ok(Self { folder: folder.into(), handle, direct, told_fallback })
     }
 
     /// Opens with `O_DIRECT` and `extra` where that works, else without; says which it was.
@@ -182,6 +185,11 @@ impl Disk for RealDisk {
     }
 
     fn create_zeroed(&self, name: &str, length: u64) -> io::Result<()> {
+        // Not the last bytes of the file system, to give them back a moment later.
+        let space = fstatvfs(&self.handle)?;
+        if space.f_bavail.saturating_mul(space.f_frsize) < length {
+            return Err(Errno::NOSPC.into());
+        }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         let (file, _) = self.open_file(name, flags, OFlags::empty())?;
         let zeros = AlignedBuffer::zeroed(FILL_BYTES);
@@ -220,7 +228,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_folder(&self) -> io::Result<()> {
-        File::open(&self.folder)?.sync_all()
+        self.handle.sync_all()
     }
 }
 

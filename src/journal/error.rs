@@ -27,7 +27,7 @@ pub enum JournalError {
         what: Box<str>,
     },
     /// The operating system refused; on a write this leaves open what is on disk.
-    #[error("cannot {action} {}: {source}. Check the disk and the kernel's log, then start again: \
+    #[error("cannot {action} {}: {cause}. Check the disk and the kernel's log, then start again: \
              every start checks the whole journal", file.display())]
     Io {
         /// What was tried.
@@ -35,7 +35,7 @@ pub enum JournalError {
         /// With which file or folder.
         file: PathBuf,
         /// What the operating system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Another process holds the data folder.
     #[error("{} is held by another process ({holder}). Only one may write the journal: stop that \
@@ -49,8 +49,7 @@ pub enum JournalError {
     /// There is no room for the next segment. Nothing was written, and the journal is well: try
     /// again later.
     #[error(
-        "no room for the journal's next segment: {why}. Free space on its disk; the server \
-         goes on by itself"
+        "no room for the journal's next segment: {why}. Free space on its disk: a server that runs goes on by itself, one that does not start will then"
     )]
     NoSpace {
         /// What the operating system said when it was last tried.
@@ -85,7 +84,7 @@ pub enum JournalError {
 }
 
 impl JournalError {
-    pub(super) fn io(action: &'static str, file: PathBuf) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { action, file, source }
+    pub(crate) fn io(action: &'static str, file: PathBuf) -> impl FnOnce(io::Error) -> Self {
+        move |cause| Self::Io { action, file, cause }
     }
 }

@@ -23,6 +23,8 @@ struct Room {
     /// In the segment ahead; 0 while there is none.
     ahead: u64,
     reserved: u64,
+    /// The next segment could not be made.
+    full: bool,
     /// A write has failed: there is no room any more.
     closed: bool,
 }
@@ -65,6 +67,12 @@ impl Space {
         self.lock().closed
     }
 
+    /// Whether the next segment could not be made when that was last tried.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.lock().full
+    }
+
     /// Promises room for one batch with this payload, even if it is written alone; `None` if there is no such room.
     #[must_use]
     pub fn reserve(self: &Arc<Self>, payload_bytes: u64) -> Option<Reservation> {
@@ -83,7 +91,12 @@ impl Space {
     }
 
     pub(super) fn set_ahead(&self, bytes: u64) {
-        self.lock().ahead = bytes;
+        let mut room = self.lock();
+        (room.ahead, room.full) = (bytes, false);
+    }
+
+    pub(super) fn set_full(&self) {
+        self.lock().full = true;
     }
 
     /// The segment ahead becomes the active one, in one step: nobody sees a moment without room.

@@ -175,3 +175,17 @@ fn tests_named_in_the_documents_exist() {
     }
     assert!(named.len() > 20, "only {} tests are named", named.len());
 }
+
+#[test]
+fn every_file_of_the_suite_is_part_of_it() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    let main = fs::read_to_string(folder.join("main.rs")).unwrap();
+    for entry in fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let module = name.trim_end_matches(".rs");
+        assert!(
+            module == "main" || main.contains(&format!("\nmod {module};")),
+            "{name} is left out"
+        );
+    }
+}

@@ -46,6 +46,12 @@ pub fn run(demo: &Demo) -> anyhow::Result<()> {
     let temporary = tempfile::tempdir().context("cannot make a temporary folder")?;
     let data = demo.data.clone().unwrap_or_else(|| temporary.path().join("data"));
     let data = std::path::absolute(data)?;
+    if data.join("journal").exists() {
+        bail!(
+            "{} holds books already; the demo makes its own, give it a new folder",
+            data.display()
+        );
+    }
     let seed = demo.seed.unwrap_or_else(rand::random);
     let mut out = io::stdout();
     writeln!(
