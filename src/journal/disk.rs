@@ -106,6 +106,13 @@ impl RealDisk {
         Ok(Self { folder: folder.into(), direct, told_fallback: AtomicBool::new(false) })
     }
 
+    /// The disk door of a folder that is there; makes nothing.
+    #[must_use]
+    pub fn of_existing(folder: &Path) -> Self {
+        let direct = DirectIo::WhereAvailable;
+        Self { folder: folder.into(), direct, told_fallback: AtomicBool::new(false) }
+    }
+
     /// Opens with `O_DIRECT` and `extra` where that works, else without; says which it was.
     fn open_file(&self, name: &str, flags: OFlags, extra: OFlags) -> io::Result<(File, Route)> {
         let open = |flags| {

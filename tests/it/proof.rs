@@ -1,0 +1,188 @@
+//! Books that others can check: `verify`, `journal print` and `export`, run on the folder of a server that was stopped.
+
+use crate::server::TestServer;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path, process::Output};
+
+/// A stopped server that has seen every kind of event, in currencies of 0, 2, 3 and 4 decimal places.
+fn stopped_server() -> TestServer {
+    let mut server = TestServer::start();
+    let pay = |key: &str, body: Value| server.pay(key, &body).of(201).id();
+    let of = |amount: i64, currency: &str| json!({"amount": amount, "currency": currency});
+    pay("yen", of(500, "JPY"));
+    pay("unidades", of(9_999, "CLF"));
+    let named = json!({
+        "amount": 1001, "currency": "KWD", "capture": "manual", "customerId": "a:b; c,\"d\"".replace(' ', "_"),
+    });
+    let dinar = pay("dinar", named);
+    server.capture(&dinar, "take", 700).of(200);
+    server.refund(&dinar, "part", 1).of(200);
+    pay("held", json!({"amount": 100, "currency": "USD", "capture": "manual"}));
+    let dropped = pay("dropped", json!({"amount": 50, "currency": "USD", "capture": "manual"}));
+    server.void(&dropped).of(200);
+    let cents = pay("cents", of(4999, "USD"));
+    server.refund(&cents, "refund", 5).of(200);
+    server.charge_with("tok_declined", "declined", 100).of(201);
+    server.merchant_2().charge("theirs", 77).of(201);
+    server.terminate();
+    server
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[track_caller]
+fn told(server: &TestServer, arguments: &[&str]) -> String {
+    let output = server.tell(arguments);
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", stderr(&output));
+    stdout(&output)
+}
+
+fn first_segment(server: &TestServer) -> std::path::PathBuf {
+    server.data().join("journal/00000000000000000001.seg")
+}
+
+/// Every file under the folder, with a digest of its content, its mode and the time it was last changed.
+fn fingerprint(folder: &Path) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    for item in fs::read_dir(folder).unwrap() {
+        let path = item.unwrap().path();
+        let metadata = fs::metadata(&path).unwrap();
+        let (mode, changed) = (metadata.permissions().mode(), metadata.modified().unwrap());
+        let content = match path.is_dir() {
+            true => {
+                files.extend(fingerprint(&path));
+                Vec::new()
+            }
+            false => fs::read(&path).unwrap(),
+        };
+        let digest = hex::encode(Sha256::digest(content));
+        files.insert(path.display().to_string(), format!("{digest} {mode:o} {changed:?}"));
+    }
+    files
+}
+
+#[test]
+fn a_sound_journal_is_verified_and_its_totals_are_those_of_the_ledger() {
+    let mut server = stopped_server();
+    let said = told(&server, &["verify"]);
+    for fact in ["chain head ", "every hash, rule and sum holds", "JPY: debits 500, credits 500"] {
+        assert!(said.contains(fact), "no {fact} in: {said}");
+    }
+    assert!(said.contains("KWD: debits 0.701, credits 0.701"), "{said}");
+    assert!(said.contains("CLF: debits 0.9999, credits 0.9999"), "{said}");
+    let verdict: Value = serde_json::from_str(&told(&server, &["verify", "--json"])).unwrap();
+    assert_eq!((&verdict["ok"], &verdict["findings"]), (&json!(true), &json!([])));
+    assert!(verdict["checks"].as_array().unwrap().iter().all(|check| check["failed"] == 0));
+    server.restart();
+    assert_eq!(verdict["payments"], server.admin().all("/api/payments").len());
+    let run = server.admin().reconciles();
+    for (ours, theirs) in
+        verdict["currencies"].as_array().unwrap().iter().zip(run["currencies"].as_array().unwrap())
+    {
+        assert_eq!(ours["currency"], theirs["currency"]);
+        assert_eq!(ours["debits"], theirs["totalDebits"]);
+        assert_eq!(ours["credits"], theirs["totalCredits"]);
+    }
+    let trial = server.admin().get("/api/ledger").of(200).json;
+    for kind in trial["accounts"].as_array().unwrap() {
+        let mut kinds = verdict["currencies"].as_array().unwrap().iter().flat_map(|currency| {
+            let kinds = currency["accounts"].as_array().unwrap().iter();
+            kinds.map(|kind| (&currency["currency"], kind))
+        });
+        let same = |(currency, ours): (&Value, &Value)| {
+            *currency == kind["currency"]
+                && ["kind", "balance", "pending", "count"].iter().all(|n| ours[*n] == kind[*n])
+        };
+        assert!(kinds.any(same), "{kind} is not in {verdict:#}");
+    }
+}
+
+#[test]
+fn a_flipped_byte_is_found_and_its_file_offset_and_sequence_are_named() {
+    let server = stopped_server();
+    let file = first_segment(&server);
+    let mut bytes = fs::read(&file).unwrap();
+    // Block 0 is the header, block 1 the start's own entry, block 2 the first payment.
+    bytes[2 * 4096 + 300] ^= 1;
+    fs::write(&file, &bytes).unwrap();
+    let damaged = server.tell(&["verify"]);
+    assert_eq!(damaged.status.code(), Some(3));
+    for fact in ["00000000000000000001.seg", "byte 8192", "entry 2"] {
+        assert!(stderr(&damaged).contains(fact), "no {fact} in: {}", stderr(&damaged));
+        assert!(stdout(&damaged).contains(fact), "no {fact} in: {}", stdout(&damaged));
+    }
+    let damaged = server.tell(&["verify", "--json"]);
+    assert_eq!(damaged.status.code(), Some(3));
+    let verdict: Value = serde_json::from_str(&stdout(&damaged)).unwrap();
+    assert_eq!(verdict["ok"], false);
+    let finding = &verdict["findings"][0];
+    assert_eq!((&finding["offset"], &finding["sequence"]), (&json!(8192), &json!(2)));
+    assert!(finding["file"].as_str().unwrap().ends_with("00000000000000000001.seg"));
+    // The very first block is damage that no batch could be read before.
+    bytes[2 * 4096 + 300] ^= 1;
+    bytes[40] ^= 1;
+    fs::write(&file, &bytes).unwrap();
+    let damaged = server.tell(&["verify", "--json"]);
+    assert_eq!(damaged.status.code(), Some(3));
+    let verdict: Value = serde_json::from_str(&stdout(&damaged)).unwrap();
+    assert_eq!(verdict["findings"][0]["offset"], 0);
+}
+
+#[test]
+fn a_verification_changes_nothing_on_disk_and_needs_no_right_to() {
+    let server = stopped_server();
+    fs::remove_file(server.data().join("LOCK")).unwrap();
+    let readable = |mode: u32| {
+        fs::set_permissions(server.data().join("journal"), fs::Permissions::from_mode(mode))
+    };
+    readable(0o500).unwrap();
+    let before = fingerprint(&server.data());
+    told(&server, &["verify"]);
+    assert_eq!(fingerprint(&server.data()), before);
+    readable(0o700).unwrap();
+}
+
+#[test]
+fn a_folder_that_a_server_holds_is_not_read() {
+    let server = TestServer::start();
+    server.charge("order", 100).of(201);
+    let refused = server.tell(&["verify"]);
+    assert_eq!(refused.status.code(), Some(5), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("is held by another process"));
+    server.charge("next", 100).of(201);
+}
+
+#[test]
+fn a_torn_tail_is_told_and_is_no_finding() {
+    let server = stopped_server();
+    let file = first_segment(&server);
+    let mut bytes = fs::read(&file).unwrap();
+    let used =
+        bytes.chunks(4096).rposition(|block| block.iter().any(|byte| *byte != 0)).unwrap() + 1;
+    // The first half of a further batch arrived, and nobody was told of it.
+    let batch = bytes[2 * 4096..3 * 4096 - 2000].to_vec();
+    bytes[used * 4096..][..batch.len()].copy_from_slice(&batch);
+    fs::write(&file, &bytes).unwrap();
+    let said = told(&server, &["verify"]);
+    assert!(said.contains(&format!("torn tail: 4096 bytes from byte {}", used * 4096)), "{said}");
+    assert_eq!(fs::read(&file).unwrap(), bytes, "it is only looked at");
+    let verdict: Value = serde_json::from_str(&told(&server, &["verify", "--json"])).unwrap();
+    assert_eq!(verdict["tornTail"]["offset"], used * 4096);
+}
+
+#[test]
+fn a_folder_without_a_journal_is_wrong_usage_and_stays_as_it_is() {
+    let server = stopped_server();
+    fs::remove_dir_all(server.data()).unwrap();
+    let missing = server.tell(&["verify"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(stderr(&missing).contains("no journal in data"), "{}", stderr(&missing));
+    assert!(!server.data().exists());
+}
