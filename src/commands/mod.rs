@@ -10,6 +10,7 @@
 //! | 5 | another process holds the data folder |
 
 mod demo;
+mod export;
 mod key;
 mod offline;
 mod serve;
@@ -41,6 +42,8 @@ enum Command {
     Key(key::Key),
     /// Check the whole journal, from its first byte, against its hashes and against every rule. Changes nothing.
     Verify(verify::Verify),
+    /// Write the ledger out for other accounting programs. Changes nothing.
+    Export(export::Export),
 }
 
 impl CommandLine {
@@ -55,6 +58,7 @@ impl CommandLine {
             Some(Command::Demo(arguments)) => demo::run(&arguments),
             Some(Command::Key(key)) => key::run(&key),
             Some(Command::Verify(arguments)) => verify::run(&arguments),
+            Some(Command::Export(arguments)) => export::run(&arguments),
         };
         match done {
             // Whoever reads the output has seen enough, as `head` has.
