@@ -11,6 +11,7 @@
 
 mod demo;
 mod export;
+mod journal;
 mod key;
 mod offline;
 mod serve;
@@ -42,6 +43,9 @@ enum Command {
     Key(key::Key),
     /// Check the whole journal, from its first byte, against its hashes and against every rule. Changes nothing.
     Verify(verify::Verify),
+    /// The journal itself.
+    #[command(subcommand)]
+    Journal(journal::Journal),
     /// Write the ledger out for other accounting programs. Changes nothing.
     Export(export::Export),
 }
@@ -58,6 +62,7 @@ impl CommandLine {
             Some(Command::Demo(arguments)) => demo::run(&arguments),
             Some(Command::Key(key)) => key::run(&key),
             Some(Command::Verify(arguments)) => verify::run(&arguments),
+            Some(Command::Journal(journal)) => journal::run(&journal),
             Some(Command::Export(arguments)) => export::run(&arguments),
         };
         match done {

@@ -385,6 +385,34 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{
+        entry::{Entry, Hash, PaymentRecord},
+        event::Event,
+        time::Timestamp,
+    };
+
+    #[test]
+    fn an_entry_that_the_rules_refuse_is_named_with_its_payment() {
+        let payment = PaymentId::new(uuid::Uuid::from_u128(7));
+        let record = PaymentRecord {
+            payment,
+            version: 1,
+            actor: "merchant_1/test".into(),
+            event: Event::Voided,
+            transaction: None,
+            request: None,
+        };
+        let at = Timestamp::from_millis(1);
+        let opened = Record::Opened { epoch: 1, software: "0.1.0".into() };
+        let entries = vec![
+            Entry { sequence: 1, at, record: opened },
+            Entry { sequence: 2, at, record: Record::Payment(record) },
+        ];
+        let batch = Batch { entries, hash: Hash::default() };
+        let (sequence, of, what) = first_breach(&Books::default(), &batch).unwrap();
+        assert_eq!((sequence, of), (2, payment));
+        assert!(what.contains("no such payment"), "{what}");
+    }
 
     #[test]
     fn a_finding_names_file_offset_sequence_and_payment() {

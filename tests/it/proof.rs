@@ -154,7 +154,7 @@ fn a_verification_changes_nothing_on_disk_and_needs_no_right_to() {
     };
     readable(0o500).unwrap();
     let before = fingerprint(&server.data());
-    for command in [&["verify"][..], &["export", "--format", "csv"]] {
+    for command in [&["verify"][..], &["journal", "print"], &["export", "--format", "csv"]] {
         told(&server, command);
     }
     assert_eq!(fingerprint(&server.data()), before);
@@ -165,7 +165,7 @@ fn a_verification_changes_nothing_on_disk_and_needs_no_right_to() {
 fn a_folder_that_a_server_holds_is_not_read() {
     let server = TestServer::start();
     server.charge("order", 100).of(201);
-    for command in [&["verify"][..], &["export", "--format", "csv"]] {
+    for command in [&["verify"][..], &["journal", "print"], &["export", "--format", "csv"]] {
         let refused = server.tell(command);
         assert_eq!(refused.status.code(), Some(5), "{}", stderr(&refused));
         assert!(stderr(&refused).contains("is held by another process"));
@@ -313,4 +313,59 @@ fn a_damaged_journal_is_exported_up_to_the_damage_and_says_so() {
     assert_eq!(cut.status.code(), Some(3));
     assert!(stderr(&cut).contains("byte 16384"), "{}", stderr(&cut));
     assert!(whole.starts_with(&stdout(&cut)) && stdout(&cut).lines().count() > 1);
+}
+
+#[test]
+fn a_payments_entries_are_shown_with_what_happened_legs_key_and_block() {
+    let (mut server, paid) = stopped_server();
+    let shown = told(&server, &["journal", "print", "--payment", &paid.dinar]);
+    for line in [
+        "version 1  authorized 1.001 KWD on tok_visa",
+        "version 2  captured 0.700 KWD, released 0.301 KWD, by merchant_1/test",
+        "    merchant:merchant_1  credit 0.700 KWD, pending debit 1.001 KWD",
+        "    key take (capture)",
+        "version 3  refunded 0.001 KWD, by merchant_1/test",
+    ] {
+        assert!(shown.contains(line), "no {line:?} in {shown}");
+    }
+    assert!(!shown.contains(&paid.yen));
+    let printed = lines(&told(&server, &["journal", "print", "--json", "--payment", &paid.dinar]));
+    assert_eq!(printed.len(), 3);
+    assert_eq!(printed[1]["facts"], json!({"amount": 700, "released": 301}));
+    assert_eq!(printed[2]["transaction"]["legs"][0]["posted"], 1);
+    server.restart();
+    let events = server.get(&format!("/api/payments/{}/events", paid.dinar)).of(200).json;
+    for entry in &printed {
+        let mut events = events["data"].as_array().unwrap().iter();
+        let event = events.find(|event| event["sequence"] == entry["sequence"]).unwrap();
+        assert_eq!(event["blockHash"], entry["blockHash"]);
+        assert_eq!(event["at"], entry["time"]);
+        assert_eq!(event["actor"], entry["actor"]);
+    }
+}
+
+#[test]
+fn the_journal_is_shown_whole_or_from_an_entry_to_an_entry() {
+    let (server, _) = stopped_server();
+    let all = lines(&told(&server, &["journal", "print", "--json"]));
+    let sequences: Vec<u64> = all.iter().map(|line| line["sequence"].as_u64().unwrap()).collect();
+    assert!(sequences.iter().copied().eq(1..=u64::try_from(all.len()).unwrap()), "{sequences:?}");
+    assert_eq!((&all[0]["entry"], &all[0]["epoch"]), (&json!("opened"), &json!(1)));
+    let some = lines(&told(&server, &["journal", "print", "--json", "--from", "3", "--to", "5"]));
+    assert_eq!(some, all[2..5]);
+    let shown = told(&server, &["journal", "print"]);
+    assert_eq!(shown.lines().filter(|line| line.starts_with("    block ")).count(), all.len());
+    let wrong = server.tell(&["journal", "print", "--payment", "order_1"]);
+    assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let (server, _) = stopped_server();
+    for command in [&["journal", "print"][..], &["verify"], &["export", "--format", "csv"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ended = server.tell_into(command, writer);
+        assert_eq!((ended.status.code(), stderr(&ended)), (Some(0), String::new()), "{command:?}");
+    }
 }

@@ -172,7 +172,15 @@ impl TestServer {
     /// Runs another command of the program on this server's data folder.
     #[track_caller]
     pub fn tell(&self, arguments: &[&str]) -> Output {
-        self.folder.program().args(arguments).args(["--data", "data"]).output().unwrap()
+        self.tell_into(arguments, Stdio::piped())
+    }
+
+    /// [`Self::tell`], with somewhere else for what it prints.
+    #[track_caller]
+    pub fn tell_into(&self, arguments: &[&str], out: impl Into<Stdio>) -> Output {
+        let mut command = self.folder.program();
+        command.args(arguments).args(["--data", "data"]).stdout(out).stderr(Stdio::piped());
+        command.spawn().unwrap().wait_with_output().unwrap()
     }
 }
 
