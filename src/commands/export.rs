@@ -22,8 +22,7 @@ use std::{
 /// What `export` is told.
 #[derive(Args)]
 pub struct Export {
-    /// For beancount and hledger a debit is positive, as they have it; csv and jsonl have the signs of the API, where a
-    /// credit is.
+    /// In beancount and hledger a debit is positive, as they have it; in csv and jsonl a credit is, as in the API.
     #[arg(long, value_enum)]
     format: Format,
     #[command(flatten)]
@@ -43,7 +42,7 @@ pub struct Export {
 enum Format {
     /// Plain text for `bean-check`, Fava and others.
     Beancount,
-    /// Plain text for `hledger`, and mostly for Ledger.
+    /// Plain text for `hledger`.
     Hledger,
     /// A line for each leg of each transaction, the pending ones included.
     Csv,
