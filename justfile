@@ -12,6 +12,10 @@ test:
 ci:
     .ci/run
 
+# A workload's ledger, checked by hledger and bean-check.
+export-check:
+    tests/export_check.sh
+
 # More rounds of kill -9 than the suite runs.
 crash rounds="200":
     CRASHES={{rounds}} cargo test --test it crash:: -- --nocapture

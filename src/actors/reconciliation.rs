@@ -63,7 +63,7 @@ impl Reconciliations {
             tracing::error!(
                 check = check.name,
                 failed = check.failed,
-                first = check.failures.first().map(String::as_str),
+                first = check.failures.first().map(|failure| failure.what.as_str()),
                 "reconciliation found the books wrong: stop taking payments, keep a copy of the data folder"
             );
         }

@@ -10,11 +10,17 @@
 //! | 5 | another process holds the data folder |
 
 mod demo;
+mod export;
+mod journal;
 mod key;
+mod offline;
 mod serve;
+mod verify;
 
 use crate::{app::Stopped, config::ConfigError, journal::JournalError};
 use clap::{Parser, Subcommand};
+use offline::NoJournal;
+use std::io;
 
 /// A payment core: charges once, books every cent twice, forgets nothing it has answered.
 #[derive(Parser)]
@@ -35,6 +41,13 @@ enum Command {
     /// API keys.
     #[command(subcommand)]
     Key(key::Key),
+    /// Check the whole journal, from its first byte, against its hashes and against every rule. Changes nothing.
+    Verify(verify::Verify),
+    /// The journal itself.
+    #[command(subcommand)]
+    Journal(journal::Journal),
+    /// Write the ledger out for other accounting programs. Changes nothing.
+    Export(export::Export),
 }
 
 impl CommandLine {
@@ -43,30 +56,53 @@ impl CommandLine {
     /// # Errors
     /// Why not; [`exit_code`] gives the code to end with.
     pub fn run(self) -> anyhow::Result<()> {
-        match self.command {
+        let done = match self.command {
             None => serve::run(self.serve),
             Some(Command::Serve(arguments)) => serve::run(arguments),
             Some(Command::Demo(arguments)) => demo::run(&arguments),
             Some(Command::Key(key)) => key::run(&key),
+            Some(Command::Verify(arguments)) => verify::run(&arguments),
+            Some(Command::Journal(journal)) => journal::run(&journal),
+            Some(Command::Export(arguments)) => export::run(&arguments),
+        };
+        match done {
+            // Whoever reads the output has seen enough, as `head` has.
+            Err(error) if is_closed_pipe(&error) => Ok(()),
+            done => done,
         }
     }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// The exit code that tells the operator, or its supervisor, what kind of failure it was.
 #[must_use]
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.downcast_ref::<ConfigError>().is_some() {
+    if error.is::<ConfigError>() || error.is::<NoJournal>() {
         return 2;
     }
+    if error.is::<io::Error>() {
+        return 4;
+    }
+    if let Some(error) = error.downcast_ref::<JournalError>() {
+        return exit_code_of_journal(error);
+    }
     match error.downcast_ref::<Stopped>() {
-        Some(Stopped::Journal(error)) => match error {
-            JournalError::Damaged { .. } | JournalError::Unsupported { .. } => 3,
-            JournalError::Io { .. } | JournalError::NoSpace { .. } | JournalError::Stopped => 4,
-            JournalError::Locked { .. } => 5,
-            JournalError::Options { .. } => 2,
-            JournalError::TooLarge { .. } => 1,
-        },
+        Some(Stopped::Journal(error)) => exit_code_of_journal(error),
         Some(Stopped::Io(_) | Stopped::Cut) => 4,
         Some(Stopped::LedgerDied | Stopped::DrainTimeout) | None => 1,
+    }
+}
+
+fn exit_code_of_journal(error: &JournalError) -> u8 {
+    match error {
+        JournalError::Damaged { .. } | JournalError::Unsupported { .. } => 3,
+        JournalError::Io { .. } | JournalError::NoSpace { .. } | JournalError::Stopped => 4,
+        JournalError::Locked { .. } => 5,
+        JournalError::Options { .. } => 2,
+        JournalError::TooLarge { .. } => 1,
     }
 }

@@ -5,7 +5,7 @@
 //! append fields at the end of a *new* record variant, never change an old one (golden files hold this).
 
 use super::{
-    event::Event,
+    event::{Event, Outcome},
     id::{PaymentId, Sequence},
     idempotency::Request,
     ledger::Transaction,
@@ -56,6 +56,33 @@ pub struct PaymentRecord {
     pub transaction: Option<Transaction>,
     /// The key it was asked for under.
     pub request: Option<Request>,
+}
+
+impl PaymentRecord {
+    /// What happened, in a word that accountants know.
+    #[must_use]
+    pub fn happened(&self) -> &'static str {
+        let holds = || {
+            let mut legs = self.transaction.iter().flat_map(|transaction| &transaction.legs);
+            legs.all(|leg| leg.posted == 0)
+        };
+        match &self.event {
+            Event::Submitted { outcome: None, .. } => "submitted",
+            Event::Submitted { outcome: Some(Outcome::Declined(_)), .. }
+            | Event::Settled(Outcome::Declined(_)) => "declined",
+            Event::Submitted { outcome: Some(Outcome::Approved { .. }), .. }
+            | Event::Settled(Outcome::Approved { .. })
+                if holds() =>
+            {
+                "authorized"
+            }
+            Event::Submitted { .. } | Event::Settled(_) => "charged",
+            Event::Captured { .. } => "captured",
+            Event::Voided => "voided",
+            Event::Expired => "expired",
+            Event::Refunded { .. } => "refunded",
+        }
+    }
 }
 
 /// A SHA-256 digest in the journal's chain.

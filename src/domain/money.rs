@@ -36,6 +36,17 @@ impl Currency {
     pub fn exponent(self) -> u16 {
         self.0.exponent().unwrap_or(0)
     }
+
+    /// Minor units as people write them, exact: 4999 is `49.99` in USD, `4999` in JPY, `4.999` in KWD.
+    #[must_use]
+    pub fn decimal(self, minor_units: i128) -> String {
+        let places = usize::from(self.exponent());
+        let sign = if minor_units < 0 { "-" } else { "" };
+        let digits = format!("{:0>width$}", minor_units.unsigned_abs(), width = places + 1);
+        let (whole, part) = digits.split_at(digits.len() - places);
+        let point = if part.is_empty() { "" } else { "." };
+        format!("{sign}{whole}{point}{part}")
+    }
 }
 
 impl PartialOrd for Currency {
@@ -129,6 +140,24 @@ mod tests {
                 Some(exponent),
                 "{code}"
             );
+        }
+    }
+
+    #[test]
+    fn a_decimal_has_the_places_of_its_currency_and_loses_nothing() {
+        for (code, minor_units, decimal) in [
+            ("USD", 4999, "49.99"),
+            ("USD", -5, "-0.05"),
+            ("USD", 0, "0.00"),
+            ("JPY", -500, "-500"),
+            ("JPY", 0, "0"),
+            ("KWD", 1, "0.001"),
+            ("KWD", -12_345, "-12.345"),
+            ("CLF", 10_000, "1.0000"),
+            ("EUR", i128::MIN, "-1701411834604692317316873037158841057.28"),
+        ] {
+            let currency = Currency::for_payment(code).unwrap();
+            assert_eq!(currency.decimal(minor_units), decimal);
         }
     }
 

@@ -5,6 +5,7 @@
 
 use super::{
     books::{Books, History, KindTotal, Position, Slot},
+    id::{PaymentId, Sequence},
     idempotency::Retention,
     ledger::{self, Account, AccountKind, Balance, Balances, Turnover},
     money::Currency,
@@ -64,8 +65,17 @@ pub struct Check {
     pub checked: u64,
     /// How many of them broke the rule.
     pub failed: u64,
-    /// The first of those, for a person.
-    pub failures: Vec<String>,
+    /// The first of those.
+    pub failures: Vec<Failure>,
+}
+
+/// One thing that broke a rule.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What is wrong, for a person.
+    pub what: String,
+    /// The payment it is wrong about, and the entry it shows at, if it is about one.
+    pub at: Option<(PaymentId, Sequence)>,
 }
 
 impl Check {
@@ -80,11 +90,20 @@ impl Check {
     }
 
     fn look(&mut self, holds: bool, failure: impl FnOnce() -> String) {
+        self.look_at(None, holds, failure);
+    }
+
+    fn look_at(
+        &mut self,
+        at: Option<(PaymentId, Sequence)>,
+        holds: bool,
+        failure: impl FnOnce() -> String,
+    ) {
         self.checked += 1;
         if !holds {
             self.failed += 1;
             if self.failures.len() < FAILURES_LISTED_MAX {
-                self.failures.push(failure());
+                self.failures.push(Failure { what: failure(), at });
             }
         }
     }
@@ -149,17 +168,19 @@ impl Recount {
         let details = &history.details;
         let mut payment = Payment::pending(details.clone(), None);
         let mut position = Balance::default();
+        let mut last = 0;
         for step in history.steps() {
             if step.sequence > self.position.sequence {
                 break;
             }
+            last = step.sequence;
             payment.apply(&step.event, step.at, step.sequence);
             if let Some(request) = &step.request {
                 let answered =
                     books.answered(&details.merchant, &request.key, Retention::Forever, step.at);
                 // This step, or a later one that took the key over when its retention was over.
                 let found = answered.is_some_and(|answered| answered.at >= step.at);
-                self.keys_match.look(found, || {
+                self.keys_match.look_at(Some((details.id, step.sequence)), found, || {
                     format!(
                         "{} version {}: its key is not in the table",
                         details.id, payment.version
@@ -186,7 +207,7 @@ impl Recount {
             }
         }
         let expected = expected_position(&payment);
-        self.payments_match.look(position == expected, || {
+        self.payments_match.look_at(Some((details.id, last)), position == expected, || {
             format!(
                 "{} is {} and should stand at posted {}, pending {} in the ledger; it stands at {}, {}",
                 details.id,

@@ -40,7 +40,7 @@ struct CheckBody<'a> {
     name: &'static str,
     ok: bool,
     checked: u64,
-    failures: &'a [String],
+    failures: Vec<&'a str>,
 }
 
 impl<'a> RunBody<'a> {
@@ -68,7 +68,8 @@ impl<'a> RunBody<'a> {
 
 impl<'a> CheckBody<'a> {
     fn of(check: &'a Check) -> Self {
-        Self { name: check.name, ok: check.ok(), checked: check.checked, failures: &check.failures }
+        let failures = check.failures.iter().map(|failure| failure.what.as_str()).collect();
+        Self { name: check.name, ok: check.ok(), checked: check.checked, failures }
     }
 }
 

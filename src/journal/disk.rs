@@ -105,6 +105,11 @@ impl RealDisk {
     /// The disk door of `folder`, which is made (mode 0700, its name durable) if it is missing.
     pub fn open(folder: &Path, direct: DirectIo) -> io::Result<Self> {
         create_folder(folder)?;
+        Self::of_existing(folder, direct)
+    }
+
+    /// The disk door of a folder that is there; makes nothing.
+    pub fn of_existing(folder: &Path, direct: DirectIo) -> io::Result<Self> {
         let (handle, told_fallback) = (File::open(folder)?, AtomicBool::new(false));
         Ok(Self { folder: folder.into(), handle, direct, told_fallback })
     }

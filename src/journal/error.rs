@@ -38,8 +38,9 @@ pub enum JournalError {
         cause: io::Error,
     },
     /// Another process holds the data folder.
-    #[error("{} is held by another process ({holder}). Only one may write the journal: stop that \
-             one first, or give this one its own data folder", file.display())]
+    #[error("{} is held by another process ({holder}, or a command that only reads, which leaves \
+             no name). Nobody may write a journal that another one reads or writes: stop that one \
+             first, or use another data folder", file.display())]
     Locked {
         /// The lock's file.
         file: PathBuf,

@@ -36,15 +36,32 @@ impl DataLock {
             .mode(0o600)
             .open(&path)
             .map_err(JournalError::io("open", path.clone()))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                return Err(JournalError::Locked { holder: holder(&mut file).into(), file: path });
-            }
-            Err(error) => return Err(JournalError::io("lock", path)(error.into())),
-        }
+        lock(&mut file, &path, FlockOperation::NonBlockingLockExclusive)?;
         name_holder(&mut file).map_err(JournalError::io("write", path))?;
         Ok(Self { _file: file })
+    }
+
+    /// Keeps writers out for as long as the value lives, and makes and changes nothing: for whoever
+    /// only reads, of whom there may be many. `None` if there is no lock, as in a copy without it.
+    pub fn share(folder: &Path) -> Result<Option<Self>, JournalError> {
+        let path = folder.join("LOCK");
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(JournalError::io("open", path)(error)),
+        };
+        lock(&mut file, &path, FlockOperation::NonBlockingLockShared)?;
+        Ok(Some(Self { _file: file }))
+    }
+}
+
+fn lock(file: &mut File, path: &Path, operation: FlockOperation) -> Result<(), JournalError> {
+    match flock(&*file, operation) {
+        Ok(()) => Ok(()),
+        Err(Errno::WOULDBLOCK) => {
+            Err(JournalError::Locked { holder: holder(file).into(), file: path.into() })
+        }
+        Err(error) => Err(JournalError::io("lock", path.into())(error.into())),
     }
 }
 
@@ -77,5 +94,19 @@ mod tests {
         assert!(refused.to_string().contains(&named), "{refused}");
         drop(lock);
         DataLock::take(&data).unwrap();
+    }
+
+    #[test]
+    fn readers_share_the_folder_among_themselves_and_with_no_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(DataLock::share(folder.path()).unwrap().is_none());
+        assert!(!folder.path().join("LOCK").exists(), "a reader makes nothing");
+        let writer = DataLock::take(folder.path()).unwrap();
+        assert!(matches!(DataLock::share(folder.path()), Err(JournalError::Locked { .. })));
+        drop(writer);
+        let readers = [(); 2].map(|()| DataLock::share(folder.path()).unwrap().unwrap());
+        assert!(matches!(DataLock::take(folder.path()), Err(JournalError::Locked { .. })));
+        drop(readers);
+        DataLock::take(folder.path()).unwrap();
     }
 }

@@ -61,7 +61,7 @@ pub use self::{
     disk::{DirectIo, Disk, RealDisk},
     error::JournalError,
     lock::DataLock,
-    reader::{Located, Reader},
+    reader::{Located, Reader, Tail},
     recovery::{Recovered, Report, TornTail, recover},
     space::{Reservation, Space},
     writer::{Position, Writer},

@@ -44,6 +44,17 @@ pub struct Located {
     pub epoch: u64,
 }
 
+/// What a crash left of a batch that nobody was told of. The next start sets it aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// The segment's path.
+    pub file: PathBuf,
+    /// Where it begins.
+    pub offset: u64,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
 /// Iterates over all batches. Ends after the last good one, or with the error that says what is
 /// damaged.
 pub struct Reader {
@@ -104,6 +115,21 @@ impl Reader {
     #[must_use]
     pub fn store(&self) -> Uuid {
         self.chain.store
+    }
+
+    /// How many segments were begun, and how many there are.
+    #[must_use]
+    pub fn segments(&self) -> (u64, u64) {
+        let ahead = bytes(self.ahead.len());
+        (self.chain.segment, self.chain.segment.saturating_add(ahead))
+    }
+
+    /// What stands behind the last good batch; right after the iterator ended without an error.
+    #[must_use]
+    pub fn tail(&self) -> Option<Tail> {
+        let torn = self.torn.as_ref()?;
+        let (file, offset) = (self.disk.path(&self.chain.file()), self.chain.offset);
+        Some(Tail { file, offset, bytes: bytes(torn.bytes.len()) })
     }
 
     /// Where the journal ends; right after the iterator ended without an error.

@@ -31,6 +31,7 @@ mod lists;
 mod outcomes;
 mod payments;
 mod process;
+mod proof;
 mod quickstart;
 mod secrets;
 mod tidy;

@@ -168,6 +168,20 @@ impl TestServer {
     pub fn start_second(&self) -> Output {
         self.folder.run([], ["--listen", "127.0.0.1:0"])
     }
+
+    /// Runs another command of the program on this server's data folder.
+    #[track_caller]
+    pub fn tell(&self, arguments: &[&str]) -> Output {
+        self.tell_into(arguments, Stdio::piped())
+    }
+
+    /// [`Self::tell`], with somewhere else for what it prints.
+    #[track_caller]
+    pub fn tell_into(&self, arguments: &[&str], out: impl Into<Stdio>) -> Output {
+        let mut command = self.folder.program();
+        command.args(arguments).args(["--data", "data"]).stdout(out).stderr(Stdio::piped());
+        command.spawn().unwrap().wait_with_output().unwrap()
+    }
 }
 
 impl Deref for TestServer {
@@ -270,15 +284,16 @@ impl Folder {
         settings: impl IntoIterator<Item = (&'a str, &'a str)>,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+        let mut command = self.program();
+        command.args(["serve", "--config", "strongroom.toml"]).args(arguments);
+        command.envs(SETTINGS).envs(settings);
         command
-            .args(["serve", "--config", "strongroom.toml"])
-            .args(arguments)
-            .current_dir(self.0.path())
-            .env_clear()
-            .envs(SETTINGS)
-            .envs(settings)
-            .stdin(Stdio::null());
+    }
+
+    /// The program, in this folder and knowing of nothing else.
+    fn program(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+        command.current_dir(self.0.path()).env_clear().stdin(Stdio::null());
         command
     }
 }

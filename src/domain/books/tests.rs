@@ -256,7 +256,7 @@ fn a_balance_changed_behind_the_books_back_is_found() {
     let broken: Vec<_> = report.checks.iter().filter(|check| !check.ok()).collect();
     assert_eq!(broken.len(), 1);
     assert_eq!(broken[0].name, "balances_match_entries");
-    assert!(broken[0].failures[0].contains("merchant:south JPY"), "{:?}", broken[0].failures);
+    assert!(broken[0].failures[0].what.contains("merchant:south JPY"), "{:?}", broken[0].failures);
 }
 
 #[test]
