@@ -23,6 +23,7 @@ mod demo;
 mod details;
 mod door;
 mod faults;
+mod hostile;
 mod idempotency;
 mod keys;
 mod ledger;
