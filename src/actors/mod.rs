@@ -22,12 +22,7 @@ pub mod scheduler;
 
 use crate::{
     clock::Clock,
-    domain::{
-        books::Books,
-        id::PaymentId,
-        idempotency::{Operation, Retention},
-        payment::Payment,
-    },
+    domain::{books::Books, id::PaymentId, idempotency::Retention, payment::Payment},
     provider::Provider,
 };
 use payment::{NotPerformed, PaymentActor, Perform, Wish};
@@ -134,25 +129,5 @@ impl Engine {
             }
             result => result.map(Some),
         }
-    }
-}
-
-impl Perform {
-    /// A wish of the server's own, which comes under no key.
-    #[must_use]
-    pub fn by_system(wish: Wish, part: &'static str) -> Self {
-        Self { wish, actor: Arc::from(part), request: None }
-    }
-}
-
-/// The word for what a wish asks for, as the idempotency record keeps it; `None` for the server's own.
-#[must_use]
-pub fn operation(wish: &Wish) -> Option<Operation> {
-    match wish {
-        Wish::Submit(_) => Some(Operation::Create),
-        Wish::Capture(_) => Some(Operation::Capture),
-        Wish::Void => Some(Operation::Void),
-        Wish::Refund { .. } => Some(Operation::Refund),
-        Wish::Expire | Wish::Inquire => None,
     }
 }

@@ -10,7 +10,7 @@ use crate::{
         command::Command,
         entry::PaymentRecord,
         event::{Details, Event, Outcome},
-        idempotency::Request,
+        idempotency::{Operation, Request},
         ledger,
         money::Amount,
         payment::{self, Payment, Status},
@@ -44,6 +44,20 @@ pub enum Wish {
     Inquire,
 }
 
+impl Wish {
+    /// The word for what is wanted, as the idempotency record keeps it; `None` for the server's own wishes.
+    #[must_use]
+    pub fn operation(&self) -> Option<Operation> {
+        match self {
+            Self::Submit(_) => Some(Operation::Create),
+            Self::Capture(_) => Some(Operation::Capture),
+            Self::Void => Some(Operation::Void),
+            Self::Refund { .. } => Some(Operation::Refund),
+            Self::Expire | Self::Inquire => None,
+        }
+    }
+}
+
 /// The one message of a payment actor. The answer is the payment as the wish left it, durable.
 #[derive(Message)]
 #[rtype(result = "Result<Payment, NotPerformed>")]
@@ -54,6 +68,14 @@ pub struct Perform {
     pub actor: Arc<str>,
     /// The idempotency key it came under.
     pub request: Option<Request>,
+}
+
+impl Perform {
+    /// A wish of the server's own, which comes under no key.
+    #[must_use]
+    pub fn by_system(wish: Wish, part: &'static str) -> Self {
+        Self { wish, actor: Arc::from(part), request: None }
+    }
 }
 
 /// Why a wish was not carried out.

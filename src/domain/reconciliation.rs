@@ -9,7 +9,7 @@ use super::{
     idempotency::Retention,
     ledger::{self, Account, AccountKind, Balance, Balances, Turnover},
     money::Currency,
-    payment::{Payment, Status},
+    payment::Payment,
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -293,17 +293,6 @@ impl Recount {
 
 /// Where the merchant's side of a payment must stand in the ledger, by the payment's own figures.
 fn expected_position(payment: &Payment) -> Balance {
-    let pending = match payment.status {
-        Status::Authorized => payment.details.amount.minor_units(),
-        Status::Pending
-        | Status::Processing
-        | Status::Completed
-        | Status::PartiallyRefunded
-        | Status::Refunded
-        | Status::Voided
-        | Status::Expired
-        | Status::Failed => 0,
-    };
     let posted = i128::from(payment.captured) - i128::from(payment.refunded);
-    Balance { posted, pending: i128::from(pending) }
+    Balance { posted, pending: i128::from(payment.capturable()) }
 }

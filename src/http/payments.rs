@@ -229,7 +229,7 @@ async fn change(
     if is_partial && key.is_none() {
         return Err(Problem::key_required());
     }
-    let operation = crate::actors::operation(&wish);
+    let operation = wish.operation();
     let request_record =
         key.zip(operation).map(|(key, operation)| Request { key, fingerprint, operation });
     let perform = Perform { wish, actor: principal.actor().clone(), request: request_record };

@@ -20,6 +20,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 /// The environment variable that names the fault.
@@ -102,21 +103,8 @@ impl Disk for FaultyDisk {
 
     fn open(&self, name: &str, writes: Writes) -> io::Result<Box<dyn DiskFile>> {
         let file = self.disk.open(name, writes)?;
-        Ok(match (&self.fault, writes) {
-            (Fault::SyncFails(countdown), Writes::Durable) => {
-                Box::new(FaultyFile { file, countdown: Arc::clone(countdown) })
-            }
-            (Fault::WritesLost(countdown), _) => {
-                Box::new(LyingFile { file, writes, countdown: Arc::clone(countdown) })
-            }
-            (Fault::WritePanics(countdown), Writes::Durable) => {
-                Box::new(PanickingFile { file, countdown: Arc::clone(countdown) })
-            }
-            (Fault::WriteHangsWhile(path), Writes::Durable) => {
-                Box::new(HangingFile { file, path: path.clone() })
-            }
-            _ => file,
-        })
+        let Some(before_write) = self.fault.before_write(writes) else { return Ok(file) };
+        Ok(Box::new(FaultyFile { file, before_write }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -132,69 +120,58 @@ impl Disk for FaultyDisk {
     }
 }
 
+/// Says whether a write is to be done; one that is not is reported as done all the same.
+type BeforeWrite = Box<dyn Fn() -> io::Result<bool> + Send>;
+
+impl Fault {
+    /// What goes wrong with the writes of a file, if anything does.
+    fn before_write(&self, writes: Writes) -> Option<BeforeWrite> {
+        match (self, writes) {
+            (Self::SyncFails(left), Writes::Durable) => {
+                let left = Arc::clone(left);
+                Some(Box::new(move || left.pass().map(|()| true)))
+            }
+            (Self::WritesLost(left), Writes::Durable) => {
+                let left = Arc::clone(left);
+                Some(Box::new(move || Ok(left.pass().is_ok())))
+            }
+            (Self::WritesLost(left), Writes::Cached) => {
+                let left = Arc::clone(left);
+                Some(Box::new(move || Ok(left.0.load(Ordering::SeqCst) > 1)))
+            }
+            (Self::WritePanics(left), Writes::Durable) => {
+                let left = Arc::clone(left);
+                Some(Box::new(move || {
+                    assert!(left.pass().is_ok(), "a seeded bug in a write");
+                    Ok(true)
+                }))
+            }
+            (Self::WriteHangsWhile(path), Writes::Durable) => {
+                let path = path.clone();
+                Some(Box::new(move || {
+                    while path.exists() {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    Ok(true)
+                }))
+            }
+            (
+                Self::SyncFails(_) | Self::WritePanics(_) | Self::WriteHangsWhile(_),
+                Writes::Cached,
+            )
+            | (Self::FullWhile(_), _) => None,
+        }
+    }
+}
+
 struct FaultyFile {
     file: Box<dyn DiskFile>,
-    countdown: Arc<Countdown>,
+    before_write: BeforeWrite,
 }
 
 impl DiskFile for FaultyFile {
     fn write(&self, offset: u64, bytes: &AlignedBuffer) -> io::Result<()> {
-        self.countdown.pass()?;
-        self.file.write(offset, bytes)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.file.sync()
-    }
-}
-
-struct LyingFile {
-    file: Box<dyn DiskFile>,
-    writes: Writes,
-    countdown: Arc<Countdown>,
-}
-
-impl DiskFile for LyingFile {
-    fn write(&self, offset: u64, bytes: &AlignedBuffer) -> io::Result<()> {
-        let kept = match self.writes {
-            Writes::Durable => self.countdown.pass().is_ok(),
-            Writes::Cached => self.countdown.0.load(Ordering::SeqCst) > 1,
-        };
-        if kept { self.file.write(offset, bytes) } else { Ok(()) }
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.file.sync()
-    }
-}
-
-struct PanickingFile {
-    file: Box<dyn DiskFile>,
-    countdown: Arc<Countdown>,
-}
-
-impl DiskFile for PanickingFile {
-    fn write(&self, offset: u64, bytes: &AlignedBuffer) -> io::Result<()> {
-        assert!(self.countdown.pass().is_ok(), "a seeded bug in a write");
-        self.file.write(offset, bytes)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.file.sync()
-    }
-}
-
-struct HangingFile {
-    file: Box<dyn DiskFile>,
-    path: PathBuf,
-}
-
-impl DiskFile for HangingFile {
-    fn write(&self, offset: u64, bytes: &AlignedBuffer) -> io::Result<()> {
-        while self.path.exists() {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        self.file.write(offset, bytes)
+        if (self.before_write)()? { self.file.write(offset, bytes) } else { Ok(()) }
     }
 
     fn sync(&self) -> io::Result<()> {
