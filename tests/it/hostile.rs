@@ -29,6 +29,31 @@ fn a_null_amount_moves_no_money() {
 }
 
 #[test]
+fn a_provider_that_is_down_does_not_look_like_a_full_disk() {
+    let server = TestServer::start_with(&[
+        ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "1"),
+        ("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "60000"),
+    ]);
+    let paid = server.charge("before", 100).of(201).id();
+    for number in 0..300 {
+        server.charge_with("tok_timeout", &format!("out_{number}"), 100).of(202);
+    }
+    server.get("/ready").of(200);
+    server.charge("after", 100).of(201);
+    server.refund_all(&paid).of(200);
+}
+
+#[test]
+fn a_request_id_that_could_be_a_card_number_is_replaced() {
+    let server = TestServer::start();
+    let headers = [("X-Request-Id", "4242424242424242")];
+    let answer = server.send("GET", "/health", &headers, None).unwrap();
+    assert_ne!(answer.header("X-Request-Id"), Some("4242424242424242"));
+    eventually("the request is logged", || server.logs().contains("/health").then_some(()));
+    assert!(!server.logs().contains("4242424242424242"));
+}
+
+#[test]
 fn a_key_that_was_sent_quoted_is_found_quoted_and_bare() {
     let server = TestServer::start();
     server.charge("\"quoted_1\"", 100).of(201);
