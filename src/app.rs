@@ -13,11 +13,10 @@ use crate::{
     clock::Clock,
     config::Config,
     credentials::Credentials,
-    domain::books::Books,
+    domain::{books::Books, entry::Batch},
     http::{self, Core, Door, Limits},
     journal::{
-        DataLock, DirectIo, Disk, JournalError, Options, RealDisk, Recovered, Report, Writer,
-        recover,
+        DataLock, DirectIo, Folders, JournalError, Options, Recovered, Report, Writer, recover,
     },
     provider::{Provider, Sandbox},
 };
@@ -225,7 +224,7 @@ async fn recover_books(
     config: &Config,
     clock: Arc<dyn Clock>,
 ) -> Result<(Writer, Books, Report), Stopped> {
-    let folder = config.data_dir.join("journal");
+    let data = config.data_dir.clone();
     let direct = if config.journal.direct_io { DirectIo::WhereAvailable } else { DirectIo::Never };
     let options = Options {
         segment_bytes: config.journal.segment_bytes,
@@ -233,13 +232,14 @@ async fn recover_books(
         software: env!("CARGO_PKG_VERSION").into(),
     };
     let recovering = move || {
-        let disk = RealDisk::open(&folder, direct).map_err(JournalError::io("open", folder))?;
-        let disk: Arc<dyn Disk> = Arc::new(disk);
+        let folders = Folders::open(&data, direct).map_err(JournalError::io("open", data))?;
         #[cfg(feature = "fault-injection")]
-        let disk = crate::journal::disk::faulty::faults_from_environment(disk)
+        let folders = crate::journal::disk::faulty::faults_from_environment(folders)
             .map_err(JournalError::io("seed faults in", "STRONGROOM_FAULT".into()))?;
         let mut books = Books::default();
-        let recovered = recover(disk, options, clock.now(), &mut |batch| books.replay(batch))?;
+        let covered = books.position();
+        let mut visit = |batch: &Batch| books.replay(batch);
+        let recovered = recover(&folders, options, clock.now(), covered, &mut visit)?;
         let Recovered { writer, report } = recovered;
         let now = clock.now();
         clock.not_before(report.last_at);
