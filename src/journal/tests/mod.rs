@@ -5,6 +5,7 @@
 mod crash;
 mod damage;
 mod faults;
+mod follow;
 mod format;
 mod growth;
 mod samples;
