@@ -4,6 +4,7 @@
 //! ranges stand here, beside the keys; `config.toml` explains the keys and is compiled in as the defaults. Nothing here
 //! is read again while the server runs, and nothing here has an effect of its own.
 
+mod alerts;
 mod error;
 mod exposure;
 mod layers;
@@ -11,6 +12,7 @@ mod section;
 #[cfg(test)]
 mod tests;
 
+pub use alerts::{AlertWebhook, Alerts};
 pub use error::{ConfigError, Fault, Reason};
 pub use layers::SHIPPED;
 
@@ -42,6 +44,8 @@ pub struct Config {
     pub journal: Journal,
     /// Checking the books against themselves.
     pub reconciliation: Reconciliation,
+    /// Telling the operator what is wrong.
+    pub alerts: Alerts,
     /// What the server tells its operator.
     pub log: Log,
     /// Those who take payments; no two ids alike.
@@ -75,6 +79,7 @@ impl Config {
             provider: root.section("provider", Provider::read),
             journal: root.section("journal", Journal::read),
             reconciliation: root.section("reconciliation", Reconciliation::read),
+            alerts: root.section("alerts", Alerts::read),
             log: root.section("log", Log::read),
             merchants: root.list("merchants", Merchant::read),
             admins: root.list("admins", ApiKey::read),
@@ -244,13 +249,25 @@ impl Journal {
 /// Checking the books against themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reconciliation {
+    /// How long after a check of what is new the next one comes.
+    pub every_ms: u64,
+    /// How long after a check of everything the next one comes.
+    pub full_every_ms: u64,
     /// The finished runs that are kept to be read.
     pub runs_kept: usize,
 }
 
 impl Reconciliation {
     fn read(section: &mut Section<'_>) -> Self {
-        Self { runs_kept: section.integer("runs_kept", 1..=10_000) }
+        let allowed = "a duration such as \"1h\", \"7d\" or \"90s\", 100ms to 366d";
+        let full_every = section.text("full_every", allowed, |text| {
+            duration_ms(text).filter(|ms| (100..=366 * DAY_MS).contains(ms))
+        });
+        Self {
+            every_ms: section.integer("every_ms", 10..=3_600_000),
+            full_every_ms: full_every.unwrap_or_default(),
+            runs_kept: section.integer("runs_kept", 1..=10_000),
+        }
     }
 }
 

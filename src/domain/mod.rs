@@ -6,7 +6,7 @@
 //! Reading order: the vocabulary ([`time`], [`id`], [`money`], [`card_number`], [`event`], [`command`], [`refusal`]),
 //! then the rules of one payment ([`payment`]), of the double entry ([`ledger`]), of retries ([`idempotency`]),
 //! then [`entry`], the atomic unit that is written down, [`books`], what all entries add up to, and
-//! [`reconciliation`], how the books are checked.
+//! [`reconciliation`], how the books are checked, and [`webhook`], how others are told.
 
 pub mod time;
 
@@ -33,3 +33,5 @@ pub mod entry;
 pub mod books;
 
 pub mod reconciliation;
+
+pub mod webhook;
