@@ -4,9 +4,11 @@ use crate::{
     actors::{
         BooksReader, Engine,
         admission::Admission,
+        alarms::Alarms,
+        alerts::{Alerts, Destination},
         idempotency::IdempotencyHandle,
         ledger::{Fatal, LedgerHandle, Pace},
-        reconciliation::Reconciliations,
+        reconciliation::{self, Reconciliations, Subject},
         registry::Registry,
         scheduler::Scheduler,
     },
@@ -95,9 +97,9 @@ pub async fn run(
     actix_rt::spawn(server);
 
     let began = Instant::now();
-    let (journal, books, report) = recover_books(&config, clock.clone()).await?;
+    let (folders, journal, books, report) = recover_books(&config, clock.clone()).await?;
     let started_with = Started { report, payments: books.payment_count(), took: began.elapsed() };
-    let (mut crew, core) = Crew::start(&config, clock, journal, books).await?;
+    let (mut crew, core) = Crew::start(&config, clock, folders, (journal, books)).await?;
     drop(door.core.set(core));
     started(&started_with);
 
@@ -129,6 +131,7 @@ pub async fn run(
 struct Crew {
     ledger: LedgerHandle,
     admission: Arc<Admission>,
+    reconciliations: Arc<Reconciliations>,
     ledger_thread: Arbiter,
     scheduler_thread: Arbiter,
     failed: mpsc::UnboundedReceiver<Fatal>,
@@ -138,13 +141,15 @@ impl Crew {
     async fn start(
         config: &Config,
         clock: Arc<dyn Clock>,
-        journal: Writer,
-        books: Books,
+        folders: Folders,
+        (journal, books): (Writer, Books),
     ) -> Result<(Self, Core), Stopped> {
         let space = journal.space();
         let (fatal, failed) = mpsc::unbounded_channel();
         let ledger_thread = Arbiter::new();
         let (ledger, books) = start_ledger(&ledger_thread, config, journal, books, fatal).await?;
+        #[cfg(feature = "fault-injection")]
+        crate::actors::faulty::faults_from_environment(&books)?;
         let in_flight_max = u32::try_from(config.http.in_flight_max).unwrap_or(u32::MAX);
         let admission = Arc::new(Admission::new(in_flight_max, space));
         let retention = config.idempotency.retention;
@@ -174,14 +179,23 @@ impl Crew {
         let inquire_after = Duration::from_millis(config.provider.inquire_after_ms);
         let scheduler = Scheduler::new(engine.clone(), inquire_after);
         scheduler_thread.spawn_fn(|| drop(scheduler.start()));
-        let runs_kept = config.reconciliation.runs_kept;
-        let reconciliations = Arc::new(Reconciliations::new(books, clock, runs_kept));
-        let crew = Self { ledger, admission, ledger_thread, scheduler_thread, failed };
-        Ok((crew, Core { engine, reconciliations }))
+        let alarms = Arc::new(start_alarms(&scheduler_thread, config, &clock));
+        let subject = Subject { books, folders, clock, alarms: alarms.clone() };
+        let reconciliations = Arc::new(start_reconciliations(config, subject)?);
+        let crew = Self {
+            ledger,
+            admission,
+            reconciliations: reconciliations.clone(),
+            ledger_thread,
+            scheduler_thread,
+            failed,
+        };
+        Ok((crew, Core { engine, reconciliations, alarms }))
     }
 
     /// Ends the actors, the ledger last: on `Ok` everything is written and sealed.
     async fn stop(mut self) -> Result<(), Stopped> {
+        self.reconciliations.stop();
         self.scheduler_thread.stop();
         let sealed = self.ledger.close().await;
         self.ledger_thread.stop();
@@ -223,7 +237,7 @@ fn door(config: &Config) -> Door {
 async fn recover_books(
     config: &Config,
     clock: Arc<dyn Clock>,
-) -> Result<(Writer, Books, Report), Stopped> {
+) -> Result<(Folders, Writer, Books, Report), Stopped> {
     let data = config.data_dir.clone();
     let direct = if config.journal.direct_io { DirectIo::WhereAvailable } else { DirectIo::Never };
     let options = Options {
@@ -250,7 +264,7 @@ async fn recover_books(
                  authorization lapses; check the clock"
             );
         }
-        Ok::<_, JournalError>((writer, books, report))
+        Ok::<_, JournalError>((folders, writer, books, report))
     };
     let recovered = web::block(recovering).await;
     Ok(recovered.map_err(|error| io::Error::other(error.to_string()))??)
@@ -273,6 +287,23 @@ async fn start_ledger(
     let (tell, told) = oneshot::channel();
     thread.spawn_fn(move || drop(tell.send(LedgerHandle::start(journal, books, pace, fatal))));
     told.await.map_err(|_| Stopped::LedgerDied)
+}
+
+fn start_alarms(thread: &Arbiter, config: &Config, clock: &Arc<dyn Clock>) -> Alarms {
+    let alerts = config.alerts.webhook.clone().map(|webhook| {
+        let destination = Destination { url: webhook.url, secret: webhook.secret };
+        Alerts::start(thread, destination, clock.clone())
+    });
+    Alarms::new(clock.clone(), alerts)
+}
+
+fn start_reconciliations(config: &Config, subject: Subject) -> io::Result<Reconciliations> {
+    let pace = reconciliation::Pace {
+        every: Duration::from_millis(config.reconciliation.every_ms),
+        full_every: Duration::from_millis(config.reconciliation.full_every_ms),
+        runs_kept: config.reconciliation.runs_kept,
+    };
+    Reconciliations::start(subject, pace)
 }
 
 /// Every command in flight, and the scheduler, sends at most a few messages at once.

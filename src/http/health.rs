@@ -1,25 +1,43 @@
-//! `/health`: the process lives. `/ready`: it takes payments, or says why not.
+//! `/health`: the process lives. `/ready`: it takes payments, or says why not; and what is wrong all the same.
 
-use super::{Door, reply::Problem};
+use super::{Door, reply::Problem, wire::Time};
+use crate::actors::alarms::Alarm;
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
 
 #[derive(Serialize)]
 struct StatusBody {
     status: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    alarms: Vec<AlarmBody>,
+}
+
+#[derive(Serialize)]
+struct AlarmBody {
+    code: &'static str,
+    detail: String,
+    since: Time,
+}
+
+impl AlarmBody {
+    fn of(Alarm { code, detail, since }: Alarm) -> Self {
+        Self { code, detail, since: Time(since) }
+    }
 }
 
 /// `GET /health`: says nothing about disks or providers, so that nobody restarts a process for what a restart cannot
 /// mend.
 pub(super) async fn health() -> HttpResponse {
-    HttpResponse::Ok().json(StatusBody { status: "ok" })
+    HttpResponse::Ok().json(StatusBody { status: "ok", alarms: Vec::new() })
 }
 
-/// `GET /ready`
+/// `GET /ready`: an alarm does not keep payments out. Whether to go on is for the operator to say.
 pub(super) async fn ready(door: web::Data<Door>) -> Result<HttpResponse, Problem> {
-    let engine = &door.core()?.engine;
+    let core = door.core()?;
+    let engine = &core.engine;
     engine.disk_answers()?;
     let outstanding = engine.books.read().processing_count();
     engine.admission.ready(outstanding)?;
-    Ok(HttpResponse::Ok().json(StatusBody { status: "ready" }))
+    let alarms = core.alarms.all().into_iter().map(AlarmBody::of).collect();
+    Ok(HttpResponse::Ok().json(StatusBody { status: "ready", alarms }))
 }

@@ -8,6 +8,7 @@ mod headers;
 mod health;
 mod idempotency;
 mod ledger;
+mod metrics;
 mod observe;
 mod payments;
 mod query;
@@ -16,7 +17,7 @@ mod reply;
 mod wire;
 
 use crate::{
-    actors::{Engine, reconciliation::Reconciliations},
+    actors::{Engine, alarms::Alarms, reconciliation::Reconciliations},
     credentials::Credentials,
 };
 use actix_web::{App, HttpServer, Resource, Route, dev::Server, middleware::from_fn, web};
@@ -48,6 +49,8 @@ pub struct Core {
     pub engine: Arc<Engine>,
     /// The reconciliation runs.
     pub reconciliations: Arc<Reconciliations>,
+    /// What is wrong now.
+    pub alarms: Arc<Alarms>,
 }
 
 /// How much a request may be.
@@ -99,6 +102,7 @@ fn routes(config: &mut web::ServiceConfig) {
                 ("POST", web::post().to(reconciliation::run)),
             ],
         ))
+        .service(resource("/metrics", [("GET", web::get().to(metrics::read))]))
         .service(resource("/health", [("GET", web::get().to(health::health))]))
         .service(resource("/ready", [("GET", web::get().to(health::ready))]))
         .default_service(web::to(|| async { Problem::no_such_route() }));
