@@ -13,10 +13,11 @@ mod payments;
 mod query;
 mod reconciliation;
 mod reply;
+mod snapshots;
 mod wire;
 
 use crate::{
-    actors::{Engine, reconciliation::Reconciliations},
+    actors::{Engine, reconciliation::Reconciliations, snapshots::Snapshots},
     credentials::Credentials,
 };
 use actix_web::{App, HttpServer, Resource, Route, dev::Server, middleware::from_fn, web};
@@ -48,6 +49,8 @@ pub struct Core {
     pub engine: Arc<Engine>,
     /// The reconciliation runs.
     pub reconciliations: Arc<Reconciliations>,
+    /// Who makes snapshots.
+    pub snapshots: Snapshots,
 }
 
 /// How much a request may be.
@@ -99,6 +102,7 @@ fn routes(config: &mut web::ServiceConfig) {
                 ("POST", web::post().to(reconciliation::run)),
             ],
         ))
+        .service(resource("/api/snapshot", [("POST", web::post().to(snapshots::make))]))
         .service(resource("/health", [("GET", web::get().to(health::health))]))
         .service(resource("/ready", [("GET", web::get().to(health::ready))]))
         .default_service(web::to(|| async { Problem::no_such_route() }));

@@ -27,7 +27,7 @@ mod tests;
 
 pub use compare::{Comparison, compare};
 pub use load::{Loaded, Refused, load, set_aside};
-pub use take::{Taken, take};
+pub use take::{Held, Taken, newest, take};
 
 use super::{JournalError, disk::Disk, folders::Folders};
 use crate::domain::id::Sequence;

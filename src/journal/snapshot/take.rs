@@ -29,9 +29,12 @@ use uuid::Uuid;
 /// How much of the journal is merged at once, so that memory stays bounded however much there is to catch up with.
 const STRETCH_BYTES: u64 = if cfg!(test) { 256 * 1024 } else { 256 * 1024 * 1024 };
 
-/// A snapshot that was made, and what followed from it.
+/// How much room a snapshot leaves to the journal.
+const ROOM_LEFT_BYTES: u64 = 256 * 1024 * 1024;
+
+/// A snapshot that is there.
 #[derive(Clone, Debug)]
-pub struct Taken {
+pub struct Held {
     /// Through where it goes.
     pub position: Position,
     /// Where it is.
@@ -40,6 +43,13 @@ pub struct Taken {
     pub bytes: u64,
     /// How many payments it holds.
     pub payments: u64,
+}
+
+/// A snapshot that was made, and what followed from it.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// What was made.
+    pub snapshot: Held,
     /// How many segments went to the archive because two snapshots now cover them.
     pub archived: u64,
     /// Files that turned out to be damaged snapshots, with what is wrong, and were set aside.
@@ -60,13 +70,29 @@ pub fn take(folders: &Folders, through: Sequence) -> Result<Option<Taken>, Journ
             taken.archived += before.archived;
             taken.damaged.splice(0..0, before.damaged);
         }
-        let reached = taken.position.sequence;
+        let reached = taken.snapshot.position.sequence;
         last = Some(taken);
         if reached >= through {
             break;
         }
     }
     Ok(last)
+}
+
+/// The newest snapshot whose contents are whole.
+pub fn newest(folders: &Folders) -> Result<Option<Held>, JournalError> {
+    for sequence in list(folders)? {
+        let (disk, name) = (&folders.snapshots, file_name(sequence));
+        if let Ok(Snapshot { contents, .. }) = Snapshot::open(&**disk, name.clone()) {
+            return Ok(Some(Held {
+                position: contents.position,
+                bytes: disk.length(&name).map_err(JournalError::io("read", disk.path(&name)))?,
+                file: disk.path(&name),
+                payments: contents.payments,
+            }));
+        }
+    }
+    Ok(None)
 }
 
 fn take_stretch(folders: &Folders, through: Sequence) -> Result<Option<Taken>, JournalError> {
@@ -101,6 +127,7 @@ fn take_after(
     if stretch.payments.is_empty() {
         return Ok(Ok(None));
     }
+    check_room(folders, previous, &stretch)?;
     let name = file_name(stretch.position.sequence);
     let mut file = NewFile::begin(&*folders.snapshots, &name)
         .map_err(JournalError::io("create", folders.snapshots.path(&name)))?;
@@ -123,14 +150,30 @@ fn take_after(
     let length = file.length();
     file.publish().map_err(JournalError::io("rename", folders.snapshots.path(&name)))?;
     prune(folders)?;
-    Ok(Ok(Some(Taken {
+    let snapshot = Held {
         position: contents.position,
         file: folders.snapshots.path(&name),
         bytes: length,
         payments: contents.payments,
-        archived: archive_covered(folders)?,
-        damaged: Vec::new(),
-    })))
+    };
+    Ok(Ok(Some(Taken { snapshot, archived: archive_covered(folders)?, damaged: Vec::new() })))
+}
+
+/// A snapshot must not take the room that the journal needs next.
+fn check_room(
+    folders: &Folders,
+    previous: Option<&Snapshot<'_>>,
+    stretch: &Stretch,
+) -> Result<(), JournalError> {
+    let disk = &folders.snapshots;
+    let free = disk.free().map_err(JournalError::io("ask the size of", disk.path("")))?;
+    let parts = previous.map(|it| it.contents.parts.as_slice()).unwrap_or_default();
+    let old = parts.iter().map(|part| part.length).sum::<u64>();
+    let needed = old.saturating_add(stretch.bytes).saturating_add(ROOM_LEFT_BYTES);
+    match free >= needed {
+        true => Ok(()),
+        false => Err(failed(folders, format!("it might need {needed} bytes, and {free} are free"))),
+    }
 }
 
 fn failed(folders: &Folders, why: String) -> JournalError {
@@ -146,6 +189,8 @@ struct Stretch {
     /// Of payments, and others.
     entries: [u64; 2],
     turnover: BTreeMap<Currency, Turnover>,
+    /// How many bytes of the journal it was.
+    bytes: u64,
 }
 
 impl Stretch {
@@ -157,13 +202,13 @@ impl Stretch {
             blocks: Vec::new(),
             entries: [0; 2],
             turnover: BTreeMap::new(),
+            bytes: 0,
         };
-        let mut bytes_read: u64 = 0;
         while let Some(located) = reader.next() {
             let located = located?;
-            bytes_read = bytes_read.saturating_add(located.bytes);
+            stretch.bytes = stretch.bytes.saturating_add(located.bytes);
             stretch.add(located.batch);
-            if bytes_read >= STRETCH_BYTES {
+            if stretch.bytes >= STRETCH_BYTES {
                 break;
             }
         }

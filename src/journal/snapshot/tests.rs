@@ -218,16 +218,16 @@ fn two_snapshots_are_kept_and_nothing_new_makes_none() {
     let (disk, mut shop) = disk_with_two_snapshots(2);
     assert_eq!(list(&shop.folders).unwrap().len(), 2);
     let taken = shop.take().unwrap();
-    assert_eq!(taken.payments, u64::try_from(shop.books.payment_count()).unwrap());
+    assert_eq!(taken.snapshot.payments, u64::try_from(shop.books.payment_count()).unwrap());
     assert!(shop.take().is_none());
     shop.journal.writer.append(vec![Record::Sealed], at(0)).unwrap();
     assert!(
-        take(&shop.folders, taken.position.sequence + 1).unwrap().is_none(),
+        take(&shop.folders, taken.snapshot.position.sequence + 1).unwrap().is_none(),
         "a seal is no news"
     );
     let snapshots = list(&shop.folders).unwrap();
     assert_eq!(snapshots.len(), 2);
-    assert_eq!(snapshots[0], taken.position.sequence);
+    assert_eq!(snapshots[0], taken.snapshot.position.sequence);
     assert!(
         !disk.list().unwrap().iter().any(|name| name.ends_with(".tmp") && name.contains("snap"))
     );
@@ -393,7 +393,7 @@ fn a_journal_that_ends_before_its_snapshot_or_is_another_one_is_refused() {
     for sequence in list(&on(&other)).unwrap() {
         mixed.remove(&file_name(sequence)).unwrap();
     }
-    let name = file_name(taken.position.sequence);
+    let name = file_name(taken.snapshot.position.sequence);
     mixed.put(&name, &disk.bytes_of(&name).unwrap());
     assert!(matches!(start(&on(&mixed), Sequence::MAX), Err(JournalError::Damaged { .. })));
 }
