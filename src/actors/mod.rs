@@ -25,6 +25,7 @@ pub mod payment;
 pub mod reconciliation;
 pub mod registry;
 pub mod scheduler;
+pub mod snapshots;
 
 use crate::{
     clock::Clock,

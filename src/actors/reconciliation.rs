@@ -126,7 +126,7 @@ impl Reconciliations {
     /// Starts the engine. Its first full run begins at once.
     ///
     /// # Errors
-    /// The system has no more threads.
+    /// The operating system makes no more threads.
     pub fn start(subject: Subject, pace: Pace) -> io::Result<Self> {
         let desk = Arc::new(Desk { runs_kept: pace.runs_kept, state: Mutex::default() });
         let (closed, alarms) = (desk.clone(), subject.alarms.clone());

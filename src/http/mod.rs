@@ -14,10 +14,11 @@ mod payments;
 mod query;
 mod reconciliation;
 mod reply;
+mod snapshots;
 mod wire;
 
 use crate::{
-    actors::{Engine, alarms::Alarms, reconciliation::Reconciliations},
+    actors::{Engine, alarms::Alarms, reconciliation::Reconciliations, snapshots::Snapshots},
     credentials::Credentials,
 };
 use actix_web::{App, HttpServer, Resource, Route, dev::Server, middleware::from_fn, web};
@@ -51,6 +52,8 @@ pub struct Core {
     pub reconciliations: Arc<Reconciliations>,
     /// What is wrong now.
     pub alarms: Arc<Alarms>,
+    /// Who makes snapshots.
+    pub snapshots: Snapshots,
 }
 
 /// How much a request may be.
@@ -103,6 +106,7 @@ fn routes(config: &mut web::ServiceConfig) {
             ],
         ))
         .service(resource("/metrics", [("GET", web::get().to(metrics::read))]))
+        .service(resource("/api/snapshot", [("POST", web::post().to(snapshots::make))]))
         .service(resource("/health", [("GET", web::get().to(health::health))]))
         .service(resource("/ready", [("GET", web::get().to(health::ready))]))
         .default_service(web::to(|| async { Problem::no_such_route() }));

@@ -24,7 +24,7 @@ use super::{
     watermark::{self, Watermark},
 };
 use crate::domain::{books, entry::Batch, id::Sequence};
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io::ErrorKind, path::PathBuf, sync::Arc};
 use uuid::Uuid;
 
 /// How the names of files with set-aside bytes begin.
@@ -206,9 +206,13 @@ impl Reader {
         }
         let rest = index(self.chain.room());
         let (disk, name) = (&self.folders.journal, segment::file_name(first));
-        let content = disk
-            .read_part(&name, from, length.min(rest), Source::Device)
-            .map_err(JournalError::io("read", disk.path(&name)))?;
+        let content = match disk.read_part(&name, from, length.min(rest), Source::Device) {
+            // It went to the archive since the folder was listed.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Ok(Window::whole(self.read(first, Folder::Archive)?));
+            }
+            read => read.map_err(JournalError::io("read", disk.path(&name)))?,
+        };
         let to_end = content.len() == rest;
         Ok(Window { content: Arc::new(AlignedBuffer::blocks_of(&content)), from, to_end })
     }
@@ -232,7 +236,13 @@ impl Reader {
                 let newest = self.ahead.is_empty();
                 let source = if newest || followed { Source::Device } else { Source::Cache };
                 let (disk, name) = (&self.folders.journal, segment::file_name(first));
-                disk.read(&name, source).map_err(JournalError::io("read", disk.path(&name)))
+                match disk.read(&name, source) {
+                    // It went to the archive since the folder was listed.
+                    Err(error) if error.kind() == ErrorKind::NotFound && !newest => {
+                        archive::read(&*self.folders.archive, first, Source::Cache)
+                    }
+                    read => read.map_err(JournalError::io("read", disk.path(&name))),
+                }
             }
             Folder::Archive => archive::read(&*self.folders.archive, first, Source::Cache),
         }
@@ -240,15 +250,7 @@ impl Reader {
 
     /// Reads the next segment and checks that it is the next one.
     fn begin(&mut self, (first, folder): (Sequence, Folder)) -> Result<(), JournalError> {
-        let (content, folder) = match self.read(first, folder) {
-            // It may have gone to the archive since the folders were listed.
-            Err(JournalError::Io { cause, .. })
-                if folder == Folder::Journal && cause.kind() == io::ErrorKind::NotFound =>
-            {
-                (self.read(first, Folder::Archive)?, Folder::Archive)
-            }
-            read => (read?, folder),
-        };
+        let content = self.read(first, folder)?;
         let file = path(&self.folders, first, folder);
         let header = match segment::Header::decode(&content) {
             Ok(header) => header,
