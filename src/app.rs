@@ -121,6 +121,7 @@ pub async fn run(
     }
     tracing::info!("stopping: no more payments are taken, those in flight are finished");
     crew.admission.close();
+    crew.reconciliations.stop();
     let drain = Duration::from_millis(config.http.drain_timeout_ms);
     let drained = tokio::time::timeout(drain, crew.admission.idle()).await;
     handle.stop(true).await;
@@ -221,7 +222,6 @@ impl Crew {
 
     /// Ends the actors, the ledger last: on `Ok` everything is written and sealed.
     async fn stop(mut self) -> Result<(), Stopped> {
-        self.reconciliations.stop();
         self.scheduler_thread.stop();
         let sealed = self.ledger.close().await;
         self.ledger_thread.stop();

@@ -9,6 +9,7 @@
 //! | `write-panics-after:N` | the Nth durable write of the process panics, as a bug would |
 //! | `write-hangs-while:PATH` | a durable write waits while the file `PATH` exists |
 //! | `read-hangs-while:PATH` | a read from the device waits while the file `PATH` exists |
+//! | `read-panics-while:PATH` | a read from the device panics, as a bug would, while the file `PATH` exists |
 //! | `full-while:PATH` | making a new segment, with `ENOSPC`, while the file `PATH` exists |
 
 use super::{Disk, DiskFile, Source, Writes};
@@ -56,6 +57,7 @@ fn with_fault(disk: Arc<dyn Disk>, value: &str) -> io::Result<Arc<dyn Disk>> {
         }
         Some(("write-hangs-while", path)) => Fault::WriteHangsWhile(path.into()),
         Some(("read-hangs-while", path)) => Fault::ReadHangsWhile(path.into()),
+        Some(("read-panics-while", path)) => Fault::ReadPanicsWhile(path.into()),
         Some(("full-while", path)) => Fault::FullWhile(path.into()),
         _ => return Err(io::Error::other(format!("{VARIABLE}={value} is no fault"))),
     };
@@ -73,6 +75,7 @@ enum Fault {
     WritePanics(Arc<Countdown>),
     WriteHangsWhile(PathBuf),
     ReadHangsWhile(PathBuf),
+    ReadPanicsWhile(PathBuf),
     FullWhile(PathBuf),
 }
 
@@ -157,8 +160,12 @@ fn wait_while(path: &Path) {
 
 impl Fault {
     fn before_read(&self, source: Source) {
-        if let (Self::ReadHangsWhile(path), Source::Device) = (self, source) {
-            wait_while(path);
+        match (self, source) {
+            (Self::ReadHangsWhile(path), Source::Device) => wait_while(path),
+            (Self::ReadPanicsWhile(path), Source::Device) => {
+                assert!(!path.exists(), "a seeded bug in a read");
+            }
+            _ => {}
         }
     }
 
@@ -195,7 +202,7 @@ impl Fault {
                 Self::SyncFails(_) | Self::WritePanics(_) | Self::WriteHangsWhile(_),
                 Writes::Cached,
             )
-            | (Self::FullWhile(_) | Self::ReadHangsWhile(_), _) => None,
+            | (Self::FullWhile(_) | Self::ReadHangsWhile(_) | Self::ReadPanicsWhile(_), _) => None,
         }
     }
 }
