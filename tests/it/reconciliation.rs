@@ -331,7 +331,12 @@ fn an_engine_that_dies_of_a_bug_is_heard_of_and_payments_go_on() {
 fn payments_go_on_while_a_full_run_reads_the_disk_and_a_stop_does_not_wait_for_it() {
     let sign = Sign::new();
     let fault = sign.of("read-hangs-while");
-    let mut server = TestServer::start_with(&[("STRONGROOM_FAULT", &fault), (FULL_EVERY, "366d")]);
+    let mut server = TestServer::start_with(&[
+        ("STRONGROOM_FAULT", &fault),
+        ("STRONGROOM__HTTP__DRAIN_TIMEOUT_MS", "3000"),
+        (EVERY, "10"),
+        (FULL_EVERY, "366d"),
+    ]);
     server.charge("before", 1).of(201);
     server.admin().reconciles();
     sign.raise();
