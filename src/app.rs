@@ -10,10 +10,10 @@ use crate::{
         registry::Registry,
         scheduler::Scheduler,
     },
-    clock::Clock,
+    clock::{Clock, StoppedClock, SystemClock},
     config::Config,
     credentials::Credentials,
-    domain::{books::Books, entry::Batch},
+    domain::{books::Books, entry::Batch, time::Timestamp},
     http::{self, Core, Door, Limits},
     journal::{
         DataLock, DirectIo, Folders, JournalError, Options, Recovered, Report, Writer, recover,
@@ -125,6 +125,39 @@ pub async fn run(
     drained.map_err(|_| Stopped::DrainTimeout)
 }
 
+/// Shows books that nobody writes, as of the time `now` there, until `shutdown` comes. Calls `started` when it does.
+///
+/// # Errors
+/// The listener can't be used.
+pub async fn show(
+    config: &Config,
+    (books, now): (Books, Timestamp),
+    listener: TcpListener,
+    started: impl FnOnce(),
+    mut shutdown: impl FnMut() -> Signal,
+) -> Result<(), Stopped> {
+    let books = BooksReader::of(books);
+    // A count is dated by the machine's clock, whatever the books' time is.
+    let clock = Arc::new(SystemClock::default());
+    let runs_kept = config.reconciliation.runs_kept;
+    let core = Core {
+        books: books.clone(),
+        clock: Arc::new(StoppedClock(now)),
+        retention: config.idempotency.retention,
+        engine: None,
+        reconciliations: Arc::new(Reconciliations::new(books, clock, runs_kept)),
+    };
+    let door = web::Data::new(door(config));
+    drop(door.core.set(core));
+    let server = http::serve(listener, door)?;
+    let handle = server.handle();
+    actix_rt::spawn(server);
+    started();
+    shutdown().await;
+    handle.stop(true).await;
+    Ok(())
+}
+
 /// The actors' threads, and what is needed to stop them in order.
 struct Crew {
     ledger: LedgerHandle,
@@ -175,9 +208,11 @@ impl Crew {
         let scheduler = Scheduler::new(engine.clone(), inquire_after);
         scheduler_thread.spawn_fn(|| drop(scheduler.start()));
         let runs_kept = config.reconciliation.runs_kept;
-        let reconciliations = Arc::new(Reconciliations::new(books, clock, runs_kept));
+        let reconciliations =
+            Arc::new(Reconciliations::new(books.clone(), clock.clone(), runs_kept));
         let crew = Self { ledger, admission, ledger_thread, scheduler_thread, failed };
-        Ok((crew, Core { engine, reconciliations }))
+        let engine = Some(engine);
+        Ok((crew, Core { books, clock, retention, engine, reconciliations }))
     }
 
     /// Ends the actors, the ledger last: on `Ok` everything is written and sealed.

@@ -14,12 +14,18 @@ mod export;
 mod journal;
 mod key;
 mod offline;
+mod read_only;
 mod serve;
+mod verdict;
 mod verify;
 
-use crate::{app::Stopped, config::ConfigError, journal::JournalError};
+use crate::{
+    app::Stopped,
+    config::ConfigError,
+    journal::{JournalError, backup::CopyError},
+};
 use clap::{Parser, Subcommand};
-use offline::NoJournal;
+use offline::WrongFolder;
 use std::io;
 
 /// A payment core: charges once, books every cent twice, forgets nothing it has answered.
@@ -81,8 +87,13 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 /// The exit code that tells the operator, or its supervisor, what kind of failure it was.
 #[must_use]
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<ConfigError>() || error.is::<NoJournal>() {
+    if error.is::<ConfigError>() || error.is::<WrongFolder>() {
         return 2;
+    }
+    match error.downcast_ref::<CopyError>() {
+        Some(CopyError::Journal(error)) => return exit_code_of_journal(error),
+        Some(CopyError::OtherStore { .. }) => return 2,
+        Some(CopyError::NotItsHistory { .. }) | None => {}
     }
     if error.is::<io::Error>() {
         return 4;

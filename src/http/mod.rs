@@ -16,8 +16,10 @@ mod reply;
 mod wire;
 
 use crate::{
-    actors::{Engine, reconciliation::Reconciliations},
+    actors::{BooksReader, Engine, reconciliation::Reconciliations},
+    clock::Clock,
     credentials::Credentials,
+    domain::idempotency::Retention,
 };
 use actix_web::{App, HttpServer, Resource, Route, dev::Server, middleware::from_fn, web};
 use reply::Problem;
@@ -44,10 +46,24 @@ pub struct Door {
 
 /// What stands behind the door.
 pub struct Core {
-    /// The actors.
-    pub engine: Arc<Engine>,
+    /// What is durable, to read.
+    pub books: BooksReader,
+    /// What time it is on these books.
+    pub clock: Arc<dyn Clock>,
+    /// How long an idempotency key stays used.
+    pub retention: Retention,
+    /// The actors, for whatever writes; none where the books are only shown.
+    pub engine: Option<Arc<Engine>>,
     /// The reconciliation runs.
     pub reconciliations: Arc<Reconciliations>,
+}
+
+impl Core {
+    /// The actors, or the refusal of whatever would write.
+    fn engine(&self) -> Result<&Arc<Engine>, Problem> {
+        let refused = || Problem::read_only(self.books.read().position());
+        self.engine.as_ref().ok_or_else(refused)
+    }
 }
 
 /// How much a request may be.
