@@ -9,12 +9,14 @@
 //! | 4 | an I/O error or full disk: a restart may help |
 //! | 5 | another process holds the data folder |
 
+mod backup;
 mod demo;
 mod export;
 mod journal;
 mod key;
 mod offline;
 mod read_only;
+mod restore;
 mod serve;
 mod verdict;
 mod verify;
@@ -54,6 +56,10 @@ enum Command {
     Journal(journal::Journal),
     /// Write the ledger out for other accounting programs. Changes nothing.
     Export(export::Export),
+    /// Copy the journal to another folder, also while the server runs, and verify the copy. Copies only what is new.
+    Backup(backup::Backup),
+    /// Make a data folder of a backup, as it stands or stood, and verify it.
+    Restore(restore::Restore),
 }
 
 impl CommandLine {
@@ -70,6 +76,8 @@ impl CommandLine {
             Some(Command::Verify(arguments)) => verify::run(&arguments),
             Some(Command::Journal(journal)) => journal::run(&journal),
             Some(Command::Export(arguments)) => export::run(&arguments),
+            Some(Command::Backup(arguments)) => backup::run(&arguments),
+            Some(Command::Restore(arguments)) => restore::run(&arguments),
         };
         match done {
             // Whoever reads the output has seen enough, as `head` has.

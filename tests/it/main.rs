@@ -18,6 +18,7 @@ mod server;
 mod travel;
 mod wait;
 
+mod backup;
 mod crash;
 mod demo;
 mod details;
