@@ -1,6 +1,6 @@
 //! `/health`: the process lives. `/ready`: it takes payments or shows books, or says why not.
 
-use super::{Door, reply::Problem, wire::Time};
+use super::{Door, Writing, reply::Problem, wire::Time};
 use crate::domain::{books::Position, id::Sequence};
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
@@ -29,7 +29,7 @@ struct ReadOnlyBody {
 /// `GET /ready`
 pub(super) async fn ready(door: web::Data<Door>) -> Result<HttpResponse, Problem> {
     let core = door.core()?;
-    let Some(engine) = &core.engine else {
+    let Some(Writing { engine, .. }) = &core.writing else {
         let Position { sequence, at, .. } = core.books.read().position();
         let body = ReadOnlyBody { status: "ready", read_only: true, sequence, at: Time(at) };
         return Ok(HttpResponse::Ok().json(body));

@@ -52,8 +52,8 @@ pub(super) async fn read(
     let core = door.core()?;
     let scoped = ScopedKey { merchant: merchant.clone(), key: key.clone() };
     // First what runs, then what is done: in between it can only move from the one to the other.
-    let running = match &core.engine {
-        Some(engine) => engine.idempotency.running(scoped).await,
+    let running = match &core.writing {
+        Some(writing) => writing.engine.idempotency.running(scoped).await,
         None => None,
     };
     let now = core.clock.now();

@@ -13,10 +13,11 @@ mod payments;
 mod query;
 mod reconciliation;
 mod reply;
+mod snapshots;
 mod wire;
 
 use crate::{
-    actors::{BooksReader, Engine, reconciliation::Reconciliations},
+    actors::{BooksReader, Engine, reconciliation::Reconciliations, snapshots::Snapshots},
     clock::Clock,
     credentials::Credentials,
     domain::idempotency::Retention,
@@ -52,17 +53,25 @@ pub struct Core {
     pub clock: Arc<dyn Clock>,
     /// How long an idempotency key stays used.
     pub retention: Retention,
-    /// The actors, for whatever writes; none where the books are only shown.
-    pub engine: Option<Arc<Engine>>,
     /// The reconciliation runs.
     pub reconciliations: Arc<Reconciliations>,
+    /// Whatever changes something on disk; none where the books are only shown.
+    pub writing: Option<Writing>,
+}
+
+/// Who changes something on disk.
+pub struct Writing {
+    /// The actors.
+    pub engine: Arc<Engine>,
+    /// Who makes snapshots.
+    pub snapshots: Snapshots,
 }
 
 impl Core {
-    /// The actors, or the refusal of whatever would write.
-    fn engine(&self) -> Result<&Arc<Engine>, Problem> {
+    /// Who writes, or the refusal of whatever would.
+    fn writing(&self) -> Result<&Writing, Problem> {
         let refused = || Problem::read_only(self.books.read().position());
-        self.engine.as_ref().ok_or_else(refused)
+        self.writing.as_ref().ok_or_else(refused)
     }
 }
 
@@ -115,6 +124,7 @@ fn routes(config: &mut web::ServiceConfig) {
                 ("POST", web::post().to(reconciliation::run)),
             ],
         ))
+        .service(resource("/api/snapshot", [("POST", web::post().to(snapshots::make))]))
         .service(resource("/health", [("GET", web::get().to(health::health))]))
         .service(resource("/ready", [("GET", web::get().to(health::ready))]))
         .default_service(web::to(|| async { Problem::no_such_route() }));

@@ -109,7 +109,7 @@ impl Incoming {
         door: &Door,
     ) -> Result<Self, Problem> {
         let principal = headers::principal(request, door)?;
-        door.core()?.engine()?;
+        door.core()?.writing()?;
         let mut query = Query::of(request)?;
         let in_query = query.text("idempotencyKey");
         query.finish()?;
@@ -202,7 +202,7 @@ fn read_details(
         customer: customer.map(Arc::from),
         description: description.map(String::into_boxed_str),
         metadata,
-        provider: door.core()?.engine()?.provider.name().into(),
+        provider: door.core()?.writing()?.engine.provider.name().into(),
         hold_ms: door.hold_ms,
     })
 }
@@ -241,7 +241,7 @@ async fn change(
 async fn carry_out(request: &HttpRequest, door: &Door, task: Task) -> Handled {
     let creates = matches!(task.perform.wish, Wish::Submit(_));
     // Waiting for a twin may take one deadline, the work another one besides the provider's time.
-    let engine = door.core()?.engine()?;
+    let engine = &door.core()?.writing()?.engine;
     let patience = task.wait_max.saturating_mul(2).saturating_add(engine.answer_within);
     // A task of its own: a client that hangs up, or a disk that hangs, must not cut it in half.
     let running = actix_web::rt::spawn(pipeline::run(engine.clone(), task));

@@ -46,6 +46,9 @@ pub trait Disk: Send + Sync {
         source: Source,
     ) -> io::Result<Vec<u8>>;
 
+    /// How many bytes can still be written to the disk.
+    fn free(&self) -> io::Result<u64>;
+
     /// Makes a file of `bytes` zeros. On return its content and size are durable and its blocks
     /// allocated; its name is not durable before [`Disk::sync_folder`]. Fails if the file exists;
     /// after an error a part of it may be left.
@@ -236,10 +239,14 @@ impl Disk for RealDisk {
         Ok(content)
     }
 
+    fn free(&self) -> io::Result<u64> {
+        let space = fstatvfs(self.handle()?)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
     fn create_zeroed(&self, name: &str, length: u64) -> io::Result<()> {
         // Not the last bytes of the file system, to give them back a moment later.
-        let space = fstatvfs(self.handle()?)?;
-        if space.f_bavail.saturating_mul(space.f_frsize) < length {
+        if self.free()? < length {
             return Err(Errno::NOSPC.into());
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;

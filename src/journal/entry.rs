@@ -75,6 +75,21 @@ pub fn encode(record: &Record, buffer: &mut AlignedBuffer) -> Result<(), Journal
     Ok(())
 }
 
+/// Appends the record to `out`, as it stands in a batch.
+pub(super) fn encode_into(record: &Record, out: &mut Vec<u8>) -> Result<(), JournalError> {
+    let start = out.len();
+    out.extend([0; PREFIX_BYTES]);
+    bincode::serde::encode_into_std_write(record, out, CONFIG).map_err(|_| TOO_LARGE)?;
+    let length = out.len() - start - PREFIX_BYTES;
+    let prefix =
+        u32::try_from(length).ok().filter(|_| length <= RECORD_BYTES_MAX).ok_or(TOO_LARGE)?;
+    let fields = prefix.to_le_bytes().into_iter().chain(VERSION.to_le_bytes());
+    for (to, from) in out.iter_mut().skip(start).zip(fields) {
+        *to = from;
+    }
+    Ok(())
+}
+
 /// The record at the front of `payload`, and what stands behind it. Never panics and never
 /// allocates more than a fixed bound, whatever the bytes; the error says what is wrong with them.
 pub fn decode(payload: &[u8]) -> Result<(Record, &[u8]), String> {

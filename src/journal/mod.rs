@@ -58,6 +58,8 @@ mod archive;
 
 pub mod reader;
 
+pub mod snapshot;
+
 pub mod recovery;
 
 pub mod backup;

@@ -4,6 +4,7 @@
 //! ends in `.tmp`, which the next writer of that name removes.
 
 use super::{
+    JournalError,
     buffer::{AlignedBuffer, bytes},
     disk::{Disk, DiskFile, Writes},
 };
@@ -53,6 +54,11 @@ impl<'a> NewFile<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What to tell of an error with the file.
+    pub(super) fn failed(&self, action: &'static str, error: io::Error) -> JournalError {
+        JournalError::io(action, self.disk.path(&self.name))(error)
     }
 
     /// How much was written.

@@ -24,7 +24,7 @@ use super::{
     watermark::{self, Watermark},
 };
 use crate::domain::{books, entry::Batch, id::Sequence};
-use std::{path::PathBuf, sync::Arc};
+use std::{io::ErrorKind, path::PathBuf, sync::Arc};
 use uuid::Uuid;
 
 /// How the names of files with set-aside bytes begin.
@@ -197,7 +197,13 @@ impl Reader {
                 let newest = self.ahead.is_empty();
                 let source = if newest { Source::Device } else { Source::Cache };
                 let (disk, name) = (&self.folders.journal, segment::file_name(first));
-                disk.read(&name, source).map_err(JournalError::io("read", disk.path(&name)))
+                match disk.read(&name, source) {
+                    // It went to the archive since the folder was listed.
+                    Err(error) if error.kind() == ErrorKind::NotFound && !newest => {
+                        archive::read(&*self.folders.archive, first, Source::Cache)
+                    }
+                    read => read.map_err(JournalError::io("read", disk.path(&name))),
+                }
             }
             Folder::Archive => archive::read(&*self.folders.archive, first, Source::Cache),
         }

@@ -42,7 +42,9 @@ pub struct Report {
     pub epoch: u64,
     /// How many entries there are, the one of this start included.
     pub entries: u64,
-    /// How many bytes their batches take.
+    /// How many of them stand behind what a snapshot covers; all of them without one.
+    pub replayed: u64,
+    /// How many bytes of batches those are.
     pub bytes: u64,
     /// In how many segments.
     pub segments: u64,
@@ -118,6 +120,7 @@ pub(super) fn recover_as(
         store: writer.store(),
         epoch: writer.epoch(),
         entries: writer.last_sequence(),
+        replayed: writer.last_sequence().saturating_sub(covered.sequence),
         bytes,
         segments,
         torn,

@@ -216,6 +216,7 @@ impl Writer {
             hash,
         };
         self.chain.follow(header, hash, bytes(self.buffer.len()));
+        self.space.add_written(bytes(self.buffer.len()));
         let watermark = Watermark { sequence: self.chain.sequence, hash };
         self.watermark
             .write(0, &watermark.encode())

@@ -15,6 +15,7 @@
 
 mod client;
 mod server;
+mod snapshots;
 mod travel;
 mod wait;
 

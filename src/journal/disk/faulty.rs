@@ -111,6 +111,10 @@ impl Disk for FaultyDisk {
         self.disk.read_part(name, offset, length, source)
     }
 
+    fn free(&self) -> io::Result<u64> {
+        self.disk.free()
+    }
+
     fn create_zeroed(&self, name: &str, bytes: u64) -> io::Result<()> {
         match &self.fault {
             Fault::FullWhile(path) if path.exists() => Err(Errno::NOSPC.into()),

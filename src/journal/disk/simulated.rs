@@ -314,6 +314,10 @@ impl Disk for SimulatedDisk {
         part.map(<[u8]>::to_vec).ok_or(io::ErrorKind::UnexpectedEof.into())
     }
 
+    fn free(&self) -> io::Result<u64> {
+        Ok(if self.lock().full { 0 } else { u64::MAX })
+    }
+
     fn create_zeroed(&self, name: &str, length: u64) -> io::Result<()> {
         let mut state = self.lock();
         let fault = state.call()?;
