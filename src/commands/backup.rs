@@ -92,6 +92,8 @@ fn lies_in(folder: &Path, data: &Path) -> Result<bool, JournalError> {
 pub(super) struct Made {
     pub(super) verdict: Verdict,
     copied: Copied,
+    /// Nobody else writes to it meanwhile.
+    _held: Offline,
 }
 
 impl Made {
@@ -121,7 +123,7 @@ impl Made {
             }
             .into());
         }
-        Ok(Self { verdict, copied })
+        Ok(Self { verdict, copied, _held: copy })
     }
 
     /// How much is in it.

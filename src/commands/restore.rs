@@ -18,7 +18,7 @@ use anyhow::Context;
 use clap::Args;
 use std::{
     io::{self, ErrorKind, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Instant,
 };
 
@@ -130,14 +130,14 @@ fn damaged(backup: &Offline, last: Sequence, what: String) -> JournalError {
     JournalError::Damaged { file, offset: 0, sequence: last.saturating_add(1), what: what.into() }
 }
 
-fn begin(folder: &PathBuf) -> anyhow::Result<NewFolder> {
+fn begin(folder: &Path) -> anyhow::Result<NewFolder> {
     NewFolder::begin(folder).map_err(|error| match error.kind() {
         ErrorKind::DirectoryNotEmpty | ErrorKind::NotADirectory => {
-            WrongFolder::NotEmpty { folder: folder.clone() }.into()
+            WrongFolder::NotEmpty { folder: folder.into() }.into()
         }
         ErrorKind::AlreadyExists => {
             WrongFolder::Unfinished { folder: NewFolder::partial(folder) }.into()
         }
-        _ => JournalError::io("make", folder.clone())(error).into(),
+        _ => JournalError::io("make", folder.into())(error).into(),
     })
 }

@@ -54,6 +54,12 @@ fn backup(server: &TestServer, to: &str) -> Value {
     serde_json::from_str(&done(&server.tell(&["backup", to, "--json"]))).unwrap()
 }
 
+/// Has a snapshot made. Segments that two of them cover go to the archive.
+#[track_caller]
+fn snapshot(admin: &Client) -> Value {
+    admin.post("/api/snapshot", "", &json!({})).of(200).json
+}
+
 fn restore(server: &TestServer, arguments: &[&str]) -> Output {
     run(server.program(&[&["restore"], arguments].concat()))
 }
@@ -105,7 +111,7 @@ fn work(client: &Client, name: &str, told: &Mutex<Vec<Value>>, stop: &AtomicBool
 fn what_was_acknowledged_before_a_backup_began_outlives_the_disk() {
     let mut server = TestServer::start_with(&[LARGE_PAYMENTS]);
     let (told, stop) = (Mutex::new(Vec::new()), AtomicBool::new(false));
-    let client = server.client(MERCHANT_1_KEY);
+    let (client, admin) = (server.client(MERCHANT_1_KEY), server.admin());
     let mut safe = Vec::new();
     thread::scope(|scope| {
         for number in 0..4 {
@@ -117,7 +123,10 @@ fn what_was_acknowledged_before_a_backup_began_outlives_the_disk() {
                 (told.lock().unwrap().len() > round * 60).then_some(())
             });
             safe = told.lock().unwrap().clone();
+            // Segments go to the archive while they are copied.
+            let snapshots = scope.spawn(|| [(); 2].map(|()| snapshot(&admin)));
             let made = backup(&server, "backup");
+            snapshots.join().unwrap();
             assert!(made["payments"].as_u64().unwrap() >= u64::try_from(safe.len()).unwrap());
         }
         server.kill();
@@ -170,6 +179,37 @@ fn a_second_backup_copies_only_what_is_new() {
     }
     let said = done(&server.tell(&["backup", "backup"]));
     assert!(said.contains("backed up data to backup: ") && said.contains("chain head "), "{said}");
+}
+
+#[test]
+fn what_the_server_archives_is_not_copied_again() {
+    let server = TestServer::start_with(&[LARGE_PAYMENTS]);
+    fill(&server, "first", 3);
+    let first = backup(&server, "backup");
+    for name in ["second", "third"] {
+        server.charge(name, 100).of(201);
+        snapshot(&server.admin());
+    }
+    let archived = || fs::read_dir(server.data().join("archive")).unwrap().count();
+    assert!(archived() >= 2, "{}", archived());
+    let next = backup(&server, "backup");
+    let there = first["segmentsCopied"].as_u64().unwrap() - 1;
+    assert_eq!(next["segmentsAlreadyThere"], there);
+    // A new backup takes them as they are now, which is much smaller.
+    let small = backup(&server, "small");
+    assert_eq!(small["chainHead"], next["chainHead"]);
+    assert!(small["bytesCopied"].as_u64().unwrap() < first["bytesCopied"].as_u64().unwrap());
+    assert_eq!(fs::read_dir(server.path("small/archive")).unwrap().count(), archived());
+    // It can be cut in the middle of what is archived, and a server goes on from there.
+    let cut: Value = serde_json::from_str(&done(&restore(
+        &server,
+        &["small", "--data", "new", "--until", "5", "--json"],
+    )))
+    .unwrap();
+    assert_eq!((&cut["entries"], &cut["segmentsCopied"]), (&json!(5), &json!(1)));
+    let restored = server.beside(&["--data", "new"]);
+    assert_eq!(restored.client(MERCHANT_1_KEY).all("/api/payments").len(), 4);
+    restored.client(MERCHANT_1_KEY).charge("goes_on", 100).of(201);
 }
 
 #[test]

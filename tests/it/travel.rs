@@ -127,6 +127,8 @@ fn check_writes_are_refused(shown: &Beside, payment: &str) {
         let refused = refused.problem(403, "read_only");
         assert!(refused.text().contains("at entry "), "{}", refused.text());
     }
+    let admin = shown.client(ADMIN_KEY);
+    admin.post("/api/snapshot", "", &json!({})).problem(403, "read_only");
     let stranger = shown.client("sk_test_nobody");
     stranger.charge("new", 100).problem(401, "unauthenticated");
 }
