@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{FileExt, PermissionsExt},
     path::Path,
     process::Output,
     sync::atomic::{AtomicBool, Ordering},
@@ -219,6 +219,28 @@ fn a_journal_that_grows_is_read_whole_through_the_entry_that_was_durable() {
         }
         stop.store(true, Ordering::SeqCst);
     });
+}
+
+#[test]
+fn a_batch_in_flight_is_not_looked_at_beside_a_server_that_runs() {
+    let mut server = TestServer::start_with(&[("STRONGROOM__JOURNAL__SEAL_AFTER_MS", "60000")]);
+    server.charge("order", 100).of(201);
+    let segment = first_segment(&server);
+    let bytes = fs::read(&segment).unwrap();
+    let mut blocks = bytes.chunks(4096);
+    let used = blocks.rposition(|block| block.iter().any(|byte| *byte != 0)).unwrap() + 1;
+    // What a write leaves that is half done: a part of the next batch, behind all that was acknowledged.
+    let half = &bytes[2 * 4096..2 * 4096 + 1000];
+    let file = fs::OpenOptions::new().write(true).open(&segment).unwrap();
+    file.write_all_at(half, u64::try_from(used * 4096).unwrap()).unwrap();
+    file.sync_all().unwrap();
+    let verdict: Value = serde_json::from_str(&told(&server, &["verify", "--json"])).unwrap();
+    assert_eq!((&verdict["ok"], &verdict["tornTail"]), (&json!(true), &json!(null)));
+    assert_eq!(verdict["payments"], 1);
+    server.charge("next", 100).of(201);
+    server.terminate();
+    let verdict: Value = serde_json::from_str(&told(&server, &["verify", "--json"])).unwrap();
+    assert_eq!(verdict["payments"], 2);
 }
 
 #[test]
