@@ -6,7 +6,7 @@
 
 use super::{
     offline::{Folder, Offline, WrongFolder},
-    verdict::Verdict,
+    verdict::{Progress, Verdict},
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -107,7 +107,13 @@ impl Made {
     ) -> anyhow::Result<Self> {
         let folders = Folders::open(to, DirectIo::WhereAvailable)
             .map_err(JournalError::io("open", to.into()))?;
-        let copied = backup::copy(source.folders(), &folders, end)?;
+        let mut progress = Progress::new("copying");
+        let mut tell = |copied: &Copied, count: usize| {
+            let done = copied.segments.saturating_add(copied.already_there);
+            progress.tell(|| format!("segment {done} of {count}"));
+        };
+        let copied = backup::copy(source.folders(), &folders, end, &mut tell)?;
+        drop(progress);
         let copy = Offline::own(to.into(), folders, lock);
         let verdict = Verdict::on(&copy)?;
         verdict.judge(to)?;

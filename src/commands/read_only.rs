@@ -31,9 +31,10 @@ pub(super) fn run(config: &Config, at: Option<Moment>) -> anyhow::Result<()> {
     let journal = Offline::open(config.data_dir.clone())?;
     let (books, bytes) = verdict::books_at(&journal, at)?;
     drop(journal);
+    let now = SystemClock::default().now();
     let now = match at {
-        None => SystemClock::default().now(),
-        Some(Moment::Time(time)) => time,
+        None => now,
+        Some(Moment::Time(time)) => time.min(now),
         Some(Moment::Sequence(_)) => books.position().at,
     };
     let took = format!("{bytes} bytes in {} ms", began.elapsed().as_millis());

@@ -6,9 +6,10 @@
 use super::{
     backup::Made,
     offline::{Moment, Offline, WrongFolder},
+    verdict::Progress,
 };
 use crate::{
-    domain::{books, id::Sequence},
+    domain::{books, entry::Hash, id::Sequence},
     journal::{
         DataLock, JournalError, NewFolder,
         backup::{Extent, Note},
@@ -73,7 +74,8 @@ pub fn run(arguments: &Restore) -> anyhow::Result<()> {
     made.print(&mut out, began.elapsed())?;
     writeln!(
         out,
-        "what happened after {} is not in it: reconcile it with the providers before payments are taken",
+        "what happened after {} is not in it: reconcile it with the providers before payments are taken, also because \
+         a retry under an idempotency key that was used since would charge again",
         made.verdict.books.position().at
     )?;
     Ok(())
@@ -83,51 +85,76 @@ pub fn run(arguments: &Restore) -> anyhow::Result<()> {
 /// and the whole of it to be what the backup's note says.
 fn end(backup: &Offline, until: Option<Moment>) -> anyhow::Result<Extent> {
     let note = Note::read(backup.folder())?;
-    let mut reader = backup.read()?;
-    let store = reader.store();
-    let mut last = books::Position::default();
-    let mut noted = None;
-    let mut is_cut = false;
-    for located in reader.by_ref() {
-        let batch = located?.batch;
-        let Some(entry) = batch.entries.last() else { continue };
-        if until.is_some_and(|until| !until.holds(entry.sequence, entry.at)) {
-            is_cut = true;
-            break;
-        }
-        last = books::Position { sequence: entry.sequence, at: entry.at, head: batch.hash };
-        if note.as_ref().is_some_and(|note| note.through == last.sequence) {
-            noted = Some(last);
-        }
-        // What stands behind is not read, so it may be damaged.
-        if matches!(until, Some(Moment::Sequence(until)) if until <= last.sequence) {
-            is_cut = true;
-            break;
-        }
+    let scan = Scan::of(backup, until, note.as_ref().map(|note| note.through))?;
+    if let Some(what) = note.and_then(|note| scan.differs_from(&note)) {
+        let file = backup.folder().join("BACKUP");
+        let sequence = scan.end.last.sequence.saturating_add(1);
+        return Err(JournalError::Damaged { file, offset: 0, sequence, what: what.into() }.into());
     }
-    let what = match note {
-        Some(note) if note.store != store => {
-            format!("its note says that it is of store {}, it is of store {store}", note.store)
-        }
-        Some(note) if !(is_cut && last.sequence < note.through) => match noted {
-            Some(position) if position.head.to_string() == note.chain_head => String::new(),
-            _ => format!(
-                "its note says that it goes through entry {}, block {}; that is not there",
-                note.through, note.chain_head
-            ),
-        },
-        _ => String::new(),
-    };
-    if !what.is_empty() {
-        return Err(damaged(backup, last.sequence, what).into());
-    }
-    anyhow::ensure!(last.sequence > 0, "no entry of it lies before the moment that is asked for");
-    Ok(Extent { store, last })
+    let is_empty = scan.end.last.sequence == 0;
+    anyhow::ensure!(!is_empty, "no entry of it lies before the moment that is asked for");
+    Ok(scan.end)
 }
 
-fn damaged(backup: &Offline, last: Sequence, what: String) -> JournalError {
-    let file = backup.folder().join("BACKUP");
-    JournalError::Damaged { file, offset: 0, sequence: last.saturating_add(1), what: what.into() }
+/// What reading a backup showed.
+struct Scan {
+    /// As far as it is wanted.
+    end: Extent,
+    /// The hash of the batch that the note says is the last.
+    noted: Option<Hash>,
+    /// Whether more may stand behind.
+    is_cut: bool,
+}
+
+impl Scan {
+    fn of(
+        backup: &Offline,
+        until: Option<Moment>,
+        noted: Option<Sequence>,
+    ) -> anyhow::Result<Self> {
+        let mut progress = Progress::new("reading the backup");
+        let mut reader = backup.read()?;
+        let end = Extent { store: reader.store(), last: books::Position::default() };
+        let mut scan = Self { end, noted: None, is_cut: false };
+        while let Some(located) = reader.next() {
+            let batch = located?.batch;
+            let Some(entry) = batch.entries.last() else { continue };
+            let (sequence, at) = (entry.sequence, entry.at);
+            scan.is_cut = until.is_some_and(|until| !until.holds(sequence, at));
+            if scan.is_cut {
+                break;
+            }
+            scan.end.last = books::Position { sequence, at, head: batch.hash };
+            if noted == Some(sequence) {
+                scan.noted = Some(batch.hash);
+            }
+            // What stands behind is not read, so it may be damaged.
+            scan.is_cut = matches!(until, Some(Moment::Sequence(until)) if until <= sequence);
+            if scan.is_cut {
+                break;
+            }
+            let (segment, segments) = reader.segments();
+            progress.tell(|| format!("segment {segment} of {segments}"));
+        }
+        Ok(scan)
+    }
+
+    /// What the note says otherwise, as far as the backup was read.
+    fn differs_from(&self, note: &Note) -> Option<String> {
+        let (store, last) = (self.end.store, self.end.last);
+        if note.store != store {
+            let noted = note.store;
+            return Some(format!("its note says that it is of store {noted}, it is of {store}"));
+        }
+        let is_beyond = self.is_cut && last.sequence < note.through;
+        let is_there = self.noted.is_some_and(|head| head.to_string() == note.chain_head);
+        (!is_beyond && !is_there).then(|| {
+            let Note { through, chain_head, .. } = note;
+            format!(
+                "its note says that it goes through entry {through}, block {chain_head}; that is not there"
+            )
+        })
+    }
 }
 
 fn begin(folder: &Path) -> anyhow::Result<NewFolder> {

@@ -52,7 +52,6 @@ pub(super) fn books_at(journal: &Offline, at: Option<Moment>) -> anyhow::Result<
     let mut verdict = Verdict::default();
     let mut progress = Progress::new("reading");
     verdict.damage = verdict.replay(&mut journal.read()?, at, &mut progress)?;
-    progress.end();
     match verdict.damage {
         Some(damage) => Err(damage.to_error().into()),
         None => Ok((verdict.books, verdict.bytes)),
@@ -78,7 +77,6 @@ impl Verdict {
             verdict.recount(&mut progress);
             locate(&mut verdict.findings, journal.read()?)?;
         }
-        progress.end();
         Ok(verdict)
     }
 
@@ -230,8 +228,8 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// One line on the terminal that says how far the work is; nothing if it is short or nobody looks.
-struct Progress {
+/// One line on the terminal that says how far the work is; nothing if it is short or nobody looks. Gone when dropped.
+pub(super) struct Progress {
     /// What the work is.
     doing: &'static str,
     /// When the line is written next; `None` without a terminal.
@@ -243,12 +241,12 @@ impl Progress {
     const FIRST_AFTER: Duration = Duration::from_secs(1);
     const EVERY: Duration = Duration::from_millis(200);
 
-    fn new(doing: &'static str) -> Self {
+    pub(super) fn new(doing: &'static str) -> Self {
         let next = io::stderr().is_terminal().then(|| Instant::now() + Self::FIRST_AFTER);
         Self { doing, next, shown: false }
     }
 
-    fn tell(&mut self, line: impl FnOnce() -> String) {
+    pub(super) fn tell(&mut self, line: impl FnOnce() -> String) {
         let now = Instant::now();
         if self.next.is_some_and(|next| next <= now) {
             self.next = Some(now + Self::EVERY);
@@ -257,8 +255,10 @@ impl Progress {
             drop(write!(io::stderr(), "\r\x1b[K{}: {}", self.doing, line()));
         }
     }
+}
 
-    fn end(&self) {
+impl Drop for Progress {
+    fn drop(&mut self) {
         if self.shown {
             drop(write!(io::stderr(), "\r\x1b[K"));
         }

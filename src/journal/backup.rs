@@ -131,8 +131,13 @@ pub fn extent(folders: &Folders, through: Sequence) -> Result<Option<Extent>, Jo
 }
 
 /// Makes the journal in `to` hold what the one in `from` holds, up to and with the batch `end.last`, which must stand
-/// there. On `Ok` all of it is durable.
-pub fn copy(from: &Folders, to: &Folders, end: &Extent) -> Result<Copied, CopyError> {
+/// there. On `Ok` all of it is durable. `tell` hears how far it is, and of how many segments.
+pub fn copy(
+    from: &Folders,
+    to: &Folders,
+    end: &Extent,
+    tell: &mut dyn FnMut(&Copied, usize),
+) -> Result<Copied, CopyError> {
     let through = end.last.sequence;
     let held = extent(to, Sequence::MAX)?;
     if let Some(held) = held {
@@ -142,7 +147,7 @@ pub fn copy(from: &Folders, to: &Folders, end: &Extent) -> Result<Copied, CopyEr
     let there = segments(to)?;
     let newest_there = there.last().copied();
     let wanted: Vec<_> = segments(from)?.into_iter().filter(|first| *first <= through).collect();
-    let last = wanted.last().copied();
+    let (last, count) = (wanted.last().copied(), wanted.len());
     let mut copied = Copied::default();
     for first in wanted {
         let is_whole =
@@ -154,6 +159,7 @@ pub fn copy(from: &Folders, to: &Folders, end: &Extent) -> Result<Copied, CopyEr
         let cut = if Some(first) == last { through } else { Sequence::MAX };
         copied.bytes += copy_segment(from, to, first, cut)?;
         copied.segments += 1;
+        tell(&copied, count);
     }
     // Snapshots would be copied here. They follow from the segments, so a copy without them only starts more slowly.
     let mark = Watermark { sequence: through, hash: end.last.head };

@@ -183,7 +183,8 @@ fn a_second_backup_copies_only_what_is_new() {
 
 #[test]
 fn what_the_server_archives_is_not_copied_again() {
-    let server = TestServer::start_with(&[LARGE_PAYMENTS]);
+    let no_seal = ("STRONGROOM__JOURNAL__SEAL_AFTER_MS", "60000");
+    let server = TestServer::start_with(&[LARGE_PAYMENTS, no_seal]);
     fill(&server, "first", 3);
     let first = backup(&server, "backup");
     for name in ["second", "third"] {
@@ -252,6 +253,16 @@ fn a_backup_that_lost_its_end_is_not_taken_for_a_whole_one() {
     check_refusal(&restore(&server, &["backup", "--data", "new"]), 3, &["were acknowledged"]);
     fs::remove_file(server.path("backup/journal/watermark")).unwrap();
     check_refusal(&restore(&server, &["backup", "--data", "new"]), 3, &["BACKUP", "its note"]);
+    // Of what the note says is there, a part can be had, but not of another journal.
+    done(&restore(&server, &["backup", "--data", "part", "--until", "5"]));
+    let note = fs::read_to_string(server.path("backup/BACKUP")).unwrap();
+    let store: Value = serde_json::from_str(&note).unwrap();
+    let other = note.replace(store["store"].as_str().unwrap(), &uuid::Uuid::nil().to_string());
+    for (text, word) in [(other.as_str(), "it is of store"), ("{}", "cannot be read")] {
+        fs::write(server.path("backup/BACKUP"), text).unwrap();
+        let until = restore(&server, &["backup", "--data", "new", "--until", "5"]);
+        check_refusal(&until, 3, &["BACKUP", word]);
+    }
     assert!(!server.path("new").exists() && !server.path("new.partial").exists());
 }
 

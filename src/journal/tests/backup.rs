@@ -32,7 +32,7 @@ fn end(disk: &SimulatedDisk) -> Extent {
 }
 
 fn copy_all(from: &SimulatedDisk, to: &SimulatedDisk) -> Result<Copied, CopyError> {
-    copy(&folders(from), &folders(to), &end(from))
+    copy(&folders(from), &folders(to), &end(from), &mut |_, _| {})
 }
 
 /// The first entries of all segments, the raw and the archived ones.
@@ -88,7 +88,7 @@ fn a_copy_is_cut_after_any_batch_be_its_segment_archived_or_not() {
         let end = extent(&folders(&source), through).unwrap().unwrap();
         assert_eq!((end.last.sequence, end.last.head), (through, batch.hash));
         let cut = SimulatedDisk::default();
-        copy(&folders(&source), &folders(&cut), &end).unwrap();
+        copy(&folders(&source), &folders(&cut), &end, &mut |_, _| {}).unwrap();
         assert_eq!(all(&cut), batches[..=number]);
     }
 }
