@@ -44,9 +44,10 @@ pub struct Backup {
 /// Why the backup is not what it should be. An earlier backup in the folder is never made worse.
 pub fn run(arguments: &Backup) -> anyhow::Result<()> {
     let began = Instant::now();
-    let source = arguments.folder.open()?;
+    let mut source = arguments.folder.open()?;
     let end = backup::extent(source.folders(), source.through())?;
     let end = end.ok_or_else(|| source.no_journal())?;
+    source.let_go();
     let to = &arguments.to;
     if lies_in(to, source.folder())? {
         let (folder, data) = (to.clone(), source.folder().into());

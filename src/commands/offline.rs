@@ -70,7 +70,7 @@ pub(super) struct Offline {
     folders: Folders,
     /// The last entry to read: beyond it a server may be writing.
     through: Sequence,
-    _held: Option<DataLock>,
+    held: Option<DataLock>,
 }
 
 impl Folder {
@@ -94,7 +94,7 @@ impl Offline {
         let folders = Folders::of_existing(&folder, DirectIo::WhereAvailable)
             .map_err(JournalError::io("open", journal))?;
         match held {
-            Ok(held) => Ok(Self { folder, folders, through: Sequence::MAX, _held: held }),
+            Ok(held) => Ok(Self { folder, folders, through: Sequence::MAX, held }),
             Err(locked @ JournalError::Locked { .. }) => {
                 let through = durable_through(&folders)?.ok_or(locked)?;
                 let name = folder.display();
@@ -103,7 +103,7 @@ impl Offline {
                     io::stderr(),
                     "{name} is in use: reading it as it stood now, through entry {through}"
                 ));
-                Ok(Self { folder, folders, through, _held: None })
+                Ok(Self { folder, folders, through, held: None })
             }
             Err(error) => Err(error.into()),
         }
@@ -111,7 +111,12 @@ impl Offline {
 
     /// A folder that this process holds.
     pub(super) fn own(folder: PathBuf, folders: Folders, lock: DataLock) -> Self {
-        Self { folder, folders, through: Sequence::MAX, _held: Some(lock) }
+        Self { folder, folders, through: Sequence::MAX, held: Some(lock) }
+    }
+
+    /// Lets a server start: what is wanted of the folder never changes any more.
+    pub(super) fn let_go(&mut self) {
+        self.held = None;
     }
 
     /// Which folder.
