@@ -19,6 +19,7 @@ mod snapshots;
 mod travel;
 mod wait;
 
+mod backup;
 mod crash;
 mod demo;
 mod details;

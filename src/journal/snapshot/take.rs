@@ -205,7 +205,7 @@ impl Stretch {
             turnover: BTreeMap::new(),
             bytes: 0,
         };
-        while let Some(located) = reader.next() {
+        for located in reader.by_ref() {
             let located = located?;
             stretch.bytes = stretch.bytes.saturating_add(located.bytes);
             stretch.add(located.batch);

@@ -241,7 +241,7 @@ fn a_journal_read_along_with_its_writer_shows_what_is_durable_through_every_chan
     let mut reader = Reader::follow(&shop.folders, through).unwrap().unwrap();
     let mut books = Books::default();
     for round in 0..8 {
-        while let Some(located) = reader.next() {
+        for located in reader.by_ref() {
             books.replay(&located.unwrap().batch).unwrap();
         }
         assert_eq!(books.digest(), shop.books.digest(), "round {round}");
