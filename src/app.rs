@@ -13,11 +13,11 @@ use crate::{
         scheduler::Scheduler,
         snapshots::{Rhythm, Snapshots},
     },
-    clock::Clock,
+    clock::{Clock, StoppedClock, SystemClock},
     config::Config,
     credentials::Credentials,
-    domain::{books::Books, entry::Batch, id::Sequence},
-    http::{self, Core, Door, Limits},
+    domain::{books::Books, entry::Batch, id::Sequence, time::Timestamp},
+    http::{self, Core, Door, Limits, Writing},
     journal::{
         DataLock, DirectIo, Folders, JournalError, Options, Recovered, Report, Writer, recover,
         snapshot::{self, Loaded, Refused},
@@ -145,6 +145,42 @@ pub async fn run(
     drained.map_err(|_| Stopped::DrainTimeout)
 }
 
+/// Shows books that nobody writes, as of the time `now` there, until `shutdown` comes. Calls `started` when it does.
+///
+/// # Errors
+/// The listener can't be used.
+pub async fn show(
+    config: &Config,
+    (books, now): (Books, Timestamp),
+    listener: TcpListener,
+    started: impl FnOnce(),
+    mut shutdown: impl FnMut() -> Signal,
+) -> Result<(), Stopped> {
+    let books = BooksReader::of(books);
+    // A count is dated by the machine's clock, whatever the books' time is.
+    let counted_at: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let alarms = Arc::new(Alarms::new(counted_at.clone(), None));
+    let subject =
+        Subject { books: books.clone(), folders: None, clock: counted_at, alarms: alarms.clone() };
+    let core = Core {
+        books,
+        clock: Arc::new(StoppedClock(now)),
+        retention: config.idempotency.retention,
+        reconciliations: Arc::new(start_reconciliations(config, subject)?),
+        alarms,
+        writing: None,
+    };
+    let door = web::Data::new(door(config));
+    drop(door.core.set(core));
+    let server = http::serve(listener, door)?;
+    let handle = server.handle();
+    actix_rt::spawn(server);
+    started();
+    shutdown().await;
+    handle.stop(true).await;
+    Ok(())
+}
+
 /// The actors' threads, and what is needed to stop them in order.
 struct Crew {
     ledger: LedgerHandle,
@@ -206,7 +242,12 @@ impl Crew {
         let unsaved = (space, report.bytes);
         let snapshots =
             Snapshots::start(folders.clone(), books.clone(), clock.clone(), unsaved, rhythm)?;
-        let subject = Subject { books, folders, clock, alarms: alarms.clone() };
+        let subject = Subject {
+            books: books.clone(),
+            folders: Some(folders),
+            clock: clock.clone(),
+            alarms: alarms.clone(),
+        };
         let reconciliations = Arc::new(start_reconciliations(config, subject)?);
         let crew = Self {
             ledger,
@@ -217,7 +258,8 @@ impl Crew {
             scheduler_thread,
             failed,
         };
-        Ok((crew, Core { engine, reconciliations, snapshots, alarms }))
+        let writing = Some(Writing { engine, snapshots });
+        Ok((crew, Core { books, clock, retention, reconciliations, alarms, writing }))
     }
 
     /// Ends the actors, the ledger last: on `Ok` everything is written and sealed.

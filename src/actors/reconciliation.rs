@@ -80,6 +80,8 @@ pub struct Through {
     pub sequence: Sequence,
     /// Nothing was booked behind that entry before this time.
     pub at: Timestamp,
+    /// How long ago that was.
+    pub age: Duration,
 }
 
 /// How often something was done since the start.
@@ -108,8 +110,8 @@ pub struct Pace {
 pub struct Subject {
     /// The live books.
     pub books: BooksReader,
-    /// The journal on disk.
-    pub folders: Folders,
+    /// The journal on disk; `None`: the books are only shown, and are checked against themselves alone.
+    pub folders: Option<Folders>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Where findings are raised.
@@ -119,6 +121,7 @@ pub struct Subject {
 /// How others reach the engine.
 pub struct Reconciliations {
     desk: Arc<Desk>,
+    clock: Arc<dyn Clock>,
     background: Background,
 }
 
@@ -130,6 +133,7 @@ impl Reconciliations {
     pub fn start(subject: Subject, pace: Pace) -> io::Result<Self> {
         let desk = Arc::new(Desk { runs_kept: pace.runs_kept, state: Mutex::default() });
         let (closed, alarms) = (desk.clone(), subject.alarms.clone());
+        let clock = subject.clock.clone();
         let engine = Engine::new(subject, pace, desk.clone());
         let work = move |bell: &Bell| engine.run(bell);
         let background = Background::spawn("reconciliation", work, move |panicked| {
@@ -140,7 +144,7 @@ impl Reconciliations {
                 alarms.raise(DIED, what);
             }
         })?;
-        Ok(Self { desk, background })
+        Ok(Self { desk, clock, background })
     }
 
     /// Has everything checked, by a run that begins after this was asked; who asks before it begins shares it. `None` if
@@ -161,7 +165,9 @@ impl Reconciliations {
     /// How far everything is known to be right; `None` until the first run is over.
     #[must_use]
     pub fn through(&self) -> Option<Through> {
-        self.desk.state().through
+        let (sequence, at) = self.desk.state().through?;
+        let age = Duration::from_millis(self.clock.now().millis_since(at));
+        Some(Through { sequence, at, age })
     }
 
     /// How often something was done since the start.
@@ -184,7 +190,8 @@ struct Desk {
 
 struct State {
     runs: VecDeque<Arc<Run>>,
-    through: Option<Through>,
+    /// The last entry that is known to be right, and until when there was none behind it.
+    through: Option<(Sequence, Timestamp)>,
     counts: Counts,
     /// Who waits for the next full run; `None` when there is none to come.
     waiting: Option<Vec<oneshot::Sender<Arc<Run>>>>,
@@ -224,8 +231,7 @@ impl Desk {
         };
         *count = count.saturating_add(1);
         if run.report.balanced() {
-            let sequence = run.report.position.sequence;
-            state.through = Some(Through { sequence, at: moment });
+            state.through = Some((run.report.position.sequence, moment));
         }
         if run.trigger != Trigger::Commit || !run.report.balanced() {
             state.runs.push_front(run.clone());
@@ -236,8 +242,8 @@ impl Desk {
 
     /// Notes that at `at` nothing had been booked behind what is known to be right.
     fn idle(&self, at: Timestamp) {
-        if let Some(through) = &mut self.state().through {
-            through.at = at;
+        if let Some((_, until)) = &mut self.state().through {
+            *until = at;
         }
     }
 }

@@ -1,7 +1,11 @@
-//! `/health`: the process lives. `/ready`: it takes payments, or says why not; and what is wrong all the same.
+//! `/health`: the process lives. `/ready`: it takes payments or shows books, or says why not; and what is wrong all the
+//! same.
 
-use super::{Door, reply::Problem, wire::Time};
-use crate::actors::alarms::Alarm;
+use super::{Door, Writing, reply::Problem, wire::Time};
+use crate::{
+    actors::alarms::Alarm,
+    domain::{books::Position, id::Sequence},
+};
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
 
@@ -31,12 +35,26 @@ pub(super) async fn health() -> HttpResponse {
     HttpResponse::Ok().json(StatusBody { status: "ok", alarms: Vec::new() })
 }
 
+/// How far books go that are only shown.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReadOnlyBody {
+    status: &'static str,
+    read_only: bool,
+    sequence: Sequence,
+    at: Time,
+}
+
 /// `GET /ready`: an alarm does not keep payments out. Whether to go on is for the operator to say.
 pub(super) async fn ready(door: web::Data<Door>) -> Result<HttpResponse, Problem> {
     let core = door.core()?;
-    let engine = &core.engine;
+    let Some(Writing { engine, .. }) = &core.writing else {
+        let Position { sequence, at, .. } = core.books.read().position();
+        let body = ReadOnlyBody { status: "ready", read_only: true, sequence, at: Time(at) };
+        return Ok(HttpResponse::Ok().json(body));
+    };
     engine.disk_answers()?;
-    let outstanding = engine.books.read().processing_count();
+    let outstanding = core.books.read().processing_count();
     engine.admission.ready(outstanding)?;
     let alarms = core.alarms.all().into_iter().map(AlarmBody::of).collect();
     Ok(HttpResponse::Ok().json(StatusBody { status: "ready", alarms }))

@@ -10,7 +10,6 @@ use prometheus_client::{
     metrics::{counter::ConstCounter, family::Family, gauge::ConstGauge, gauge::Gauge},
     registry::Registry,
 };
-use std::time::Duration;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -40,7 +39,7 @@ fn registry(core: &Core) -> Registry {
 
 fn books(registry: &mut Registry, core: &Core) {
     let (sequence, payments, processing) = {
-        let books = core.engine.books.read();
+        let books = core.books.read();
         (books.position().sequence, books.payment_count(), books.processing_count())
     };
     let help = "The last entry of the journal";
@@ -62,10 +61,8 @@ fn reconciliation(registry: &mut Registry, core: &Core) {
     let Some(through) = core.reconciliations.through() else { return };
     let help = "Everything up to this entry of the journal is known to be right";
     registry.register("through_sequence", help, ConstGauge::new(through.sequence));
-    let age = core.engine.clock.now().millis_since(through.at);
-    let age = Duration::from_millis(age).as_secs_f64();
     let help = "How long ago nothing had been booked behind that entry, in seconds";
-    registry.register("age_seconds", help, ConstGauge::new(age));
+    registry.register("age_seconds", help, ConstGauge::new(through.age.as_secs_f64()));
 }
 
 fn count(count: usize) -> u64 {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     actors::reconciliation::{Run, Through},
-    domain::{id::Sequence, reconciliation::Check, time::Timestamp},
+    domain::{id::Sequence, reconciliation::Check},
 };
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
@@ -93,8 +93,9 @@ struct ThroughBody {
 }
 
 impl ThroughBody {
-    fn of(Through { sequence, at }: Through, now: Timestamp) -> Self {
-        Self { sequence, at: Time(at), age_ms: now.millis_since(at) }
+    fn of(Through { sequence, at, age }: Through) -> Self {
+        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        Self { sequence, at: Time(at), age_ms }
     }
 }
 
@@ -129,8 +130,7 @@ pub(super) async fn list(
     let more = rest.len() > limit;
     rest.truncate(limit);
     let next = rest.last().filter(|_| more).map(|run| run.id.clone());
-    let reconciled_through =
-        through.map(|through| ThroughBody::of(through, core.engine.clock.now()));
+    let reconciled_through = through.map(ThroughBody::of);
     let page = PageBody { data: rest, next };
     Ok(HttpResponse::Ok().json(RunsBody { page, reconciled_through }))
 }

@@ -4,7 +4,7 @@
 
 use crate::{
     actors::Unavailable,
-    domain::{payment::Status, refusal::Refusal},
+    domain::{books::Position, payment::Status, refusal::Refusal},
     journal::JournalError,
     pipeline::NotDone,
 };
@@ -155,6 +155,14 @@ impl Problem {
     pub(super) fn no_such_account() -> Self {
         let detail = "No account of this name is visible with this key.";
         Self::new(StatusCode::NOT_FOUND, "account_not_found", "No such account", detail)
+    }
+
+    pub(super) fn read_only(position: Position) -> Self {
+        let Position { sequence, at, .. } = position;
+        let detail = format!(
+            "These are books to read, as they stood at entry {sequence}, {at}. Nothing was done."
+        );
+        Self::new(StatusCode::FORBIDDEN, "read_only", "This server only shows books", &detail)
     }
 
     pub(super) fn cursor_unknown() -> Self {

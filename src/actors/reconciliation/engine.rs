@@ -84,18 +84,22 @@ impl Engine {
         let books = &self.subject.books;
         // The long way through the journal first, so that the moment compared is the end of it.
         let through = books.read().position().sequence;
-        let read = Follower::from_the_first_byte(&self.subject.folders, through)
-            .and_then(|follower| follower.read_on(books, bell));
+        let read = self.subject.folders.as_ref().map(|folders| {
+            Follower::from_the_first_byte(folders, through)
+                .and_then(|follower| follower.read_on(books, bell))
+        });
         let moment = self.subject.clock.now();
         let mut recount = Recount::begin(&books.read());
         let kept = recount.totals().clone();
-        let compared = read
-            .and_then(|follower| follower.go_on(kept.position.sequence)?.read_on(books, bell))
-            .and_then(|follower| follower.compare(books, &kept));
+        let compared = read.map(|read| {
+            read.and_then(|follower| follower.go_on(kept.position.sequence)?.read_on(books, bell))
+                .and_then(|follower| follower.compare(books, &kept))
+        });
         let (follower, checks) = match compared {
-            Ok((follower, checks)) => (Some(follower), checks),
-            Err(Halt::Unreadable(error)) => (None, vec![unreadable(&error)]),
-            Err(Halt::Stopped) => return None,
+            None => (None, Vec::new()),
+            Some(Ok((follower, checks))) => (Some(follower), checks),
+            Some(Err(Halt::Unreadable(error))) => (None, vec![unreadable(&error)]),
+            Some(Err(Halt::Stopped)) => return None,
         };
         while recount.proceed(&books.read(), SLICE) {
             if bell.is_stopped() {
