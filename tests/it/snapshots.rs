@@ -207,7 +207,7 @@ fn verify_holds_every_snapshot_against_the_journal() {
     assert!(said.contains("1 payments, as the journal says"), "{said}");
     assert!(said.contains("2 payments, as the journal says"), "{said}");
     let of = |place: usize| server.data().join("snapshots").join(&snapshots(&server)[place]);
-    let (older, newest) = (of(0), of(1));
+    let older = of(0);
     let good = fs::read(&older).unwrap();
     let mut damaged = good.clone();
     damaged[40] ^= 1;
@@ -225,5 +225,5 @@ fn verify_holds_every_snapshot_against_the_journal() {
     fs::remove_file(server.data().join("journal/watermark")).unwrap();
     let (code, said) = verify(&server);
     assert_eq!(code, Some(3), "{said}");
-    assert!(said.contains(&format!("the snapshot {}", newest.display())), "{said}");
+    assert!(said.contains("entries through 3 were acknowledged"), "{said}");
 }
