@@ -9,7 +9,10 @@ use crate::{
         id::{PaymentId, Sequence},
         reconciliation::{Check, Failure, Recount},
     },
-    journal::{JournalError, Located, Position, Reader, Tail},
+    journal::{
+        JournalError, Located, Position, Reader, Tail,
+        snapshot::{self, Comparison},
+    },
 };
 use serde_json::{Value, json};
 use std::{
@@ -33,9 +36,12 @@ pub(super) struct Verdict {
     pub(super) checks: Vec<Check>,
     /// What it found wrong.
     pub(super) findings: Vec<Finding>,
+    /// Each snapshot, held against the books.
+    pub(super) snapshots: Vec<Comparison>,
 }
 
 /// Something wrong, and where.
+#[derive(Clone)]
 pub(super) struct Finding {
     what: String,
     place: Option<Position>,
@@ -76,6 +82,16 @@ impl Verdict {
         if verdict.damage.is_none() {
             verdict.recount(&mut progress);
             locate(&mut verdict.findings, journal.read()?)?;
+            progress.tell(|| "holding the snapshots against the journal".into());
+            verdict.snapshots = snapshot::compare(journal.folders(), &verdict.books)?;
+            // Beside a server that runs, one may have been made of later entries.
+            let is_live = journal.through() < Sequence::MAX;
+            let end = verdict.books.position().sequence;
+            if let Some(ahead) = verdict.snapshots.extract_if(.., |it| it.sequence > end).next()
+                && !is_live
+            {
+                verdict.damage = Some(Finding::of_lost_end(&ahead, end));
+            }
         }
         Ok(verdict)
     }
@@ -84,13 +100,47 @@ impl Verdict {
     pub(super) fn judge(&self, folder: &Path) -> anyhow::Result<()> {
         match &self.damage {
             Some(damage) => Err(damage.to_error().into()),
-            None if self.findings.is_empty() => Ok(()),
+            None if self.findings.is_empty() => match self.wrong_snapshots().count() {
+                0 => Ok(()),
+                count => anyhow::bail!(
+                    "{count} snapshots do not say what the journal says: the journal is well and no money is touched; \
+                     move them out of {} while the server is stopped, the next start reads the journal instead",
+                    folder.join("snapshots").display()
+                ),
+            },
             None => anyhow::bail!(
                 "the books are wrong in {} places: stop taking payments and keep a copy of {}",
                 self.checks.iter().map(|check| check.failed).sum::<u64>(),
                 folder.display()
             ),
         }
+    }
+
+    /// Whether nothing was found.
+    pub(super) fn is_clean(&self) -> bool {
+        self.found().next().is_none()
+    }
+
+    /// Everything that was found.
+    pub(super) fn found(&self) -> impl Iterator<Item = Finding> {
+        self.damage.iter().chain(&self.findings).cloned().chain(self.wrong_snapshots())
+    }
+
+    fn wrong_snapshots(&self) -> impl Iterator<Item = Finding> {
+        self.snapshots.iter().filter_map(|it| {
+            let difference = it.difference.as_ref()?;
+            let (payment, sequence) = difference.at.unzip();
+            Some(Finding {
+                what: format!(
+                    "the snapshot {} is not what the journal says: {}",
+                    it.file.display(),
+                    difference.what
+                ),
+                place: None,
+                sequence: sequence.or(Some(it.sequence)),
+                payment,
+            })
+        })
     }
 
     /// Folds the journal into the books, up to the first damage or the moment `until`, be it in the middle of a batch.
@@ -178,6 +228,15 @@ impl Finding {
     fn of(failure: &Failure) -> Self {
         let (payment, sequence) = failure.at.unzip();
         Self { what: failure.what.clone(), place: None, sequence, payment }
+    }
+
+    fn of_lost_end(snapshot: &Comparison, end: Sequence) -> Self {
+        let what = format!(
+            "the snapshot {} says that entries through {} were acknowledged, and the journal ends with entry {end}",
+            snapshot.file.display(),
+            snapshot.sequence
+        );
+        Self { what, place: None, sequence: Some(end.saturating_add(1)), payment: None }
     }
 
     /// The damage that a reader met; any other error is none.

@@ -1,17 +1,17 @@
 //! `strongroom verify`: nobody should have to take the server's word for the books.
 //!
 //! It reads the journal from its first byte, checks the chain of hashes, judges every entry by the rules that judged it
-//! when it was written, and then has the books counted anew. It changes nothing and repairs nothing.
+//! when it was written, has the books counted anew, and holds every snapshot against them. It changes nothing and repairs nothing.
 
-use super::{
-    offline::Folder,
-    verdict::{Finding, Verdict},
-};
-use crate::domain::{
-    books::KindTotal,
-    ledger::{AccountKind, Turnover},
-    money::Currency,
-    reconciliation::Check,
+use super::{offline::Folder, verdict::Verdict};
+use crate::{
+    domain::{
+        books::KindTotal,
+        ledger::{AccountKind, Turnover},
+        money::Currency,
+        reconciliation::Check,
+    },
+    journal::snapshot::Comparison,
 };
 use clap::Args;
 use serde_json::{Value, json};
@@ -106,10 +106,17 @@ impl Verdict {
             let (name, checked, failed) = (check.name, check.checked, check.failed);
             writeln!(out, "{name}: {checked} checked, {failed} wrong")?;
         }
-        for finding in self.damage.iter().chain(&self.findings) {
+        for snapshot in self.snapshots.iter().filter(|it| it.difference.is_none()) {
+            let (sequence, payments) = (snapshot.sequence, snapshot.payments);
+            writeln!(
+                out,
+                "snapshot through entry {sequence}: {payments} payments, as the journal says"
+            )?;
+        }
+        for finding in self.found() {
             writeln!(out, "found: {finding}")?;
         }
-        match self.damage.is_none() && self.findings.is_empty() {
+        match self.is_clean() {
             true => writeln!(out, "every hash, rule and sum holds"),
             false => Ok(()),
         }
@@ -137,9 +144,16 @@ impl Verdict {
         let torn = self.torn.as_ref().map(|torn| {
             json!({"file": torn.file.display().to_string(), "offset": torn.offset, "bytes": torn.bytes})
         });
-        let found = self.damage.iter().chain(&self.findings);
+        let snapshot = |it: &Comparison| {
+            json!({
+                "file": it.file.display().to_string(),
+                "sequence": it.sequence,
+                "payments": it.payments,
+                "ok": it.difference.is_none(),
+            })
+        };
         json!({
-            "ok": self.damage.is_none() && self.findings.is_empty(),
+            "ok": self.is_clean(),
             "folder": folder.display().to_string(),
             "entries": position.sequence,
             "payments": self.books.payment_count(),
@@ -150,7 +164,8 @@ impl Verdict {
             "currencies": self.totals().into_iter().map(currency).collect::<Vec<_>>(),
             "checks": self.checks.iter().map(check).collect::<Vec<_>>(),
             "tornTail": torn,
-            "findings": found.map(Finding::json).collect::<Vec<_>>(),
+            "snapshots": self.snapshots.iter().map(snapshot).collect::<Vec<_>>(),
+            "findings": self.found().map(|finding| finding.json()).collect::<Vec<_>>(),
             "durationMs": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         })
     }

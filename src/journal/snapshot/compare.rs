@@ -36,7 +36,10 @@ pub fn compare(folders: &Folders, books: &Books) -> Result<Vec<Comparison>, Jour
         comparison.difference = compared.err();
         comparison
     };
-    Ok(list(folders)?.into_iter().map(of).collect())
+    let compared: Vec<Comparison> = list(folders)?.into_iter().map(of).collect();
+    // A server that runs removes one when it has made another.
+    let still_there = list(folders)?;
+    Ok(compared.into_iter().filter(|it| still_there.contains(&it.sequence)).collect())
 }
 
 /// What a snapshot says otherwise.

@@ -167,7 +167,9 @@ impl Snapshot<'_> {
         if read.len() != parts.len() {
             return Err("a thread that read it died".into());
         }
-        let (mut blocks, mut histories) = (Vec::new(), Vec::new());
+        let mut blocks = Vec::new();
+        let mut histories = Vec::new();
+        histories.reserve_exact(index(self.contents.payments));
         for (_, part) in read {
             match part? {
                 PartRead::Blocks(part) => blocks.extend(part),
