@@ -10,6 +10,7 @@ use crate::{
 };
 use actix_rt::Arbiter;
 use awc::{Client, Connector};
+use rustls::crypto::ring::default_provider;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
@@ -81,9 +82,18 @@ fn client() -> Client {
     if trusted.is_empty() {
         tracing::warn!("the machine trusts no certificate authority: alerts by https will fail");
     }
-    let tls = rustls::ClientConfig::builder().with_root_certificates(trusted).with_no_client_auth();
+    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .map(|tls| tls.with_root_certificates(trusted).with_no_client_auth());
+    let connector = match tls {
+        Ok(tls) => Connector::new().rustls_0_23(Arc::new(tls)),
+        Err(error) => {
+            tracing::error!(%error, "there is no TLS: alerts by https will fail");
+            Connector::new()
+        }
+    };
     Client::builder()
-        .connector(Connector::new().rustls_0_23(Arc::new(tls)))
+        .connector(connector)
         .disable_redirects()
         .timeout(ANSWER_WITHIN)
         .add_default_header(("user-agent", concat!("strongroom/", env!("CARGO_PKG_VERSION"))))

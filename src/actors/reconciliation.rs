@@ -256,12 +256,57 @@ fn summary(run: &Run) -> String {
     let (check, what) = first.map_or(("", ""), |(name, failure)| (name, failure.what.as_str()));
     let more = match all {
         0 | 1 => String::new(),
-        all => format!("; {} findings in all", all),
+        all => format!("; {all} findings in all"),
     };
     format!(
-        "{check}: {what}{more} (run rec_{}, entry {}). Stop taking payments, keep a copy of the data folder, and compare: \
-         GET /api/reconcile lists every finding",
+        "{check}: {what}{more} (run rec_{}, entry {}): stop taking payments, do not restart yet, keep a copy of the data \
+         folder; GET /api/reconcile lists every finding",
         run.id.simple(),
         run.report.position.sequence
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::SystemClock, domain::books::Books};
+    use std::collections::HashSet;
+
+    fn start(books: &BooksReader, runs_kept: usize) -> Reconciliations {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let alarms = Arc::new(Alarms::new(clock.clone(), None));
+        let subject = Subject { books: books.clone(), folders: None, clock, alarms };
+        let hour = Duration::from_secs(3600);
+        Reconciliations::start(subject, Pace { every: hour, full_every: hour, runs_kept }).unwrap()
+    }
+
+    #[test]
+    fn all_who_ask_before_a_run_begins_share_it_and_the_last_runs_are_kept() {
+        actix_rt::System::new().block_on(async {
+            let books = BooksReader::of(Books::default());
+            // The engine cannot bring a run to its end before all have asked.
+            let held = books.0.write().unwrap();
+            let runs = start(&books, 2);
+            let go = async { drop(held) };
+            let (a, b, c, d, ()) = tokio::join!(runs.run(), runs.run(), runs.run(), runs.run(), go);
+            let asked = [a, b, c, d].map(|run| run.unwrap().id);
+            let distinct: HashSet<Uuid> = asked.into_iter().collect();
+            assert!(distinct.len() <= 2, "the one that was under way, and one more");
+            let next = runs.run().await.unwrap();
+            assert!(!distinct.contains(&next.id));
+            let kept = runs.runs();
+            assert_eq!((kept.len(), kept[0].id), (2, next.id));
+            assert!(runs.counts().full >= 2);
+        });
+    }
+
+    #[test]
+    fn an_engine_that_was_stopped_makes_no_more_runs() {
+        actix_rt::System::new().block_on(async {
+            let runs = start(&BooksReader::of(Books::default()), 1);
+            assert!(runs.run().await.is_some());
+            runs.stop();
+            assert!(runs.run().await.is_none());
+        });
+    }
 }

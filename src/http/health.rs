@@ -43,19 +43,22 @@ struct ReadOnlyBody {
     read_only: bool,
     sequence: Sequence,
     at: Time,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    alarms: Vec<AlarmBody>,
 }
 
 /// `GET /ready`: an alarm does not keep payments out. Whether to go on is for the operator to say.
 pub(super) async fn ready(door: web::Data<Door>) -> Result<HttpResponse, Problem> {
     let core = door.core()?;
+    let alarms = core.alarms.all().into_iter().map(AlarmBody::of).collect();
     let Some(Writing { engine, .. }) = &core.writing else {
         let Position { sequence, at, .. } = core.books.read().position();
-        let body = ReadOnlyBody { status: "ready", read_only: true, sequence, at: Time(at) };
+        let at = Time(at);
+        let body = ReadOnlyBody { status: "ready", read_only: true, sequence, at, alarms };
         return Ok(HttpResponse::Ok().json(body));
     };
     engine.disk_answers()?;
     let outstanding = core.books.read().processing_count();
     engine.admission.ready(outstanding)?;
-    let alarms = core.alarms.all().into_iter().map(AlarmBody::of).collect();
     Ok(HttpResponse::Ok().json(StatusBody { status: "ready", alarms }))
 }

@@ -1,6 +1,6 @@
 //! The integration tests: the real program, run as its operator runs it and asked over HTTP.
 //!
-//! `server` starts and stops it, `client` talks to it, `receiver` is whom it tells, `wait` waits for what is to come and
+//! `server` starts and stops it, `client` talks to it, `pager` is whom it calls, `wait` waits for what is to come and
 //! lets many threads go at once. Every other file holds the rules of one theme; a test's name is the rule.
 
 #![allow(
@@ -14,7 +14,7 @@
 )]
 
 mod client;
-mod receiver;
+mod pager;
 mod server;
 mod snapshots;
 mod travel;

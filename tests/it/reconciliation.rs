@@ -3,7 +3,7 @@
 
 use crate::{
     client::Client,
-    receiver::{Message, Receiver},
+    pager::{Message, Pager},
     server::TestServer,
     wait::{at_once, eventually},
 };
@@ -137,7 +137,7 @@ fn a_balance_that_is_wrong_in_memory_is_found_by_the_next_run_and_told_in_every_
     let alarm = alarms(&server).remove(0);
     assert_eq!(alarm["code"], "reconciliation.failed");
     let detail = alarm["detail"].as_str().unwrap();
-    for word in [MERCHANT, "5000", "4999", "2 findings", "rec_", "Stop taking payments"] {
+    for word in [MERCHANT, "5000", "4999", "2 findings", "rec_", "stop taking payments"] {
         assert!(detail.contains(word), "{word}: {detail}");
     }
     assert_eq!(metric(&server, "strongroom_reconciliation_findings_total").unwrap(), "2");
@@ -370,8 +370,8 @@ const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 #[test]
 fn a_finding_is_told_to_the_operators_webhook_signed_and_again_until_it_is_heard() {
-    let receiver = Receiver::start(&[500, 200]);
-    let url = receiver.url("/hook?token=s3cr3t");
+    let pager = Pager::start(&[500, 200]);
+    let url = pager.url("/hook?token=s3cr3t");
     let (server, sign) = server_with_wrong_balance(&[
         (FULL_EVERY, "366d"),
         ("STRONGROOM__ALERTS__WEBHOOK_URL", &url),
@@ -381,7 +381,7 @@ fn a_finding_is_told_to_the_operators_webhook_signed_and_again_until_it_is_heard
     server.admin().reconciles();
     make_wrong(&server, &sign, 4999);
     assert_eq!(reconcile(&server)["balanced"], false);
-    let (first, second) = (receiver.next(), receiver.next());
+    let (first, second) = (pager.next(), pager.next());
     let verify = |message: &Message| {
         let webhook = standardwebhooks::Webhook::new(SECRET).unwrap();
         webhook.verify(&message.body, &message.headers).unwrap();

@@ -59,8 +59,12 @@ impl Engine {
     /// Works until the bell says stop.
     pub(super) fn run(mut self, bell: &Bell) {
         let mut last_full: Option<Instant> = None;
-        while !bell.is_stopped() {
+        loop {
             let waiting = self.desk.take_waiting();
+            // In this order: nobody who asks after the stop gets a run.
+            if bell.is_stopped() {
+                return;
+            }
             let due = last_full.is_none_or(|last| last.elapsed() >= self.pace.full_every);
             if due || !waiting.is_empty() {
                 let trigger = if waiting.is_empty() { Trigger::Schedule } else { Trigger::Request };

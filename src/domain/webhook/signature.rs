@@ -31,6 +31,12 @@ impl Secret {
         Self::BYTES.contains(&bytes.len()).then(|| Self(bytes.into()))
     }
 
+    /// A secret of as many bytes as the specification recommends, which the caller drew at random.
+    #[must_use]
+    pub fn from_random(bytes: [u8; 32]) -> Self {
+        Self(Box::new(bytes))
+    }
+
     /// Reads `whsec_` and the base64 of 24 to 64 bytes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
