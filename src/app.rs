@@ -11,7 +11,7 @@ use crate::{
         reconciliation::{self, Reconciliations, Subject},
         registry::Registry,
         scheduler::Scheduler,
-        snapshots::{Rhythm, Snapshots},
+        snapshots::{self, Rhythm, Snapshots},
     },
     clock::{Clock, StoppedClock, SystemClock},
     config::Config,
@@ -198,7 +198,7 @@ impl Crew {
         clock: Arc<dyn Clock>,
         recovery: Recovery,
     ) -> Result<(Self, Core), Stopped> {
-        let Recovery { journal, books, report, folders, .. } = recovery;
+        let Recovery { journal, books, report, folders, damaged_snapshots, .. } = recovery;
         let space = journal.space();
         let (fatal, failed) = mpsc::unbounded_channel();
         let ledger_thread = Arbiter::new();
@@ -239,9 +239,14 @@ impl Crew {
             every: Duration::from_millis(config.snapshots.every_ms),
             every_bytes: config.snapshots.every_bytes,
         };
-        let unsaved = (space, report.bytes);
-        let snapshots =
-            Snapshots::start(folders.clone(), books.clone(), clock.clone(), unsaved, rhythm)?;
+        let subject = snapshots::Subject {
+            folders: folders.clone(),
+            books: books.clone(),
+            space,
+            clock: clock.clone(),
+            alarms: alarms.clone(),
+        };
+        let snapshots = Snapshots::start(subject, rhythm, report.bytes, &damaged_snapshots)?;
         let subject = Subject {
             books: books.clone(),
             folders: Some(folders),

@@ -1,6 +1,5 @@
 //! Threads for work that can wait: below payments in priority, woken by time or by a bell, told to stop by their owner.
 
-use rustix::{process::setpriority_process, thread::gettid};
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -8,9 +7,10 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-
-/// How much lower than that of the payments' threads the priority is: they get nine tenths of a core that both want.
-const NICENESS: i32 = 10;
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id,
+};
 
 /// Runs `work` on a thread of its own, of lower priority.
 ///
@@ -19,9 +19,12 @@ const NICENESS: i32 = 10;
 pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let named = thread::Builder::new().name(name.into());
     named.spawn(move || {
-        // On Linux a priority belongs to the thread. Without the lower one it works as well, only less politely.
-        if let Err(error) = setpriority_process(Some(gettid()), NICENESS) {
-            tracing::warn!(%error, "a background thread keeps the priority of payments");
+        // It gets what payments leave of a core, and is off it the moment that one of them wants it. Without that it
+        // works as well, only less politely.
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        let own = thread_native_id();
+        if let Err(error) = set_thread_priority_and_policy(own, ThreadPriority::Min, idle) {
+            tracing::warn!(?error, "a background thread keeps the priority of payments");
         }
         work();
     })?;
@@ -117,6 +120,7 @@ impl Bell {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+    use thread_priority::thread_schedule_policy;
 
     const LONG: Duration = Duration::from_secs(60);
 
@@ -129,19 +133,20 @@ mod tests {
             move |bell| {
                 while !bell.is_stopped() {
                     bell.wait(LONG * 60);
-                    let nice = rustix::process::getpriority_process(None).unwrap();
-                    say.send((thread::current().name() == Some("test"), nice)).unwrap();
+                    let policy = thread_schedule_policy().unwrap();
+                    say.send((thread::current().name() == Some("test"), Some(policy))).unwrap();
                 }
             },
-            move |panicked| tell_end.send((panicked, 0)).unwrap(),
+            move |panicked| tell_end.send((panicked, None)).unwrap(),
         );
         let background = background.unwrap();
         background.ring();
-        assert_eq!(said.recv_timeout(LONG), Ok((true, NICENESS)));
-        assert_ne!(rustix::process::getpriority_process(None).unwrap(), NICENESS, "others are not");
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        assert_eq!(said.recv_timeout(LONG), Ok((true, Some(idle))));
+        assert_ne!(thread_schedule_policy().unwrap(), idle, "others are not");
         drop(background);
         let last = std::iter::from_fn(|| said.recv_timeout(LONG).ok()).last();
-        assert_eq!(last, Some((false, 0)), "no wait kept it from its end, and it was no panic");
+        assert_eq!(last, Some((false, None)), "no wait kept it from its end, and it was no panic");
     }
 
     #[test]

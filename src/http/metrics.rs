@@ -3,7 +3,8 @@
 //! Every number is read where it lives at the moment it is asked for; nothing is counted twice. A number more is a line
 //! more in [`registry`].
 
-use super::{Core, Door, headers, query::Query, reply::Problem};
+use super::{Core, Door, Writing, headers, query::Query, reply::Problem};
+use crate::actors::snapshots::State;
 use actix_web::{HttpRequest, HttpResponse, web};
 use prometheus_client::{
     encoding::text::encode,
@@ -29,6 +30,9 @@ fn registry(core: &Core) -> Registry {
     let mut registry = Registry::with_prefix("strongroom");
     books(&mut registry, core);
     reconciliation(registry.sub_registry_with_prefix("reconciliation"), core);
+    if let Some(Writing { snapshots, .. }) = &core.writing {
+        snapshots_made(registry.sub_registry_with_prefix("snapshots"), core, &snapshots.state());
+    }
     let alarms = Family::<[(&str, &str); 1], Gauge>::default();
     for alarm in core.alarms.all() {
         alarms.get_or_create(&[("code", alarm.code)]).set(1);
@@ -63,6 +67,22 @@ fn reconciliation(registry: &mut Registry, core: &Core) {
     registry.register("through_sequence", help, ConstGauge::new(through.sequence));
     let help = "How long ago nothing had been booked behind that entry, in seconds";
     registry.register("age_seconds", help, ConstGauge::new(through.age.as_secs_f64()));
+}
+
+fn snapshots_made(registry: &mut Registry, core: &Core, state: &State) {
+    let help = "Snapshots that were made";
+    registry.register("made", help, ConstCounter::new(state.made));
+    let help = "Snapshots that could not be made";
+    registry.register("failed", help, ConstCounter::new(state.failed));
+    let help = "Snapshots that were found damaged";
+    registry.register("damaged", help, ConstCounter::new(state.damaged));
+    let Some(newest) = &state.newest else { return };
+    let help = "The last entry that the newest snapshot holds";
+    registry.register("through_sequence", help, ConstGauge::new(newest.position.sequence));
+    let help = "How long ago that entry was written, in seconds";
+    let age = core.clock.now().millis_since(newest.position.at) / 1000;
+    registry.register("age_seconds", help, ConstGauge::new(age));
+    registry.register("bytes", "The size of the newest snapshot", ConstGauge::new(newest.bytes));
 }
 
 fn count(count: usize) -> u64 {
