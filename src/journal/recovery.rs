@@ -132,7 +132,8 @@ pub(super) fn recover_as(
 }
 
 /// Where reading starts. Without a snapshot, with the first segment. With one, with the first that is not archived: what
-/// the journal's folder holds is checked at every start, also what the snapshot covers.
+/// the journal's folder holds is checked at every start, also what the snapshot covers. Behind an old snapshot that was
+/// put back, some of what follows may be archived: then with that.
 fn start(folders: &Folders, covered: books::Position) -> Result<Sequence, JournalError> {
     if covered.sequence == 0 {
         return Ok(0);
@@ -140,7 +141,8 @@ fn start(folders: &Folders, covered: books::Position) -> Result<Sequence, Journa
     let segments = folders.segments();
     let segments = segments.map_err(JournalError::io("list", folders.journal.path("")))?;
     let mut here = segments.into_iter().filter(|(_, place)| *place == Place::Journal);
-    Ok(here.next().map_or(0, |(first, _)| first))
+    let behind = covered.sequence.saturating_add(1);
+    Ok(here.next().map_or(0, |(first, _)| first.min(behind)))
 }
 
 fn no_journal(disk: &dyn Disk, covered: books::Position) -> JournalError {

@@ -1,5 +1,7 @@
 //! The rules of snapshots, on a simulated disk.
 
+mod odd;
+
 use super::*;
 use crate::{
     domain::{
