@@ -32,6 +32,9 @@ const STRETCH_BYTES: u64 = if cfg!(test) { 256 * 1024 } else { 64 * 1024 * 1024 
 /// How much room a snapshot leaves to the journal.
 const ROOM_LEFT_BYTES: u64 = 256 * 1024 * 1024;
 
+/// How the name of a snapshot ends that is being written.
+const UNFINISHED: &str = ".snap.tmp";
+
 /// A snapshot that is there.
 #[derive(Clone, Debug)]
 pub struct Held {
@@ -64,6 +67,7 @@ pub struct Taken {
 /// with a snapshot. On `Ok` the snapshot was read back from the device and judged, it is durable, there are at most two,
 /// and every segment that both cover is in the archive. After an error all is as it was, or further on by stretches.
 pub fn take(folders: &Folders, through: Sequence) -> Result<Option<Taken>, JournalError> {
+    clear(folders)?;
     let mut last: Option<Taken> = None;
     while let Some(mut taken) = take_stretch(folders, through)? {
         if let Some(before) = last {
@@ -209,7 +213,8 @@ impl Stretch {
             let located = located?;
             stretch.bytes = stretch.bytes.saturating_add(located.bytes);
             stretch.add(located.batch);
-            if stretch.bytes >= STRETCH_BYTES {
+            // A stretch without payments makes no snapshot, so the next one could not go on behind it.
+            if stretch.bytes >= STRETCH_BYTES && !stretch.payments.is_empty() {
                 break;
             }
         }
@@ -366,6 +371,16 @@ impl From<JournalError> for Stop {
     fn from(error: JournalError) -> Self {
         Self::Failed(error)
     }
+}
+
+/// Removes what a process that was killed left of a snapshot: the next one has another name.
+fn clear(folders: &Folders) -> Result<(), JournalError> {
+    let disk = &folders.snapshots;
+    let names = disk.list().map_err(JournalError::io("list", disk.path("")))?;
+    for name in names.iter().filter(|name| name.ends_with(UNFINISHED)) {
+        disk.remove(name).map_err(JournalError::io("remove", disk.path(name)))?;
+    }
+    Ok(())
 }
 
 /// Removes all but the newest snapshots.

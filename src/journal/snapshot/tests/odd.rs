@@ -27,3 +27,30 @@ fn an_old_snapshot_that_is_put_back_goes_on_in_the_archive() {
     let (alone, _recovered) = start(&on(&disk.copy()), 0).unwrap();
     assert_eq!(books.digest(), alone.digest());
 }
+
+#[test]
+fn what_a_killed_process_left_of_a_snapshot_goes_when_the_next_is_made() {
+    let (disk, shop) = disk_with_two_snapshots(15);
+    disk.put("00000000000000000007.snap.tmp", b"half a snaps");
+    disk.put("ahead-99.tmp", b"the journal's");
+    shop.take().unwrap();
+    let names = disk.list().unwrap();
+    assert!(!names.iter().any(|name| name.ends_with(".snap.tmp")), "{names:?}");
+    assert!(names.contains(&"ahead-99.tmp".to_owned()));
+}
+
+#[test]
+fn a_long_stretch_without_payments_does_not_keep_those_behind_it_from_snapshots() {
+    let (_disk, mut shop) = disk_with_two_snapshots(16);
+    shop.take().unwrap();
+    // More than is merged at once: each takes a block.
+    for _ in 0..100 {
+        let batch = shop.journal.writer.append(vec![Record::Sealed], at(shop.now)).unwrap();
+        shop.books.replay(&batch).unwrap();
+        shop.journal.writer.settle();
+    }
+    assert!(shop.take().is_none());
+    shop.trade(10);
+    let through = shop.books.position().sequence;
+    assert_eq!(shop.take().unwrap().snapshot.position.sequence, through);
+}
