@@ -5,7 +5,7 @@
 //! and found equal.
 
 use super::{
-    JournalError, Options,
+    JournalError, Options, backup,
     buffer::{AlignedBuffer, bytes, index},
     disk::{Disk, Source},
     folders::Folders,
@@ -57,7 +57,7 @@ fn expand(compressed: &[u8]) -> Option<AlignedBuffer> {
     (bytes(written) == length).then_some(content)
 }
 
-/// Moves a sealed segment from the journal's folder to the archive. Returns how many bytes it had and has.
+/// Moves a sealed segment from the journal's folder to the archive, if it is as it was written. Returns how many bytes it had and has.
 ///
 /// On an error both folders are as good as before, at worst with the segment in both.
 pub(super) fn put(folders: &Folders, first: Sequence) -> Result<(u64, u64), JournalError> {
@@ -66,6 +66,8 @@ pub(super) fn put(folders: &Folders, first: Sequence) -> Result<(u64, u64), Jour
     let content = journal
         .read(&from, Source::Device)
         .map_err(JournalError::io("read", journal.path(&from)))?;
+    // What has rotted since it was written stays where it is, for whoever investigates.
+    backup::end_of(&content, first, Sequence::MAX, &journal.path(&from))?;
     let compressed =
         compress(&content).map_err(JournalError::io("compress", journal.path(&from)))?;
     let failed = |error| JournalError::io("write", archive.path(&to))(error);

@@ -242,7 +242,7 @@ fn copy_segment(
 }
 
 /// Where the last batch that ends at or before `through` ends in the segment. All before is found as it was written.
-fn end_of(
+pub(super) fn end_of(
     content: &[u8],
     first: Sequence,
     through: Sequence,

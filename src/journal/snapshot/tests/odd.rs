@@ -54,3 +54,20 @@ fn a_long_stretch_without_payments_does_not_keep_those_behind_it_from_snapshots(
     let through = shop.books.position().sequence;
     assert_eq!(shop.take().unwrap().snapshot.position.sequence, through);
 }
+
+#[test]
+fn a_segment_that_has_rotted_is_not_archived_and_said() {
+    let (disk, mut shop) = disk_with_two_snapshots(17);
+    shop.trade(120);
+    shop.take().unwrap();
+    shop.trade(10);
+    let names = disk.list().unwrap();
+    let first = names.iter().filter_map(|name| first_of(name)).min().unwrap();
+    let name = segment::file_name(first);
+    let mut content = disk.bytes_of(&name).unwrap();
+    content[4096 + 300] ^= 1;
+    disk.put(&name, &content);
+    let error = take(&shop.folders, shop.books.position().sequence).unwrap_err();
+    assert!(matches!(error, JournalError::Damaged { offset: 4096, .. }), "{error}");
+    assert_eq!(disk.bytes_of(&name), Some(content), "it stays as it is");
+}
