@@ -230,21 +230,20 @@ impl Reader {
     }
 
     fn read(&self, first: Sequence, folder: Folder) -> Result<AlignedBuffer, JournalError> {
-        match folder {
-            Folder::Journal => {
-                let followed = self.through != Sequence::MAX;
-                let newest = self.ahead.is_empty();
-                let source = if newest || followed { Source::Device } else { Source::Cache };
-                let (disk, name) = (&self.folders.journal, segment::file_name(first));
-                match disk.read(&name, source) {
-                    // It went to the archive since the folder was listed.
-                    Err(error) if error.kind() == ErrorKind::NotFound && !newest => {
-                        archive::read(&*self.folders.archive, first, Source::Cache)
-                    }
-                    read => read.map_err(JournalError::io("read", disk.path(&name))),
-                }
+        let followed = self.through != Sequence::MAX;
+        let newest = self.ahead.is_empty();
+        let source = if newest || followed { Source::Device } else { Source::Cache };
+        let archive = &*self.folders.archive;
+        if folder == Folder::Archive {
+            return archive::read(archive, first, source);
+        }
+        let (disk, name) = (&self.folders.journal, segment::file_name(first));
+        match disk.read(&name, source) {
+            // It went to the archive since the folder was listed.
+            Err(error) if error.kind() == ErrorKind::NotFound && (followed || !newest) => {
+                archive::read(archive, first, source)
             }
-            Folder::Archive => archive::read(&*self.folders.archive, first, Source::Cache),
+            read => read.map_err(JournalError::io("read", disk.path(&name))),
         }
     }
 

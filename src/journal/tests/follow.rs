@@ -84,8 +84,7 @@ fn a_segment_that_goes_to_the_archive_meanwhile_is_read_there() {
         folders.journal.list().unwrap().iter().filter_map(|name| segment::first_of(name)).collect();
     assert!(firsts.len() > 3, "{firsts:?}");
     let mut reader = Reader::follow(&folders, last).unwrap().unwrap();
-    let newest = firsts.iter().max().unwrap();
-    for first in firsts.iter().filter(|first| *first != newest) {
+    for first in &firsts {
         archive::put(&folders, *first).unwrap();
     }
     assert_eq!(reader.by_ref().map(Result::unwrap).count(), 9);

@@ -71,3 +71,20 @@ fn a_segment_that_has_rotted_is_not_archived_and_said() {
     assert!(matches!(error, JournalError::Damaged { offset: 4096, .. }), "{error}");
     assert_eq!(disk.bytes_of(&name), Some(content), "it stays as it is");
 }
+
+#[test]
+fn who_reads_along_reads_the_archive_from_the_device_too() {
+    let (disk, shop) = disk_with_two_snapshots(18);
+    let names = disk.list().unwrap();
+    let archived = names.iter().find(|name| name.ends_with(".seg.zst")).unwrap();
+    // The cache shows what never got to the device.
+    let file = disk.open(archived, Writes::Cached).unwrap();
+    disk.fail_at(1, Fault::SyncFails);
+    let mut zeros = AlignedBuffer::zeroed(64);
+    zeros.truncate(64);
+    assert!(file.write(0, &zeros).is_err());
+    let through = shop.books.position().sequence;
+    let reader = Reader::follow(&shop.folders, through).unwrap().unwrap();
+    assert!(reader.map(Result::unwrap).count() > 0);
+    assert!(Reader::open(&shop.folders).is_err(), "others read the cache");
+}
