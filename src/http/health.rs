@@ -1,12 +1,12 @@
 //! `/health`: the process lives. `/ready`: it takes payments or shows books, or says why not; and what is wrong all the
 //! same.
 
-use super::{Door, Writing, reply::Problem, wire::Time};
+use super::{Door, Writing, headers, reply::Problem, wire::Time};
 use crate::{
     actors::alarms::Alarm,
     domain::{books::Position, id::Sequence},
 };
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -19,13 +19,15 @@ struct StatusBody {
 #[derive(Serialize)]
 struct AlarmBody {
     code: &'static str,
-    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
     since: Time,
 }
 
 impl AlarmBody {
-    fn of(Alarm { code, detail, since }: Alarm) -> Self {
-        Self { code, detail, since: Time(since) }
+    /// The detail names accounts, amounts and files, so only an admin is shown it.
+    fn of(Alarm { code, detail, since }: Alarm, is_admin: bool) -> Self {
+        Self { code, detail: is_admin.then_some(detail), since: Time(since) }
     }
 }
 
@@ -47,10 +49,15 @@ struct ReadOnlyBody {
     alarms: Vec<AlarmBody>,
 }
 
-/// `GET /ready`: an alarm does not keep payments out. Whether to go on is for the operator to say.
-pub(super) async fn ready(door: web::Data<Door>) -> Result<HttpResponse, Problem> {
+/// `GET /ready`, for anyone; an admin's key shows the details of alarms. An alarm does not keep payments out. Whether to go on is for the operator to say.
+pub(super) async fn ready(
+    request: HttpRequest,
+    door: web::Data<Door>,
+) -> Result<HttpResponse, Problem> {
     let core = door.core()?;
-    let alarms = core.alarms.all().into_iter().map(AlarmBody::of).collect();
+    let is_admin = headers::admin(&request, &door).is_ok();
+    let alarms = core.alarms.all().into_iter();
+    let alarms = alarms.map(|alarm| AlarmBody::of(alarm, is_admin)).collect();
     let Some(Writing { engine, .. }) = &core.writing else {
         let Position { sequence, at, .. } = core.books.read().position();
         let at = Time(at);

@@ -2,7 +2,6 @@
 //! every place there is, and is in nobody's way.
 
 use crate::{
-    client::Client,
     pager::{Message, Pager},
     server::TestServer,
     wait::{at_once, eventually},
@@ -84,9 +83,12 @@ fn failures(run: &Value, check: &str) -> Vec<String> {
     failures.iter().map(|failure| failure.as_str().unwrap().to_owned()).collect()
 }
 
-/// The alarms in `/ready`, which anyone may read, and which stays 200.
-fn alarms(server: &Client) -> Vec<Value> {
-    let ready = server.send("GET", "/ready", &[], None).unwrap().of(200).json;
+/// The alarms in `/ready`, which stays 200, as an admin reads them.
+fn alarms(server: &TestServer) -> Vec<Value> {
+    alarms_in(&server.admin().get("/ready").of(200).json)
+}
+
+fn alarms_in(ready: &Value) -> Vec<Value> {
     assert_eq!(ready["status"], "ready");
     ready["alarms"].as_array().cloned().unwrap_or_default()
 }
@@ -140,6 +142,10 @@ fn a_balance_that_is_wrong_in_memory_is_found_by_the_next_run_and_told_in_every_
     for word in [MERCHANT, "5000", "4999", "2 findings", "rec_", "stop taking payments"] {
         assert!(detail.contains(word), "{word}: {detail}");
     }
+    let known = json!({"code": alarm["code"], "since": alarm["since"]});
+    let stranger = server.send("GET", "/ready", &[], None).unwrap().of(200).json;
+    assert_eq!(alarms_in(&stranger), [known.clone()], "whose money it is, is not for all");
+    assert_eq!(alarms_in(&server.get("/ready").of(200).json), [known], "nor for merchants");
     assert_eq!(metric(&server, "strongroom_reconciliation_findings_total").unwrap(), "2");
     let code = r#"strongroom_alarm{code="reconciliation.failed"}"#;
     assert_eq!(metric(&server, code).unwrap(), "1");
