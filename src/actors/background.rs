@@ -1,4 +1,4 @@
-//! Threads for work that can wait: below payments in priority, woken by time or by a bell, told to stop by their owner.
+//! Threads for work that can wait: woken by time or by a bell, told to stop by their owner.
 
 use std::{
     io,
@@ -12,21 +12,39 @@ use thread_priority::{
     set_thread_priority_and_policy, thread_native_id,
 };
 
-/// Runs `work` on a thread of its own, of lower priority.
+/// How a background thread shares a core with payments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manners {
+    /// It gets what all others leave of a core, and is off it the moment that one of them wants it. Not for a thread
+    /// that holds a lock of the books: on a busy machine it might not come to let go of it for seconds.
+    Last,
+    /// It gets its share like any other.
+    Fair,
+}
+
+/// Runs `work` on a thread of its own. `ended` is called when the work is over, whether it returned or panicked, and is
+/// told whether it panicked.
 ///
 /// # Errors
 /// The operating system makes no more threads.
-pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub fn spawn(
+    name: &str,
+    manners: Manners,
+    work: impl FnOnce() + Send + 'static,
+    ended: impl FnOnce(bool) + Send + 'static,
+) -> io::Result<()> {
     let named = thread::Builder::new().name(name.into());
     named.spawn(move || {
-        // It gets what payments leave of a core, and is off it the moment that one of them wants it. Without that it
-        // works as well, only less politely.
-        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-        let own = thread_native_id();
-        if let Err(error) = set_thread_priority_and_policy(own, ThreadPriority::Min, idle) {
-            tracing::warn!(?error, "a background thread keeps the priority of payments");
+        if manners == Manners::Last {
+            // Without that it works as well, only less politely.
+            let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+            let own = thread_native_id();
+            if let Err(error) = set_thread_priority_and_policy(own, ThreadPriority::Min, idle) {
+                tracing::warn!(?error, "a background thread keeps the priority of payments");
+            }
         }
-        work();
+        // Nothing of what a panic left half done is used again.
+        ended(catch_unwind(AssertUnwindSafe(work)).is_err());
     })?;
     Ok(())
 }
@@ -37,8 +55,7 @@ pub struct Background {
 }
 
 impl Background {
-    /// Starts `work` on a thread of this name. `ended` is called when the work is over, whether it returned or panicked,
-    /// and is told whether it panicked.
+    /// Starts `work` on a thread of this name, of fair manners. `ended` is as for [`spawn`].
     ///
     /// # Errors
     /// The operating system makes no more threads.
@@ -49,11 +66,7 @@ impl Background {
     ) -> io::Result<Self> {
         let bell = Arc::new(Bell::default());
         let own = bell.clone();
-        spawn(name, move || {
-            // Nothing of what a panic left half done is used again.
-            let panicked = catch_unwind(AssertUnwindSafe(|| work(&own))).is_err();
-            ended(panicked);
-        })?;
+        spawn(name, Manners::Fair, move || work(&own), ended)?;
         Ok(Self { bell })
     }
 
@@ -125,7 +138,8 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     #[test]
-    fn a_background_thread_is_woken_by_the_bell_and_stops_with_its_owner_at_low_priority() {
+    fn a_background_thread_is_woken_by_the_bell_stops_with_its_owner_and_gets_its_share_of_a_core()
+    {
         let (say, said) = mpsc::channel();
         let tell_end = say.clone();
         let background = Background::spawn(
@@ -141,12 +155,20 @@ mod tests {
         );
         let background = background.unwrap();
         background.ring();
-        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-        assert_eq!(said.recv_timeout(LONG), Ok((true, Some(idle))));
-        assert_ne!(thread_schedule_policy().unwrap(), idle, "others are not");
+        let own = thread_schedule_policy().unwrap();
+        assert_eq!(said.recv_timeout(LONG), Ok((true, Some(own))), "it may hold the books' lock");
         drop(background);
         let last = std::iter::from_fn(|| said.recv_timeout(LONG).ok()).last();
         assert_eq!(last, Some((false, None)), "no wait kept it from its end, and it was no panic");
+    }
+
+    #[test]
+    fn a_thread_that_comes_last_is_below_all_others() {
+        let (say, said) = mpsc::channel();
+        let work = move || say.send(thread_schedule_policy().unwrap()).unwrap();
+        spawn("test", Manners::Last, work, drop).unwrap();
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        assert_eq!(said.recv_timeout(LONG), Ok(idle));
     }
 
     #[test]

@@ -2,7 +2,11 @@
 //!
 //! A thread of its own makes them from the bytes on disk; the books and the ledger are never waited for or kept waiting.
 
-use super::{BooksReader, alarms::Alarms, background};
+use super::{
+    BooksReader,
+    alarms::Alarms,
+    background::{self, Manners},
+};
 use crate::{
     clock::Clock,
     domain::time::Timestamp,
@@ -27,7 +31,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The alarm that stands from a snapshot that was found damaged until the next one is made.
 pub const DAMAGED: &str = "snapshot.damaged";
 
-/// The alarm that stands from a snapshot that could not be made until the next one is.
+/// The alarm that stands from a snapshot that could not be made until the next one is, or since the thread died.
 pub const FAILED: &str = "snapshot.failed";
 
 /// When a snapshot is made without being asked for.
@@ -106,7 +110,20 @@ impl Snapshots {
         let last = Instant::now();
         let maker = Maker { subject, rhythm, last, written: 0, unsaved, state: state.clone() };
         maker.tell_damaged(damaged);
-        background::spawn("snapshots", move || maker.run(&wished))?;
+        let alarms = maker.subject.alarms.clone();
+        // It never holds the books' lock but to ask how far they are.
+        background::spawn(
+            "snapshots",
+            Manners::Last,
+            move || maker.run(&wished),
+            move |panicked| {
+                if panicked {
+                    let what = "the thread that makes snapshots died of a bug: payments go on and none is lost, but no more \
+                            snapshots are made. Keep the log, report it, and start the server again at a quiet moment";
+                    alarms.raise(FAILED, what);
+                }
+            },
+        )?;
         Ok(Self { wishes, state })
     }
 

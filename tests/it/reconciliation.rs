@@ -334,6 +334,24 @@ fn an_engine_that_dies_of_a_bug_is_heard_of_and_payments_go_on() {
 }
 
 #[test]
+fn a_thread_for_snapshots_that_dies_of_a_bug_is_heard_of_and_payments_go_on() {
+    let sign = Sign::new();
+    let fault = sign.of("read-panics-while");
+    let settings = [("STRONGROOM_FAULT", fault.as_str()), (EVERY, "3600000"), (FULL_EVERY, "366d")];
+    let server = TestServer::start_with(&settings);
+    server.charge("before", 100).of(201);
+    server.admin().reconciles();
+    sign.raise();
+    let refused = server.admin().post("/api/snapshot", "", &json!({}));
+    refused.problem(503, "snapshot_failed");
+    let alarm = eventually("there is an alarm", || alarms(&server).pop());
+    assert_eq!(alarm["code"], "snapshot.failed");
+    let detail = alarm["detail"].as_str().unwrap();
+    assert!(detail.contains("died of a bug"), "{detail}");
+    server.charge("after", 100).of(201);
+}
+
+#[test]
 fn payments_go_on_while_a_full_run_reads_the_disk_and_a_stop_does_not_wait_for_it() {
     let sign = Sign::new();
     let fault = sign.of("read-hangs-while");
