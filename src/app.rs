@@ -395,7 +395,8 @@ async fn start_ledger(
 fn start_alarms(thread: &Arbiter, config: &Config, clock: &Arc<dyn Clock>) -> Alarms {
     let alerts = config.alerts.webhook.clone().map(|webhook| {
         let destination = Destination { url: webhook.url, secret: webhook.secret };
-        Alerts::start(thread, destination, clock.clone())
+        // A message is signed at the machine's time: one from a journal that is ahead of it would not be believed.
+        Alerts::start(thread, destination, Arc::new(SystemClock::default()))
     });
     Alarms::new(clock.clone(), alerts)
 }

@@ -1,7 +1,8 @@
 //! A file that gets its name only when all of it is durable.
 //!
 //! The archive and the snapshots are written with it. Until it has its name, a crash leaves at most a file whose name
-//! ends in `.tmp`, which the next writer of that name removes.
+//! ends in `.tmp`, which the next writer of that name removes,
+//! or of the next snapshot.
 
 use super::{
     JournalError,

@@ -12,6 +12,11 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
+use strongroom::{
+    clock::{Clock, SystemClock},
+    domain::time::Timestamp,
+    journal::{DirectIo, Folders, Options, recover},
+};
 use tempfile::TempDir;
 
 const BALANCE: &str = "balances_match_journal";
@@ -428,6 +433,34 @@ fn a_finding_is_told_to_the_operators_webhook_signed_and_again_until_it_is_heard
         server.logs().contains("alert delivered").then_some(())
     });
     assert!(!server.logs().contains("s3cr3t") && !server.logs().contains(&SECRET[6..]));
+}
+
+#[test]
+fn an_alert_is_signed_at_the_machines_time_though_the_journal_is_ahead_of_it() {
+    let pager = Pager::start(&[200]);
+    let url = pager.url("/hook");
+    let (mut server, sign) = server_with_wrong_balance(&[
+        ("STRONGROOM__ALERTS__WEBHOOK_URL", &url),
+        ("STRONGROOM__ALERTS__WEBHOOK_SECRET", SECRET),
+    ]);
+    server.charge("order", 4999).of(201);
+    server.kill();
+    // Another process went on with a clock that was an hour ahead.
+    let folders = Folders::open(&server.data(), DirectIo::Never).unwrap();
+    let options = Options {
+        segment_bytes: 1024 * 1024,
+        batch_bytes_max: 256 * 1024,
+        software: "0.1.0".into(),
+    };
+    let later = Timestamp::from_millis(SystemClock::default().now().millis() + 3_600_000);
+    drop(recover(&folders, options, later, Default::default(), &mut |_| Ok(())).unwrap());
+    server.restart();
+    assert!(server.logs().contains("the machine's clock stands behind the journal"));
+    make_wrong(&server, &sign, 4999);
+    assert_eq!(reconcile(&server)["balanced"], false);
+    let alert = pager.next();
+    let webhook = standardwebhooks::Webhook::new(SECRET).unwrap();
+    webhook.verify(&alert.body, &alert.headers).unwrap();
 }
 
 #[test]
