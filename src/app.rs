@@ -9,6 +9,10 @@ use crate::{
         reconciliation::Reconciliations,
         registry::Registry,
         scheduler::Scheduler,
+        webhooks::{
+            self, WebhooksHandle,
+            guard::{Guard, SystemNames},
+        },
     },
     clock::Clock,
     config::Config,
@@ -132,6 +136,8 @@ struct Crew {
     admission: Arc<Admission>,
     ledger_thread: Arbiter,
     scheduler_thread: Arbiter,
+    webhooks: WebhooksHandle,
+    webhooks_thread: Arbiter,
     failed: mpsc::UnboundedReceiver<Fatal>,
 }
 
@@ -177,13 +183,24 @@ impl Crew {
         scheduler_thread.spawn_fn(|| drop(scheduler.start()));
         let runs_kept = config.reconciliation.runs_kept;
         let reconciliations = Arc::new(Reconciliations::new(books, clock, runs_kept));
-        let crew = Self { ledger, admission, ledger_thread, scheduler_thread, failed };
-        Ok((crew, Core { engine, reconciliations }))
+        let (webhooks, webhooks_thread) = start_webhooks(&engine, config).await?;
+        let crew = Self {
+            ledger,
+            admission,
+            ledger_thread,
+            scheduler_thread,
+            webhooks: webhooks.clone(),
+            webhooks_thread,
+            failed,
+        };
+        Ok((crew, Core { engine, reconciliations, webhooks }))
     }
 
     /// Ends the actors, the ledger last: on `Ok` everything is written and sealed.
     async fn stop(mut self) -> Result<(), Stopped> {
         self.scheduler_thread.stop();
+        self.webhooks.close().await;
+        self.webhooks_thread.stop();
         let sealed = self.ledger.close().await;
         self.ledger_thread.stop();
         match self.failed.try_recv() {
@@ -269,10 +286,28 @@ async fn start_ledger(
         seal_after: Duration::from_millis(config.journal.seal_after_ms),
         mailbox_max: mailbox_max(config),
         retention: config.idempotency.retention,
+        endpoints_max: config.webhooks.endpoints_per_merchant,
     };
     let (tell, told) = oneshot::channel();
     thread.spawn_fn(move || drop(tell.send(LedgerHandle::start(journal, books, pace, fatal))));
     told.await.map_err(|_| Stopped::LedgerDied)
+}
+
+/// Makes the endpoints of the configuration those on the books, then starts the couriers on a thread of their own.
+async fn start_webhooks(
+    engine: &Arc<Engine>,
+    config: &Config,
+) -> Result<(WebhooksHandle, Arbiter), Stopped> {
+    if webhooks::endpoints::configure(engine, &config.merchants).await.is_err() {
+        tracing::error!(
+            "the webhook endpoints of the configuration could not be written to the journal; they stay as they were \
+             until the next start"
+        );
+    }
+    let guard = Guard::new(&config.webhooks, Arc::new(SystemNames));
+    let thread = Arbiter::new();
+    let started = WebhooksHandle::start(&thread, engine, &config.webhooks, guard).await;
+    Ok((started.map_err(io::Error::other)?, thread))
 }
 
 /// Every command in flight, and the scheduler, sends at most a few messages at once.

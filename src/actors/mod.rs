@@ -8,6 +8,7 @@
 //!                   found or woken
 //!                   by the registry)
 //!   scheduler ──expire, inquire──► payment
+//!   webhooks ──progress──► ledger        one courier an endpoint
 //! ```
 //!
 //! Message types live with the actor that receives them; others hold a handle, never an address.
@@ -19,6 +20,7 @@ pub mod payment;
 pub mod reconciliation;
 pub mod registry;
 pub mod scheduler;
+pub mod webhooks;
 
 use crate::{
     clock::Clock,

@@ -7,12 +7,16 @@
 mod error;
 mod exposure;
 mod layers;
+mod network;
 mod section;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 pub use error::{ConfigError, Fault, Reason};
 pub use layers::SHIPPED;
+pub use network::Network;
+pub use webhooks::{MerchantWebhook, Webhooks};
 
 use crate::domain::{idempotency::Retention, money::Amount};
 use section::{Section, duration_ms};
@@ -42,6 +46,8 @@ pub struct Config {
     pub journal: Journal,
     /// Checking the books against themselves.
     pub reconciliation: Reconciliation,
+    /// Telling merchants what happened.
+    pub webhooks: Webhooks,
     /// What the server tells its operator.
     pub log: Log,
     /// Those who take payments; no two ids alike.
@@ -75,6 +81,7 @@ impl Config {
             provider: root.section("provider", Provider::read),
             journal: root.section("journal", Journal::read),
             reconciliation: root.section("reconciliation", Reconciliation::read),
+            webhooks: root.section("webhooks", Webhooks::read),
             log: root.section("log", Log::read),
             merchants: root.list("merchants", Merchant::read),
             admins: root.list("admins", ApiKey::read),
@@ -311,11 +318,17 @@ pub struct Merchant {
     pub id: String,
     /// The merchant's API keys; no two names alike.
     pub keys: Vec<ApiKey>,
+    /// Where it is told what happened, if the configuration says so.
+    pub webhook: Option<MerchantWebhook>,
 }
 
 impl Merchant {
     fn read(section: &mut Section<'_>) -> Self {
-        Self { id: section.name("id", &[ADMIN]), keys: section.list("keys", ApiKey::read) }
+        Self {
+            id: section.name("id", &[ADMIN]),
+            keys: section.list("keys", ApiKey::read),
+            webhook: MerchantWebhook::read(section),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use jiff::{SpanRelativeTo, fmt::friendly::SpanParser};
 use std::{collections::BTreeMap, net::SocketAddr, ops::RangeInclusive};
 
 /// Keys whose value may be a secret that was put in the wrong place; it is not shown.
-const NEVER_SHOWN: [&str; 1] = ["sha256"];
+const NEVER_SHOWN: [&str; 2] = ["sha256", "webhook_secret"];
 
 /// The most characters of a wrong value that are shown.
 const SHOWN_CHARS_MAX: usize = 100;
@@ -145,6 +145,15 @@ impl Section<'_> {
             ValueKind::String(text) => parse(text),
             _ => None,
         })
+    }
+
+    /// Whether `key` is there, for keys that may be left out.
+    pub(super) fn has(&mut self, key: &'static str) -> bool {
+        let is_there = self.table.contains_key(key);
+        if !is_there {
+            self.known.push(key);
+        }
+        is_there
     }
 
     /// The IP address and port under `key`.

@@ -77,10 +77,25 @@ fn the_shipped_configuration_is_the_documented_one() {
             direct_io: true,
         },
         reconciliation: Reconciliation { runs_kept: 100 },
+        webhooks: Webhooks {
+            schedule_ms: [5, 30, 120, 900, 3_600, 10_800, 21_600, 43_200, 86_400]
+                .map(|seconds| seconds * 1_000)
+                .to_vec(),
+            jitter_percent: 20,
+            timeout_ms: 15_000,
+            concurrency_per_endpoint: 32,
+            backlog_per_endpoint: 1_000,
+            endpoints_per_merchant: 20,
+            disable_after_ms: 5 * DAY_MS,
+            progress_every_ms: 250,
+            allow_loopback: true,
+            allow_networks: Vec::new(),
+        },
         log: Log { level: "info".to_owned(), form: LogForm::Auto },
         merchants: vec![Merchant {
             id: "merchant_1".to_owned(),
             keys: vec![sample_key("sk_test_merchant_1")],
+            webhook: None,
         }],
         admins: vec![sample_key("ak_test_admin")],
     };
@@ -185,6 +200,36 @@ fn durations_are_read_with_days_of_24_hours() {
 }
 
 #[test]
+fn a_merchants_webhook_is_an_address_and_a_secret_or_neither() {
+    let merchant = |keys: &str| format!("[[merchants]]\nid = 'm'\nkeys = []\n{keys}");
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let both = format!("webhook_url = 'https://shop.example/hook'\nwebhook_secret = '{secret}'");
+    let webhook = from_file(&merchant(&both)).merchants[0].webhook.clone().unwrap();
+    assert_eq!(webhook.url, "https://shop.example/hook");
+    assert_eq!(webhook.secret.expose(), secret);
+    for (keys, fault) in [
+        ("webhook_url = 'https://shop.example'", "webhook_secret"),
+        (&format!("webhook_secret = '{secret}'"), "webhook_url"),
+        (&both.replace("https", "ftp"), "webhook_url"),
+        (&both.replace("whsec_", ""), "webhook_secret"),
+    ] {
+        assert_eq!(one_fault(&merchant(keys), &NO_VARIABLES).key, format!("merchants[0].{fault}"));
+    }
+    let told = refusal(&merchant(&both.replace("whsec_", "")), &NO_VARIABLES);
+    assert!(!told.contains("MfKQ9r8"), "{told}");
+}
+
+#[test]
+fn webhook_schedules_and_networks_are_lists_in_a_text() {
+    let webhooks = |text: &str| from_file(&format!("[webhooks]\n{text}")).webhooks;
+    assert_eq!(webhooks("schedule = '1s'").schedule_ms, [1_000]);
+    assert_eq!(webhooks("schedule = '5s,1h 30m , 2d'").schedule_ms, [5_000, 5_400_000, 2 * DAY_MS]);
+    let networks = webhooks("allow_networks = '10.1.0.0/16,fd00::/8 , 192.0.2.7'").allow_networks;
+    let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+    assert_eq!(networks, ["10.1.0.0/16", "fd00::/8", "192.0.2.7/32"]);
+}
+
+#[test]
 fn an_unknown_key_is_refused_by_its_full_name_wherever_it_stands() {
     let merchant = |inside: &str| format!("[[merchants]]\nid = 'm'\n{inside}");
     for (text, key) in [
@@ -217,7 +262,7 @@ fn an_unknown_key_is_refused_by_its_full_name_wherever_it_stands() {
 }
 
 /// Every whole number: its section and key, the least and the most.
-const RANGES: [(&str, &str, i64, i64); 15] = [
+const RANGES: [(&str, &str, i64, i64); 21] = [
     ("http", "workers", 0, 1_024),
     ("http", "body_bytes_max", 1_024, 1_048_576),
     ("http", "body_read_timeout_ms", 10, 600_000),
@@ -233,12 +278,18 @@ const RANGES: [(&str, &str, i64, i64); 15] = [
     ("journal", "batch_entries_max", 1, 65_536),
     ("journal", "seal_after_ms", 1, 60_000),
     ("reconciliation", "runs_kept", 1, 10_000),
+    ("webhooks", "jitter_percent", 0, 100),
+    ("webhooks", "timeout_ms", 10, 60_000),
+    ("webhooks", "concurrency_per_endpoint", 1, 256),
+    ("webhooks", "backlog_per_endpoint", 10, 10_000),
+    ("webhooks", "endpoints_per_merchant", 1, 1_000),
+    ("webhooks", "progress_every_ms", 10, 60_000),
     // The least is the one that holds the default batch; the smallest of all has a test of its own.
     ("journal", "segment_bytes", 8_400_896, 1_073_741_824),
 ];
 
 /// What else is refused, whatever its section.
-const REFUSED: [(&str, &str, &str); 9] = [
+const REFUSED: [(&str, &str, &str); 13] = [
     ("http", "listen", "'localhost:80' '127.0.0.1' '' 80"),
     ("http", "workers", "'2' 2.0 true 2026-11-22 [2]"),
     ("payments", "authorization_ttl", "'0s' '367d' '-1d' '1month' '1500us' '7' '' 7"),
@@ -248,6 +299,10 @@ const REFUSED: [(&str, &str, &str); 9] = [
     ("log", "level", "3 'inof'"),
     ("log", "form", "'xml' 'Human' ''"),
     ("provider", "sandbox", "'sandbox'"),
+    ("webhooks", "schedule", "'' '5s,' '0s' '31d' '5' 5 ['5s']"),
+    ("webhooks", "disable_after", "'59s' '367d' 5 ''"),
+    ("webhooks", "allow_loopback", "1 'yes'"),
+    ("webhooks", "allow_networks", "'10.0.0.1/8' 'ten' '10.0.0.0/8;fd00::/8' 10"),
 ];
 
 fn refuses(section: &str, key: &str, value: &str) {
@@ -380,8 +435,8 @@ fn all_faults_are_told_at_once_with_what_was_given_what_is_allowed_and_where_it_
 (from the environment variable STRONGROOM__JOURNAL__SEGMENT_BYTES)
   log: 3 is not allowed; it has to be a table (from config.toml)
   merchants[0].keys: missing; it has to be a list of tables (from config.toml)
-  port: no such key; known: data_dir, http, payments, idempotency, provider, journal, reconciliation, log, \
-merchants, admins (from the environment variable STRONGROOM__PORT)";
+  port: no such key; known: data_dir, http, payments, idempotency, provider, journal, reconciliation, webhooks, \
+log, merchants, admins (from the environment variable STRONGROOM__PORT)";
     assert_eq!(refusal(text, &environment), expected);
 }
 

@@ -5,7 +5,7 @@
 //!
 //! Reading order: the vocabulary ([`time`], [`id`], [`money`], [`card_number`], [`event`], [`command`], [`refusal`]),
 //! then the rules of one payment ([`payment`]), of the double entry ([`ledger`]), of retries ([`idempotency`]),
-//! then [`entry`], the atomic unit that is written down, [`books`], what all entries add up to, and
+//! of telling merchants ([`webhook`]), then [`entry`], the atomic unit that is written down, [`books`], what all entries add up to, and
 //! [`reconciliation`], how the books are checked.
 
 pub mod time;
@@ -27,6 +27,8 @@ pub mod payment;
 pub mod ledger;
 
 pub mod idempotency;
+
+pub mod webhook;
 
 pub mod entry;
 

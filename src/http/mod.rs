@@ -4,6 +4,7 @@
 //! answers, `reply` is the one place where an outcome becomes a status, a code and a sentence.
 
 mod body;
+mod events;
 mod headers;
 mod health;
 mod idempotency;
@@ -13,10 +14,11 @@ mod payments;
 mod query;
 mod reconciliation;
 mod reply;
+mod webhooks;
 mod wire;
 
 use crate::{
-    actors::{Engine, reconciliation::Reconciliations},
+    actors::{Engine, reconciliation::Reconciliations, webhooks::WebhooksHandle},
     credentials::Credentials,
 };
 use actix_web::{App, HttpServer, Resource, Route, dev::Server, middleware::from_fn, web};
@@ -48,6 +50,8 @@ pub struct Core {
     pub engine: Arc<Engine>,
     /// The reconciliation runs.
     pub reconciliations: Arc<Reconciliations>,
+    /// The webhook couriers.
+    pub webhooks: WebhooksHandle,
 }
 
 /// How much a request may be.
@@ -99,9 +103,48 @@ fn routes(config: &mut web::ServiceConfig) {
                 ("POST", web::post().to(reconciliation::run)),
             ],
         ))
+        .configure(webhook_routes)
         .service(resource("/health", [("GET", web::get().to(health::health))]))
         .service(resource("/ready", [("GET", web::get().to(health::ready))]))
         .default_service(web::to(|| async { Problem::no_such_route() }));
+}
+
+fn webhook_routes(config: &mut web::ServiceConfig) {
+    config
+        .service(resource("/api/events", [("GET", web::get().to(events::list))]))
+        .service(resource("/api/events/{id}", [("GET", web::get().to(events::read))]))
+        .service(resource(
+            "/api/events/{id}/deliveries",
+            [("GET", web::get().to(events::deliveries))],
+        ))
+        .service(resource(
+            "/api/events/{id}/redeliver",
+            [("POST", web::post().to(events::redeliver))],
+        ))
+        .service(resource(
+            "/api/webhook-endpoints",
+            [("GET", web::get().to(webhooks::list)), ("POST", web::post().to(webhooks::create))],
+        ))
+        .service(resource(
+            "/api/webhook-endpoints/{id}",
+            [
+                ("GET", web::get().to(webhooks::read)),
+                ("PATCH", web::patch().to(webhooks::update)),
+                ("DELETE", web::delete().to(webhooks::delete)),
+            ],
+        ))
+        .service(resource(
+            "/api/webhook-endpoints/{id}/rotate-secret",
+            [("POST", web::post().to(webhooks::rotate))],
+        ))
+        .service(resource(
+            "/api/webhook-endpoints/{id}/test",
+            [("POST", web::post().to(webhooks::test))],
+        ))
+        .service(resource(
+            "/api/webhook-endpoints/{id}/replay",
+            [("POST", web::post().to(webhooks::replay))],
+        ));
 }
 
 fn resource<const N: usize>(path: &str, methods: [(&'static str, Route); N]) -> Resource {

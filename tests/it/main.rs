@@ -14,6 +14,7 @@
 )]
 
 mod client;
+mod receiver;
 mod server;
 mod travel;
 mod wait;
@@ -36,3 +37,4 @@ mod proof;
 mod quickstart;
 mod secrets;
 mod tidy;
+mod webhooks;

@@ -8,6 +8,7 @@
 //! histories, none a second copy.
 
 mod accounts;
+mod events;
 mod keys;
 mod payments;
 
@@ -15,6 +16,7 @@ mod payments;
 mod tests;
 
 pub use accounts::{AccountBook, Cut, KindTotal, Line};
+pub use events::{Direction, EventFilter, Happened};
 pub use payments::{Filter, History, Page, Slot, Step};
 
 use super::{
@@ -26,8 +28,10 @@ use super::{
     money::Currency,
     payment::{self, Payment},
     time::Timestamp,
+    webhook::{Endpoint, EventType, Misfit, Upcoming, WebhookRecord, Webhooks},
 };
 use accounts::Accounts;
+use events::Entries;
 use keys::Keys;
 use payments::Payments;
 use std::{
@@ -50,6 +54,8 @@ pub struct Books {
     /// Payments whose provider's answer is out.
     processing: BTreeSet<Slot>,
     names: Names,
+    entries: Entries,
+    webhooks: Webhooks,
 }
 
 /// How far the books are.
@@ -101,6 +107,9 @@ pub enum Breach {
         /// What the record would make.
         version: u32,
     },
+    /// The webhook endpoints do not allow it.
+    #[error(transparent)]
+    Webhook(#[from] Misfit),
 }
 
 /// What became of a request that came under an idempotency key.
@@ -176,16 +185,30 @@ impl Books {
         }
     }
 
+    /// Whether `record` may be written next, of a merchant that can have `endpoints_max` webhook endpoints.
+    ///
+    /// # Errors
+    /// [`Breach::Webhook`] with what forbids it.
+    pub fn check_webhook(
+        &self,
+        record: &WebhookRecord,
+        endpoints_max: usize,
+    ) -> Result<(), Breach> {
+        Ok(self.webhooks.check(record, endpoints_max)?)
+    }
+
     /// Judges a batch that was read from a journal, entry by entry, and makes it part of the books.
     ///
     /// # Errors
     /// Why an entry of it can't follow what is on the books.
     pub fn replay(&mut self, batch: &Batch) -> Result<(), String> {
         for entry in &batch.entries {
-            if let Record::Payment(record) = &entry.record {
-                let judged = self.check(record, entry.at);
-                judged.map_err(|breach| format!("entry {}: {breach}", entry.sequence))?;
-            }
+            let judged = match &entry.record {
+                Record::Opened { .. } | Record::Sealed => Ok(()),
+                Record::Payment(record) => self.check(record, entry.at),
+                Record::Webhook(record) => self.check_webhook(record, usize::MAX),
+            };
+            judged.map_err(|breach| format!("entry {}: {breach}", entry.sequence))?;
         }
         self.apply(batch.clone());
         Ok(())
@@ -201,6 +224,7 @@ impl Books {
             match entry.record {
                 Record::Opened { .. } | Record::Sealed => {}
                 Record::Payment(record) => self.apply_payment(record, entry.at, entry.sequence),
+                Record::Webhook(record) => self.webhooks.apply(record, entry.sequence, entry.at),
             }
         }
     }
@@ -233,6 +257,11 @@ impl Books {
         let Some(history) = self.payments.get(slot) else {
             return;
         };
+        let tells = EventType::of(history.status);
+        self.entries.insert(sequence, slot, tells.map(|_| &history.details.merchant));
+        if let Some(kind) = tells {
+            self.webhooks.note(&history.details.merchant, kind, sequence);
+        }
         match history.status {
             payment::Status::Processing => {
                 self.processing.insert(slot);
@@ -289,6 +318,45 @@ impl Books {
     ) -> Option<Answered<'_>> {
         let answered = self.keys.find(&self.payments, merchant, key)?;
         retention.holds(answered.at, now).then_some(answered)
+    }
+
+    /// The webhook endpoints, and how far they have got.
+    #[must_use]
+    pub fn webhooks(&self) -> &Webhooks {
+        &self.webhooks
+    }
+
+    /// The event that entry `sequence` makes, if it makes one.
+    #[must_use]
+    pub fn event(&self, sequence: Sequence) -> Option<Happened<'_>> {
+        self.entries.event(&self.payments, sequence)
+    }
+
+    /// Events that `filter` admits, in the order of `direction`.
+    pub fn events<'a>(
+        &'a self,
+        filter: &'a EventFilter,
+        direction: Direction,
+    ) -> impl Iterator<Item = Happened<'a>> {
+        self.entries.list(&self.payments, filter, direction)
+    }
+
+    /// The entry of the merchant's first event at `time` or later.
+    #[must_use]
+    pub fn first_event_at(&self, merchant: &str, time: Timestamp) -> Option<Sequence> {
+        self.entries.first_at(&self.payments, merchant, time)
+    }
+
+    /// What comes for an endpoint after entry `after`: at most `limits.0` events, looking at no more than `limits.1`.
+    /// Returns them and the entry up to which it looked; nothing and the same entry if there is nothing to look at.
+    #[must_use]
+    pub fn feed(
+        &self,
+        endpoint: &Endpoint,
+        after: Sequence,
+        limits: (usize, usize),
+    ) -> (Vec<Upcoming>, Sequence) {
+        self.entries.feed(&self.payments, endpoint, after, limits)
     }
 
     /// The hash of the journal block that holds entry `sequence`.
