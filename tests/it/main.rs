@@ -37,4 +37,5 @@ mod proof;
 mod quickstart;
 mod secrets;
 mod tidy;
+mod webhook_endpoints;
 mod webhooks;

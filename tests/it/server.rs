@@ -101,6 +101,14 @@ impl TestServer {
         self.settings.retain(|(known, _)| known != name);
     }
 
+    /// Puts more lines into merchant_1's part of the configuration, from the next start on, instead of those of an
+    /// earlier call.
+    pub fn configure_merchant_1(&self, lines: &str) {
+        let own = "id = \"merchant_1\"\n";
+        let text = CONFIG.replace(own, &format!("{own}{lines}\n"));
+        fs::write(self.folder.path("strongroom.toml"), text).unwrap();
+    }
+
     /// Kills the server as a power failure would (SIGKILL).
     pub fn kill(&mut self) {
         self.running = None;

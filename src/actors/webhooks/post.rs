@@ -15,7 +15,7 @@ use actix_web::{
     error::ParseError,
     http::{
         Uri,
-        header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
+        header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
     },
     web::Bytes,
 };
@@ -137,9 +137,12 @@ pub(super) async fn send(
             let status = answer.status().as_u16();
             let asked = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
             sent.retry_after_ms = asked.and_then(|text| retry_after_ms(text, at.millis()));
+            let announced =
+                answer.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+            let announced: Option<usize> = announced.and_then(|text| text.parse().ok());
             let body = answer.body().limit(ANSWER_BYTES_MAX);
             sent.tried.result = match tokio::time::timeout(ANSWER_BODY_WITHIN, body).await {
-                Ok(Ok(body)) => {
+                Ok(Ok(body)) if announced.is_none_or(|length| body.len() >= length) => {
                     sent.answer = body;
                     TryResult::Answered(status)
                 }
