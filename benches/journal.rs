@@ -19,7 +19,8 @@ use strongroom::{
         time::Timestamp,
     },
     journal::{
-        DirectIo, Disk, Options, Reader, RealDisk, Writer, buffer::AlignedBuffer, entry, recover,
+        DirectIo, Disk, Folders, Options, Reader, RealDisk, Writer, buffer::AlignedBuffer, entry,
+        recover,
     },
 };
 use uuid::Uuid;
@@ -68,7 +69,11 @@ fn writer(disk: Arc<dyn Disk>) -> Writer {
         batch_bytes_max: 8 * 1024 * 1024,
         software: "bench".into(),
     };
-    recover(disk, options, Timestamp::default(), &mut |_| Ok(())).expect("a new journal").writer
+    recover(&Folders::all_in(disk), options, Timestamp::default(), Default::default(), &mut |_| {
+        Ok(())
+    })
+    .expect("a new journal")
+    .writer
 }
 
 fn folder() -> tempfile::TempDir {
@@ -117,7 +122,7 @@ fn recovery(criterion: &mut Criterion) {
         writer.append(records.clone(), Timestamp::default()).expect("room");
     }
     let read = || {
-        let reader = Reader::open(Arc::clone(&disk)).expect("readable");
+        let reader = Reader::open(&Folders::all_in(Arc::clone(&disk))).expect("readable");
         let batches = reader.expect("founded").map(|batch| batch.expect("whole"));
         batches.map(|located| located.bytes).sum::<u64>()
     };

@@ -9,6 +9,7 @@ use crate::{
         reconciliation::Reconciliations,
         registry::Registry,
         scheduler::Scheduler,
+        snapshots::{Rhythm, Snapshots},
         webhooks::{
             self, WebhooksHandle,
             guard::{Guard, SystemNames},
@@ -17,11 +18,11 @@ use crate::{
     clock::Clock,
     config::Config,
     credentials::Credentials,
-    domain::books::Books,
+    domain::{books::Books, entry::Batch, id::Sequence},
     http::{self, Core, Door, Limits},
     journal::{
-        DataLock, DirectIo, Disk, JournalError, Options, RealDisk, Recovered, Report, Writer,
-        recover,
+        DataLock, DirectIo, Folders, JournalError, Options, Recovered, Report, Writer, recover,
+        snapshot::{self, Loaded, Refused},
     },
     provider::{Provider, Sandbox},
 };
@@ -76,6 +77,10 @@ pub type Signal = Pin<Box<dyn Future<Output = ()>>>;
 pub struct Started {
     /// What recovery found.
     pub report: Report,
+    /// Through which entry a snapshot told it all; 0 if the journal alone did.
+    pub snapshot: Sequence,
+    /// Newer snapshots that are damaged.
+    pub damaged_snapshots: Vec<Refused>,
     /// How many payments are on the books.
     pub payments: usize,
     /// How long recovery took.
@@ -100,9 +105,9 @@ pub async fn run(
     actix_rt::spawn(server);
 
     let began = Instant::now();
-    let (journal, books, report) = recover_books(&config, clock.clone()).await?;
-    let started_with = Started { report, payments: books.payment_count(), took: began.elapsed() };
-    let (mut crew, core) = Crew::start(&config, clock, journal, books).await?;
+    let recovery = recover_books(&config, clock.clone()).await?;
+    let started_with = recovery.started(began.elapsed());
+    let (mut crew, core) = Crew::start(&config, clock, recovery).await?;
     drop(door.core.set(core));
     started(&started_with);
 
@@ -122,11 +127,22 @@ pub async fn run(
     let drained = tokio::time::timeout(drain, crew.admission.idle()).await;
     handle.stop(true).await;
     // A disk that hangs would keep the process for ever; so would whoever waits for it.
+    let snapshots = crew.snapshots.clone();
     let stopped = tokio::select! {
         stopped = tokio::time::timeout(drain, crew.stop()) => stopped,
         () = shutdown() => return Err(Stopped::Cut),
     };
     stopped.map_err(|_| Stopped::Cut)??;
+    // Only a convenience to the next start: nobody waits for it longer than for all else.
+    let last = tokio::select! {
+        last = tokio::time::timeout(drain, snapshots.make()) => last.is_ok(),
+        () = shutdown() => false,
+    };
+    if !last {
+        tracing::warn!(
+            "the last snapshot was not awaited: the next start reads more of the journal"
+        );
+    }
     drained.map_err(|_| Stopped::DrainTimeout)
 }
 
@@ -134,6 +150,7 @@ pub async fn run(
 struct Crew {
     ledger: LedgerHandle,
     admission: Arc<Admission>,
+    snapshots: Snapshots,
     ledger_thread: Arbiter,
     scheduler_thread: Arbiter,
     webhooks: WebhooksHandle,
@@ -145,15 +162,15 @@ impl Crew {
     async fn start(
         config: &Config,
         clock: Arc<dyn Clock>,
-        journal: Writer,
-        books: Books,
+        recovery: Recovery,
     ) -> Result<(Self, Core), Stopped> {
+        let Recovery { journal, books, report, folders, .. } = recovery;
         let space = journal.space();
         let (fatal, failed) = mpsc::unbounded_channel();
         let ledger_thread = Arbiter::new();
         let (ledger, books) = start_ledger(&ledger_thread, config, journal, books, fatal).await?;
         let in_flight_max = u32::try_from(config.http.in_flight_max).unwrap_or(u32::MAX);
-        let admission = Arc::new(Admission::new(in_flight_max, space));
+        let admission = Arc::new(Admission::new(in_flight_max, space.clone()));
         let retention = config.idempotency.retention;
         let mailbox_max = mailbox_max(config);
         let provider: Arc<dyn Provider> =
@@ -181,19 +198,26 @@ impl Crew {
         let inquire_after = Duration::from_millis(config.provider.inquire_after_ms);
         let scheduler = Scheduler::new(engine.clone(), inquire_after);
         scheduler_thread.spawn_fn(|| drop(scheduler.start()));
+        let rhythm = Rhythm {
+            every: Duration::from_millis(config.snapshots.every_ms),
+            every_bytes: config.snapshots.every_bytes,
+        };
+        let unsaved = (space, report.bytes);
+        let snapshots = Snapshots::start(folders, books.clone(), clock.clone(), unsaved, rhythm)?;
         let runs_kept = config.reconciliation.runs_kept;
         let reconciliations = Arc::new(Reconciliations::new(books, clock, runs_kept));
         let (webhooks, webhooks_thread) = start_webhooks(&engine, config).await?;
         let crew = Self {
             ledger,
             admission,
+            snapshots: snapshots.clone(),
             ledger_thread,
             scheduler_thread,
             webhooks: webhooks.clone(),
             webhooks_thread,
             failed,
         };
-        Ok((crew, Core { engine, reconciliations, webhooks }))
+        Ok((crew, Core { engine, reconciliations, snapshots, webhooks }))
     }
 
     /// Ends the actors, the ledger last: on `Ok` everything is written and sealed.
@@ -237,12 +261,31 @@ fn door(config: &Config) -> Door {
     }
 }
 
-/// Folds the journal into the books, on a thread of its own, so that `/health` and `/ready` answer meanwhile.
-async fn recover_books(
-    config: &Config,
-    clock: Arc<dyn Clock>,
-) -> Result<(Writer, Books, Report), Stopped> {
-    let folder = config.data_dir.join("journal");
+/// What recovery made.
+struct Recovery {
+    journal: Writer,
+    books: Books,
+    report: Report,
+    folders: Folders,
+    snapshot: Sequence,
+    damaged_snapshots: Vec<Refused>,
+}
+
+impl Recovery {
+    fn started(&self, took: Duration) -> Started {
+        Started {
+            report: self.report.clone(),
+            snapshot: self.snapshot,
+            damaged_snapshots: self.damaged_snapshots.clone(),
+            payments: self.books.payment_count(),
+            took,
+        }
+    }
+}
+
+/// Brings the books back from the newest good snapshot and the journal behind it, on a thread of its own, so that `/health` and `/ready` answer meanwhile.
+async fn recover_books(config: &Config, clock: Arc<dyn Clock>) -> Result<Recovery, Stopped> {
+    let data = config.data_dir.clone();
     let direct = if config.journal.direct_io { DirectIo::WhereAvailable } else { DirectIo::Never };
     let options = Options {
         segment_bytes: config.journal.segment_bytes,
@@ -250,13 +293,14 @@ async fn recover_books(
         software: env!("CARGO_PKG_VERSION").into(),
     };
     let recovering = move || {
-        let disk = RealDisk::open(&folder, direct).map_err(JournalError::io("open", folder))?;
-        let disk: Arc<dyn Disk> = Arc::new(disk);
+        let folders = Folders::open(&data, direct).map_err(JournalError::io("open", data))?;
         #[cfg(feature = "fault-injection")]
-        let disk = crate::journal::disk::faulty::faults_from_environment(disk)
+        let folders = crate::journal::disk::faulty::faults_from_environment(folders)
             .map_err(JournalError::io("seed faults in", "STRONGROOM_FAULT".into()))?;
-        let mut books = Books::default();
-        let recovered = recover(disk, options, clock.now(), &mut |batch| books.replay(batch))?;
+        let Loaded { mut books, refused } = snapshot::load(&folders, Sequence::MAX)?;
+        let covered = books.position();
+        let mut visit = |batch: &Batch| books.replay(batch);
+        let recovered = recover(&folders, options, clock.now(), covered, &mut visit)?;
         let Recovered { writer, report } = recovered;
         let now = clock.now();
         clock.not_before(report.last_at);
@@ -267,7 +311,18 @@ async fn recover_books(
                  authorization lapses; check the clock"
             );
         }
-        Ok::<_, JournalError>((writer, books, report))
+        let set_aside = |it: Refused| snapshot::set_aside(&folders, it.sequence, it.why);
+        let damaged_snapshots = refused.into_iter().map(set_aside).collect::<Result<_, _>>()?;
+        let snapshot = covered.sequence;
+        let journal = writer;
+        Ok::<_, JournalError>(Recovery {
+            journal,
+            books,
+            report,
+            folders,
+            snapshot,
+            damaged_snapshots,
+        })
     };
     let recovered = web::block(recovering).await;
     Ok(recovered.map_err(|error| io::Error::other(error.to_string()))??)

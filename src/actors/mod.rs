@@ -14,12 +14,14 @@
 //! Message types live with the actor that receives them; others hold a handle, never an address.
 
 pub mod admission;
+pub mod background;
 pub mod idempotency;
 pub mod ledger;
 pub mod payment;
 pub mod reconciliation;
 pub mod registry;
 pub mod scheduler;
+pub mod snapshots;
 pub mod webhooks;
 
 use crate::{

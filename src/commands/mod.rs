@@ -100,7 +100,10 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 fn exit_code_of_journal(error: &JournalError) -> u8 {
     match error {
         JournalError::Damaged { .. } | JournalError::Unsupported { .. } => 3,
-        JournalError::Io { .. } | JournalError::NoSpace { .. } | JournalError::Stopped => 4,
+        JournalError::Io { .. }
+        | JournalError::Snapshot { .. }
+        | JournalError::NoSpace { .. }
+        | JournalError::Stopped => 4,
         JournalError::Locked { .. } => 5,
         JournalError::Options { .. } => 2,
         JournalError::TooLarge { .. } => 1,

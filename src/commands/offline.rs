@@ -5,13 +5,10 @@
 
 use crate::{
     config::Config,
-    journal::{DataLock, DirectIo, Disk, JournalError, Reader, RealDisk},
+    journal::{DataLock, DirectIo, Folders, JournalError, Reader},
 };
 use clap::Args;
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 
 /// Which data folder.
 #[derive(Args)]
@@ -34,7 +31,7 @@ pub(super) struct NoJournal {
 /// The folder, held so that nobody writes to it.
 pub(super) struct Offline {
     folder: PathBuf,
-    disk: Arc<dyn Disk>,
+    folders: Folders,
     _held: Option<DataLock>,
 }
 
@@ -50,9 +47,9 @@ impl Folder {
             return Err(NoJournal { folder }.into());
         }
         let held = DataLock::share(&folder)?;
-        let disk = RealDisk::of_existing(&journal, DirectIo::WhereAvailable)
+        let folders = Folders::of_existing(&folder, DirectIo::WhereAvailable)
             .map_err(JournalError::io("open", journal))?;
-        Ok(Offline { folder, disk: Arc::new(disk), _held: held })
+        Ok(Offline { folder, folders, _held: held })
     }
 }
 
@@ -65,7 +62,7 @@ impl Offline {
     /// Reads from the first batch on. Every batch is checked against the chain of hashes before it is given out; the
     /// error behind the last good one is [`crate::journal::JournalError::Damaged`].
     pub(super) fn read(&self) -> anyhow::Result<Reader> {
-        let reader = Reader::open(Arc::clone(&self.disk))?;
+        let reader = Reader::open(&self.folders)?;
         Ok(reader.ok_or_else(|| NoJournal { folder: self.folder.clone() })?)
     }
 }

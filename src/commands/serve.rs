@@ -90,15 +90,27 @@ fn connections_max(wanted: usize) -> usize {
 }
 
 fn announce(started: &Started, data_dir: &str, address: SocketAddr) -> io::Result<()> {
-    let Started { report, payments, took } = started;
+    let Started { report, snapshot, damaged_snapshots, payments, took } = started;
     let mut out = io::stdout().lock();
+    let from = match snapshot {
+        0 => String::new(),
+        through => format!("a snapshot through entry {through} and "),
+    };
     writeln!(
         out,
-        "recovered {payments} payments from {} journal entries ({} bytes) in {data_dir}/ in {} ms",
-        report.entries,
+        "recovered {payments} payments from {from}{} journal entries ({} bytes) in {data_dir}/ in {} ms",
+        report.replayed,
         report.bytes,
         took.as_millis()
     )?;
+    for damaged in damaged_snapshots {
+        writeln!(
+            out,
+            "passed over a damaged snapshot, now {}: {}; no money is touched, check the disk",
+            damaged.file.display(),
+            damaged.why
+        )?;
+    }
     if let Some(torn) = &report.torn {
         writeln!(
             out,

@@ -44,6 +44,8 @@ pub struct Config {
     pub provider: Provider,
     /// The journal on disk.
     pub journal: Journal,
+    /// Snapshots of the books.
+    pub snapshots: Snapshots,
     /// Checking the books against themselves.
     pub reconciliation: Reconciliation,
     /// Telling merchants what happened.
@@ -80,6 +82,7 @@ impl Config {
             idempotency: root.section("idempotency", Idempotency::read),
             provider: root.section("provider", Provider::read),
             journal: root.section("journal", Journal::read),
+            snapshots: root.section("snapshots", Snapshots::read),
             reconciliation: root.section("reconciliation", Reconciliation::read),
             webhooks: root.section("webhooks", Webhooks::read),
             log: root.section("log", Log::read),
@@ -244,6 +247,28 @@ impl Journal {
             batch_entries_max: section.integer("batch_entries_max", 1..=65_536),
             seal_after_ms: section.integer("seal_after_ms", 1..=60_000),
             direct_io: section.boolean("direct_io"),
+        }
+    }
+}
+
+/// Snapshots of the books.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshots {
+    /// How long after the last one the next is made.
+    pub every_ms: u64,
+    /// After how many bytes of journal the next one is made.
+    pub every_bytes: u64,
+}
+
+impl Snapshots {
+    fn read(section: &mut Section<'_>) -> Self {
+        let allowed = "a duration such as \"1h\", 1s to 30d";
+        let every_ms = section.text("every", allowed, |text| {
+            duration_ms(text).filter(|ms| (1_000..=30 * DAY_MS).contains(ms))
+        });
+        Self {
+            every_ms: every_ms.unwrap_or_default(),
+            every_bytes: section.integer("every_bytes", MIB..=1024 * 1024 * MIB),
         }
     }
 }

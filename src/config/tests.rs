@@ -76,6 +76,7 @@ fn the_shipped_configuration_is_the_documented_one() {
             seal_after_ms: 100,
             direct_io: true,
         },
+        snapshots: Snapshots { every_ms: 3_600_000, every_bytes: 268_435_456 },
         reconciliation: Reconciliation { runs_kept: 100 },
         webhooks: Webhooks {
             schedule_ms: [5, 30, 120, 900, 3_600, 10_800, 21_600, 43_200, 86_400]
@@ -262,7 +263,7 @@ fn an_unknown_key_is_refused_by_its_full_name_wherever_it_stands() {
 }
 
 /// Every whole number: its section and key, the least and the most.
-const RANGES: [(&str, &str, i64, i64); 21] = [
+const RANGES: [(&str, &str, i64, i64); 22] = [
     ("http", "workers", 0, 1_024),
     ("http", "body_bytes_max", 1_024, 1_048_576),
     ("http", "body_read_timeout_ms", 10, 600_000),
@@ -277,6 +278,7 @@ const RANGES: [(&str, &str, i64, i64); 21] = [
     ("journal", "batch_bytes_max", 262_144, 67_100_672),
     ("journal", "batch_entries_max", 1, 65_536),
     ("journal", "seal_after_ms", 1, 60_000),
+    ("snapshots", "every_bytes", 1_048_576, 1_099_511_627_776),
     ("reconciliation", "runs_kept", 1, 10_000),
     ("webhooks", "jitter_percent", 0, 100),
     ("webhooks", "timeout_ms", 10, 60_000),
@@ -289,11 +291,12 @@ const RANGES: [(&str, &str, i64, i64); 21] = [
 ];
 
 /// What else is refused, whatever its section.
-const REFUSED: [(&str, &str, &str); 13] = [
+const REFUSED: [(&str, &str, &str); 14] = [
     ("http", "listen", "'localhost:80' '127.0.0.1' '' 80"),
     ("http", "workers", "'2' 2.0 true 2026-11-22 [2]"),
     ("payments", "authorization_ttl", "'0s' '367d' '-1d' '1month' '1500us' '7' '' 7"),
     ("idempotency", "retention", "'0ms' '3661d' 'ever' '' 24"),
+    ("snapshots", "every", "'0s' '999ms' '31d' '1month' '' 3600"),
     ("journal", "segment_bytes", "0 4096 1044480 67108865"),
     ("journal", "direct_io", "1 'true'"),
     ("log", "level", "3 'inof'"),
@@ -435,8 +438,8 @@ fn all_faults_are_told_at_once_with_what_was_given_what_is_allowed_and_where_it_
 (from the environment variable STRONGROOM__JOURNAL__SEGMENT_BYTES)
   log: 3 is not allowed; it has to be a table (from config.toml)
   merchants[0].keys: missing; it has to be a list of tables (from config.toml)
-  port: no such key; known: data_dir, http, payments, idempotency, provider, journal, reconciliation, webhooks, \
-log, merchants, admins (from the environment variable STRONGROOM__PORT)";
+  port: no such key; known: data_dir, http, payments, idempotency, provider, journal, snapshots, reconciliation, \
+webhooks, log, merchants, admins (from the environment variable STRONGROOM__PORT)";
     assert_eq!(refusal(text, &environment), expected);
 }
 

@@ -292,7 +292,7 @@ impl Recount {
 }
 
 /// Where the merchant's side of a payment must stand in the ledger, by the payment's own figures.
-fn expected_position(payment: &Payment) -> Balance {
+pub(super) fn expected_position(payment: &Payment) -> Balance {
     let posted = i128::from(payment.captured) - i128::from(payment.refunded);
     Balance { posted, pending: i128::from(payment.capturable()) }
 }

@@ -14,11 +14,14 @@ mod payments;
 mod query;
 mod reconciliation;
 mod reply;
+mod snapshots;
 mod webhooks;
 mod wire;
 
 use crate::{
-    actors::{Engine, reconciliation::Reconciliations, webhooks::WebhooksHandle},
+    actors::{
+        Engine, reconciliation::Reconciliations, snapshots::Snapshots, webhooks::WebhooksHandle,
+    },
     credentials::Credentials,
 };
 use actix_web::{App, HttpServer, Resource, Route, dev::Server, middleware::from_fn, web};
@@ -52,6 +55,8 @@ pub struct Core {
     pub reconciliations: Arc<Reconciliations>,
     /// The webhook couriers.
     pub webhooks: WebhooksHandle,
+    /// Who makes snapshots.
+    pub snapshots: Snapshots,
 }
 
 /// How much a request may be.
@@ -104,6 +109,7 @@ fn routes(config: &mut web::ServiceConfig) {
             ],
         ))
         .configure(webhook_routes)
+        .service(resource("/api/snapshot", [("POST", web::post().to(snapshots::make))]))
         .service(resource("/health", [("GET", web::get().to(health::health))]))
         .service(resource("/ready", [("GET", web::get().to(health::ready))]))
         .default_service(web::to(|| async { Problem::no_such_route() }));

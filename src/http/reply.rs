@@ -5,6 +5,7 @@
 use crate::{
     actors::{Unavailable, ledger::NotRecorded},
     domain::{books::Breach, payment::Status, refusal::Refusal, webhook::Misfit},
+    journal::JournalError,
     pipeline::NotDone,
 };
 use actix_web::{
@@ -197,6 +198,12 @@ impl Problem {
 
     pub(super) fn not_serving() -> Self {
         Unavailable::NotServing.into()
+    }
+
+    pub(super) fn no_snapshot(error: &JournalError) -> Self {
+        let (status, title) = (StatusCode::SERVICE_UNAVAILABLE, "No snapshot could be made");
+        let problem = Self::new(status, "snapshot_failed", title, &sentence(&error.to_string()));
+        Self { retry_after_s: Some(5), ..problem }
     }
 
     /// A bug: the task that carried the request out panicked.

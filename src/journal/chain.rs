@@ -8,11 +8,7 @@ use super::{
     frame::{self, Place},
     segment::{self, FIRST_BATCH},
 };
-use crate::domain::{
-    entry::{Batch, Hash},
-    id::Sequence,
-    time::Timestamp,
-};
+use crate::domain::{books, entry::Hash, id::Sequence, time::Timestamp};
 use uuid::Uuid;
 
 /// The end of the journal, as far as it was read or written.
@@ -73,6 +69,33 @@ impl Chain {
         self.segment_bytes.saturating_sub(self.offset)
     }
 
+    /// Moves to the end of whatever stands before the segment that reading starts with, for which the segment's header
+    /// vouches; or says what speaks against starting there with what a snapshot covers.
+    pub(super) fn start_at(
+        &mut self,
+        header: &segment::Header,
+        covered: books::Position,
+    ) -> Option<String> {
+        self.store = header.store;
+        if covered.sequence == 0 {
+            return None;
+        }
+        let before = header.first.saturating_sub(1);
+        if before > covered.sequence {
+            return Some(format!("the segments before entry {} are missing", header.first));
+        }
+        if before == covered.sequence {
+            if header.previous != covered.head {
+                return Some("the segment does not follow the snapshot (its hash differs)".into());
+            }
+            self.at = covered.at;
+        }
+        self.segment = header.number.saturating_sub(1);
+        self.sequence = before;
+        self.head = header.previous;
+        None
+    }
+
     /// What speaks against this segment coming next.
     pub(super) fn refuse_segment(&self, header: &segment::Header) -> Option<String> {
         if header.store != self.store {
@@ -127,14 +150,12 @@ impl Chain {
         (header.at < self.at).then(|| format!("the batch's time {} goes back", header.at))
     }
 
-    /// Moves behind a batch that takes `bytes` on disk.
-    pub(super) fn follow(&mut self, batch: &Batch, epoch: u64, bytes: u64) {
+    /// Moves behind a batch of this hash that takes `bytes` on disk.
+    pub(super) fn follow(&mut self, header: &frame::Header, hash: Hash, bytes: u64) {
         self.offset = self.offset.saturating_add(bytes);
-        self.epoch = epoch;
-        self.head = batch.hash;
-        if let Some(last) = batch.entries.last() {
-            self.sequence = last.sequence;
-            self.at = last.at;
-        }
+        self.epoch = header.epoch;
+        self.head = hash;
+        self.sequence = header.last();
+        self.at = header.at;
     }
 }

@@ -17,6 +17,7 @@ use rustix::{
 use std::{
     fs::{DirBuilder, File},
     io,
+    num::NonZeroU64,
     os::unix::fs::{DirBuilderExt, FileExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
@@ -32,6 +33,21 @@ pub trait Disk: Send + Sync {
 
     /// The file's whole content.
     fn read(&self, name: &str, source: Source) -> io::Result<AlignedBuffer>;
+
+    /// How long the file is.
+    fn length(&self, name: &str) -> io::Result<u64>;
+
+    /// `length` bytes of the file, from `offset` on; fewer are an error.
+    fn read_part(
+        &self,
+        name: &str,
+        offset: u64,
+        length: usize,
+        source: Source,
+    ) -> io::Result<Vec<u8>>;
+
+    /// How many bytes can still be written to the disk.
+    fn free(&self) -> io::Result<u64>;
 
     /// Makes a file of `bytes` zeros. On return its content and size are durable and its blocks
     /// allocated; its name is not durable before [`Disk::sync_folder`]. Fails if the file exists;
@@ -92,8 +108,9 @@ pub enum DirectIo {
 /// A folder of the operating system.
 pub struct RealDisk {
     folder: PathBuf,
-    /// Open for life: a change of segments must not fail because somebody holds all descriptors.
-    handle: File,
+    /// Open for life: a change of segments must not fail because somebody holds all descriptors. `None` for a folder
+    /// that is not there, which is only read.
+    handle: Option<File>,
     direct: DirectIo,
     told_fallback: AtomicBool,
 }
@@ -108,9 +125,14 @@ impl RealDisk {
         Self::of_existing(folder, direct)
     }
 
-    /// The disk door of a folder that is there; makes nothing.
+    /// The disk door of a folder, for reading; makes nothing. One that is not there is empty.
     pub fn of_existing(folder: &Path, direct: DirectIo) -> io::Result<Self> {
-        let (handle, told_fallback) = (File::open(folder)?, AtomicBool::new(false));
+        let handle = match File::open(folder) {
+            Ok(handle) => Some(handle),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let told_fallback = AtomicBool::new(false);
         Ok(Self { folder: folder.into(), handle, direct, told_fallback })
     }
 
@@ -128,6 +150,10 @@ impl RealDisk {
             }
         }
         Ok((open(flags)?, Route::ThroughCache))
+    }
+
+    fn handle(&self) -> io::Result<&File> {
+        self.handle.as_ref().ok_or(io::ErrorKind::NotFound.into())
     }
 
     fn tell_fallback(&self) {
@@ -154,6 +180,9 @@ impl Disk for RealDisk {
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
+        if self.handle.is_none() {
+            return Ok(names);
+        }
         for item in std::fs::read_dir(&self.folder)? {
             // A name that is not UTF-8 is none of the journal's.
             names.extend(item?.file_name().into_string());
@@ -189,10 +218,35 @@ impl Disk for RealDisk {
         Ok(buffer)
     }
 
+    fn length(&self, name: &str) -> io::Result<u64> {
+        Ok(std::fs::metadata(self.path(name))?.len())
+    }
+
+    fn read_part(
+        &self,
+        name: &str,
+        offset: u64,
+        length: usize,
+        source: Source,
+    ) -> io::Result<Vec<u8>> {
+        let file = File::open(self.path(name))?;
+        if source == Source::Device {
+            let length = NonZeroU64::new(bytes(length));
+            fadvise(&file, offset, length, Advice::DontNeed)?;
+        }
+        let mut content = vec![0; length];
+        file.read_exact_at(&mut content, offset)?;
+        Ok(content)
+    }
+
+    fn free(&self) -> io::Result<u64> {
+        let space = fstatvfs(self.handle()?)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
     fn create_zeroed(&self, name: &str, length: u64) -> io::Result<()> {
         // Not the last bytes of the file system, to give them back a moment later.
-        let space = fstatvfs(&self.handle)?;
-        if space.f_bavail.saturating_mul(space.f_frsize) < length {
+        if self.free()? < length {
             return Err(Errno::NOSPC.into());
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
@@ -233,7 +287,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_folder(&self) -> io::Result<()> {
-        self.handle.sync_all()
+        self.handle()?.sync_all()
     }
 }
 

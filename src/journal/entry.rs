@@ -15,7 +15,7 @@ use super::{
     JournalError,
     buffer::{AlignedBuffer, Fields, index},
 };
-use crate::domain::entry::Record;
+use crate::domain::{entry::Record, webhook::Endpoint};
 use bincode::{
     config::{Configuration, Limit, LittleEndian, Varint},
     enc::write::{SizeWriter, Writer},
@@ -73,6 +73,37 @@ pub fn encode(record: &Record, buffer: &mut AlignedBuffer) -> Result<(), Journal
         *to = from;
     }
     Ok(())
+}
+
+/// Appends the record to `out`, as it stands in a batch.
+pub(super) fn encode_into(record: &Record, out: &mut Vec<u8>) -> Result<(), JournalError> {
+    let start = out.len();
+    out.extend([0; PREFIX_BYTES]);
+    bincode::serde::encode_into_std_write(record, out, CONFIG).map_err(|_| TOO_LARGE)?;
+    let length = out.len() - start - PREFIX_BYTES;
+    let prefix =
+        u32::try_from(length).ok().filter(|_| length <= RECORD_BYTES_MAX).ok_or(TOO_LARGE)?;
+    let fields = prefix.to_le_bytes().into_iter().chain(VERSION.to_le_bytes());
+    for (to, from) in out.iter_mut().skip(start).zip(fields) {
+        *to = from;
+    }
+    Ok(())
+}
+
+/// Appends a webhook endpoint to `out`, as a snapshot holds it.
+pub(super) fn encode_endpoint_into(
+    endpoint: &Endpoint,
+    out: &mut Vec<u8>,
+) -> Result<(), JournalError> {
+    let written = bincode::serde::encode_into_std_write(endpoint, out, CONFIG);
+    written.map(drop).map_err(|_| TOO_LARGE)
+}
+
+/// The webhook endpoint at the front of `bytes`, and what stands behind it; the error says what is wrong with them.
+pub(super) fn decode_endpoint(bytes: &[u8]) -> Result<(Endpoint, &[u8]), String> {
+    let (endpoint, read) = bincode::serde::decode_from_slice(bytes, CONFIG)
+        .map_err(|error| format!("a webhook endpoint cannot be decoded: {error}"))?;
+    Ok((endpoint, bytes.get(read..).unwrap_or_default()))
 }
 
 /// The record at the front of `payload`, and what stands behind it. Never panics and never

@@ -65,6 +65,17 @@ pub enum JournalError {
         /// Which part of the format is unknown.
         what: Box<str>,
     },
+    /// A snapshot could not be made. The journal is well, and the snapshots before are as they were.
+    #[error(
+        "no snapshot was made in {}: {why}. No money is touched; the next start reads more of the journal. Check the disk",
+        folder.display()
+    )]
+    Snapshot {
+        /// Where it was to be.
+        folder: PathBuf,
+        /// What was found wrong with what was written.
+        why: Box<str>,
+    },
     /// More than one batch may hold. Nothing was written.
     #[error("a batch or entry is too large for the journal: {bytes_max} bytes is the most")]
     TooLarge {

@@ -63,6 +63,13 @@ pub(super) struct Header {
     pub(super) previous: Hash,
 }
 
+impl Header {
+    /// The sequence of the last entry.
+    pub(super) fn last(&self) -> Sequence {
+        self.first.saturating_add(u64::from(self.count)).saturating_sub(1)
+    }
+}
+
 /// Why bytes are no good frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
@@ -73,11 +80,19 @@ pub(super) enum Flaw {
 }
 
 /// A frame that is right in itself; whether it belongs here is for the chain to say.
-pub(super) struct Frame {
+pub(super) struct Frame<'a> {
     pub(super) header: Header,
-    pub(super) batch: Batch,
+    pub(super) hash: Hash,
+    payload: &'a [u8],
     /// On disk, in whole blocks.
     pub(super) bytes: u64,
+}
+
+impl Frame<'_> {
+    /// The entries, decoded; the error says what is wrong with one.
+    pub(super) fn batch(&self) -> Result<Batch, String> {
+        Ok(Batch { entries: entries(&self.header, self.payload)?, hash: self.hash })
+    }
 }
 
 /// How many bytes on disk a batch of this payload takes.
@@ -130,7 +145,7 @@ pub(super) fn header_at(bytes: &[u8], place: &Place) -> Option<Header> {
 }
 
 /// Reads the frame at the start of `rest`, the bytes from its place to the end of its segment.
-pub(super) fn open(rest: &[u8], place: &Place) -> Result<Frame, Flaw> {
+pub(super) fn open<'a>(rest: &'a [u8], place: &Place) -> Result<Frame<'a>, Flaw> {
     let header = header_at(rest, place)
         .ok_or(Flaw::Unfinished("the batch's header is not what was written"))?;
     let version = Fields(rest.get(4..).unwrap_or_default()).u16();
@@ -152,11 +167,10 @@ pub(super) fn open(rest: &[u8], place: &Place) -> Result<Frame, Flaw> {
     if !is_zero(padding) {
         return Err(Flaw::Wrong("bytes stand in the batch's padding".into()));
     }
-    Ok(Frame {
-        header,
-        batch: Batch { entries: entries(&header, payload).map_err(Flaw::Wrong)?, hash },
-        bytes: on_disk,
-    })
+    if header.count == 0 {
+        return Err(Flaw::Wrong("the batch holds no entry".into()));
+    }
+    Ok(Frame { header, hash, payload, bytes: on_disk })
 }
 
 fn entries(header: &Header, payload: &[u8]) -> Result<Vec<Entry>, String> {

@@ -50,7 +50,15 @@ mod ahead;
 
 pub mod space;
 
+pub mod folders;
+
+mod new_file;
+
+mod archive;
+
 pub mod reader;
+
+pub mod snapshot;
 
 pub mod recovery;
 
@@ -60,6 +68,7 @@ mod tests;
 pub use self::{
     disk::{DirectIo, Disk, RealDisk},
     error::JournalError,
+    folders::Folders,
     lock::DataLock,
     reader::{Located, Reader, Tail},
     recovery::{Recovered, Report, TornTail, recover},

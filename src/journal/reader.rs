@@ -14,16 +14,17 @@
 //! ```
 
 use super::{
-    JournalError,
+    JournalError, archive,
     buffer::{AlignedBuffer, BLOCK_BYTES, bytes, index, is_zero},
     chain::Chain,
     disk::{Disk, Source},
+    folders::{Folders, Place as Folder},
     frame::{self, Flaw, Frame, Place},
     segment,
     watermark::{self, Watermark},
 };
-use crate::domain::entry::Batch;
-use std::{path::PathBuf, sync::Arc};
+use crate::domain::{books, entry::Batch, id::Sequence};
+use std::{io::ErrorKind, path::PathBuf, sync::Arc};
 use uuid::Uuid;
 
 /// How the names of files with set-aside bytes begin.
@@ -36,7 +37,7 @@ pub struct Located {
     pub batch: Batch,
     /// The segment's path.
     pub file: PathBuf,
-    /// Where in the file the batch begins.
+    /// Where in the segment the batch begins.
     pub offset: u64,
     /// How many bytes it takes there.
     pub bytes: u64,
@@ -55,16 +56,22 @@ pub struct Tail {
     pub bytes: u64,
 }
 
-/// Iterates over all batches. Ends after the last good one, or with the error that says what is
-/// damaged.
+/// Iterates over batches. Ends after the last good one (or the last one asked for), or with the
+/// error that says what is damaged.
 pub struct Reader {
-    disk: Arc<dyn Disk>,
-    /// Names of the segments that are still to be read, the next one last.
-    ahead: Vec<String>,
+    folders: Folders,
+    /// The segments that are still to be read, the next one last.
+    ahead: Vec<(Sequence, Folder)>,
     /// The segment being read; `None` at the end.
-    segment: Option<AlignedBuffer>,
+    segment: Option<Arc<AlignedBuffer>>,
+    /// Where that segment is.
+    folder: Folder,
     chain: Chain,
     watermark: Option<Watermark>,
+    /// What a snapshot holds: the batches up to there are checked, and not handed out.
+    covered: books::Position,
+    /// The last entry to read; beyond it another process may be writing.
+    through: Sequence,
     torn: Option<Torn>,
 }
 
@@ -83,31 +90,57 @@ pub(super) struct End {
 }
 
 impl Reader {
-    /// A reader at the first batch; `None` if the folder holds no journal yet.
-    pub fn open(disk: Arc<dyn Disk>) -> Result<Option<Self>, JournalError> {
-        let mut names = disk.list().map_err(JournalError::io("list", disk.path("")))?;
-        if !names.iter().any(|name| is_of_a_journal(name)) {
+    /// A reader at the first batch of a journal that nobody writes; `None` if there is none yet.
+    pub fn open(folders: &Folders) -> Result<Option<Self>, JournalError> {
+        Self::open_at(folders, 0, books::Position::default(), Sequence::MAX)
+    }
+
+    /// A reader at the first batch of a journal that is being written, up to and with the durable
+    /// entry `through`. [`Reader::go_on`] takes it further.
+    pub fn follow(folders: &Folders, through: Sequence) -> Result<Option<Self>, JournalError> {
+        Self::open_at(folders, 0, books::Position::default(), through)
+    }
+
+    /// A reader that starts with the segment that holds entry `from`, or the first one behind it.
+    /// What a snapshot covers is checked and not handed out.
+    pub(super) fn open_at(
+        folders: &Folders,
+        from: Sequence,
+        covered: books::Position,
+        through: Sequence,
+    ) -> Result<Option<Self>, JournalError> {
+        let disk = &folders.journal;
+        let names = disk.list().map_err(JournalError::io("list", disk.path("")))?;
+        let segments = segments(folders)?;
+        if segments.is_empty() && !names.iter().any(|name| is_of_a_journal(name)) {
             return Ok(None);
         }
-        let watermark = match names.iter().any(|name| name == watermark::FILE) {
-            true => read_watermark(&*disk)?,
+        // While the journal is written, so is the watermark.
+        let settled = through == Sequence::MAX;
+        let watermark = match settled && names.iter().any(|name| name == watermark::FILE) {
+            true => read_watermark(&**disk)?,
             false => None,
         };
-        names.retain(|name| name.ends_with(".seg"));
-        // Twenty digits each, so this is the order of their entries, backwards.
-        names.sort_unstable_by(|a, b| b.cmp(a));
+        let start = segments.range(..=from).next_back().map_or(0, |(first, _)| *first);
         let mut reader = Self {
-            disk,
-            ahead: names,
+            folders: folders.clone(),
+            ahead: segments.range(start..).rev().map(|(first, place)| (*first, *place)).collect(),
             segment: None,
+            folder: Folder::Journal,
             chain: Chain::new(Uuid::nil()),
             watermark,
+            covered,
+            through,
             torn: None,
         };
-        match reader.ahead.pop() {
-            Some(name) => reader.begin(&name)?,
-            None => return Err(reader.damaged("", 0, "all its segments are missing".into())),
+        let is_stray = |name: &&String| name.ends_with(".seg") && segment::first_of(name).is_none();
+        if let Some(stray) = names.iter().find(is_stray) {
+            return Err(reader.damaged(disk.path(stray), 0, "no segment has such a name".into()));
         }
+        let Some(next) = reader.ahead.pop() else {
+            return Err(reader.damaged(PathBuf::new(), 0, "all its segments are missing".into()));
+        };
+        reader.begin(next)?;
         Ok(Some(reader))
     }
 
@@ -117,19 +150,40 @@ impl Reader {
         self.chain.store
     }
 
-    /// How many segments were begun, and how many there are.
+    /// The number of the segment that is being read, and of the last one.
     #[must_use]
     pub fn segments(&self) -> (u64, u64) {
         let ahead = bytes(self.ahead.len());
         (self.chain.segment, self.chain.segment.saturating_add(ahead))
     }
 
+    /// The last entry that was read, or checked and passed over.
+    #[must_use]
+    pub fn position(&self) -> books::Position {
+        books::Position { sequence: self.chain.sequence, at: self.chain.at, head: self.chain.head }
+    }
+
+    /// Reads on, up to and with the durable entry `through`, after the iterator ended without an
+    /// error.
+    pub fn go_on(&mut self, through: Sequence) -> Result<(), JournalError> {
+        self.through = through;
+        let segments = segments(&self.folders)?;
+        let current = self.chain.segment_first;
+        let Some(folder) = segments.get(&current) else {
+            return Err(self.damaged_here("the segment is gone".into()));
+        };
+        let behind = segments.range(current.saturating_add(1)..).rev();
+        self.ahead = behind.map(|(first, place)| (*first, *place)).collect();
+        self.folder = *folder;
+        self.segment = Some(Arc::new(self.read(current, *folder)?));
+        Ok(())
+    }
+
     /// What stands behind the last good batch; right after the iterator ended without an error.
     #[must_use]
     pub fn tail(&self) -> Option<Tail> {
         let torn = self.torn.as_ref()?;
-        let (file, offset) = (self.disk.path(&self.chain.file()), self.chain.offset);
-        Some(Tail { file, offset, bytes: bytes(torn.bytes.len()) })
+        Some(Tail { file: self.file(), offset: self.chain.offset, bytes: bytes(torn.bytes.len()) })
     }
 
     /// Where the journal ends; right after the iterator ended without an error.
@@ -137,51 +191,73 @@ impl Reader {
         End { chain: self.chain, torn: self.torn }
     }
 
+    fn read(&self, first: Sequence, folder: Folder) -> Result<AlignedBuffer, JournalError> {
+        match folder {
+            Folder::Journal => {
+                let newest = self.ahead.is_empty();
+                let source = if newest { Source::Device } else { Source::Cache };
+                let (disk, name) = (&self.folders.journal, segment::file_name(first));
+                match disk.read(&name, source) {
+                    // It went to the archive since the folder was listed.
+                    Err(error) if error.kind() == ErrorKind::NotFound && !newest => {
+                        archive::read(&*self.folders.archive, first, Source::Cache)
+                    }
+                    read => read.map_err(JournalError::io("read", disk.path(&name))),
+                }
+            }
+            Folder::Archive => archive::read(&*self.folders.archive, first, Source::Cache),
+        }
+    }
+
     /// Reads the next segment and checks that it is the next one.
-    fn begin(&mut self, name: &str) -> Result<(), JournalError> {
-        let newest = self.ahead.is_empty();
-        let source = if newest { Source::Device } else { Source::Cache };
-        let content =
-            self.disk.read(name, source).map_err(JournalError::io("read", self.disk.path(name)))?;
+    fn begin(&mut self, (first, folder): (Sequence, Folder)) -> Result<(), JournalError> {
+        let content = self.read(first, folder)?;
+        let file = path(&self.folders, first, folder);
         let header = match segment::Header::decode(&content) {
             Ok(header) => header,
-            Err(segment::Flaw::Damaged(what)) => return Err(self.damaged(name, 0, what.into())),
+            Err(segment::Flaw::Damaged(what)) => return Err(self.damaged(file, 0, what.into())),
             Err(segment::Flaw::Unsupported(what)) => {
-                return Err(JournalError::Unsupported {
-                    file: self.disk.path(name),
-                    what: what.into(),
-                });
+                return Err(JournalError::Unsupported { file, what: what.into() });
             }
         };
         if self.chain.segment == 0 {
-            self.chain.store = header.store;
+            if let Some(what) = self.chain.start_at(&header, self.covered) {
+                return Err(self.damaged(file, 0, what));
+            }
         }
         if let Some(what) = self.chain.refuse_segment(&header) {
-            return Err(self.damaged(name, 0, what));
+            return Err(self.damaged(file, 0, what));
         }
-        if segment::first_of(name) != Some(header.first) {
+        if first != header.first {
             let what = format!("the segment begins with entry {}, its name lies", header.first);
-            return Err(self.damaged(name, 0, what));
+            return Err(self.damaged(file, 0, what));
         }
         if header.segment_bytes != bytes(content.len()) {
             let (is, was) = (content.len(), header.segment_bytes);
             let what = format!("the file is {is} bytes long, it was made {was} bytes long");
-            return Err(self.damaged(name, 0, what));
+            return Err(self.damaged(file, 0, what));
         }
         self.chain.begin_segment(&header);
-        self.segment = Some(content);
+        self.folder = folder;
+        self.segment = Some(Arc::new(content));
         Ok(())
     }
 
     fn advance(&mut self) -> Result<Option<Located>, JournalError> {
-        while let Some(segment) = &self.segment {
+        while self.chain.sequence < self.through
+            && let Some(segment) = self.segment.clone()
+        {
             let rest = segment.get(index(self.chain.offset)..).unwrap_or_default();
             match frame::open(rest, &self.chain.place()) {
-                Ok(frame) => return self.accept(frame).map(Some),
+                Ok(frame) => {
+                    if let Some(located) = self.accept(&frame)? {
+                        return Ok(Some(located));
+                    }
+                }
                 Err(_) if is_zero(rest) => match self.ahead.pop() {
-                    Some(name) => self.begin(&name)?,
+                    Some(next) => self.begin(next)?,
                     None => {
-                        self.check_watermark("nothing stands there")?;
+                        self.check_acknowledged("nothing stands there")?;
                         self.segment = None;
                     }
                 },
@@ -192,31 +268,42 @@ impl Reader {
                 }
             }
         }
+        self.segment = None;
         Ok(None)
     }
 
-    /// Takes the frame as the next batch, if it is.
-    fn accept(&mut self, frame: Frame) -> Result<Located, JournalError> {
-        let Frame { header, batch, bytes } = frame;
-        if let Some(what) = self.chain.refuse_batch(&header) {
+    /// Takes the frame as the next batch, if it is. `None` for one that a snapshot covers.
+    fn accept(&mut self, frame: &Frame<'_>) -> Result<Option<Located>, JournalError> {
+        let header = &frame.header;
+        if let Some(what) = self.chain.refuse_batch(header) {
             return Err(self.damaged_here(what));
         }
-        let file = self.disk.path(&self.chain.file());
-        let offset = self.chain.offset;
-        let before = self.chain.clone();
-        self.chain.follow(&batch, header.epoch, bytes);
-        if let Some(watermark) = &self.watermark
-            && (header.first..=self.chain.sequence).contains(&watermark.sequence)
-            && (self.chain.sequence, self.chain.head) != (watermark.sequence, watermark.hash)
-        {
-            self.chain = before;
-            let what = format!(
-                "another batch was acknowledged at entry {} than stands there",
-                watermark.sequence
-            );
-            return Err(self.damaged_here(what));
+        let last = header.last();
+        for (witness, sequence, hash) in [
+            (
+                "the watermark",
+                self.watermark.map(|mark| mark.sequence),
+                self.watermark.map(|mark| mark.hash),
+            ),
+            ("the snapshot", Some(self.covered.sequence), Some(self.covered.head)),
+        ] {
+            if sequence.is_some_and(|sequence| (header.first..=last).contains(&sequence))
+                && (sequence, hash) != (Some(last), Some(frame.hash))
+            {
+                let sequence = sequence.unwrap_or_default();
+                return Err(self.damaged_here(format!(
+                    "{witness} says that another batch was acknowledged at entry {sequence} than stands there"
+                )));
+            }
         }
-        Ok(Located { batch, file, offset, bytes, epoch: header.epoch })
+        let wanted = last > self.covered.sequence;
+        let batch = match wanted {
+            true => Some(frame.batch().map_err(|what| self.damaged_here(what))?),
+            false => None,
+        };
+        let (file, offset, bytes) = (self.file(), self.chain.offset, frame.bytes);
+        self.chain.follow(header, frame.hash, bytes);
+        Ok(batch.map(|batch| Located { batch, file, offset, bytes, epoch: header.epoch }))
     }
 
     /// Whether the unfinished batch at the start of `rest` is a torn tail; the error if it is
@@ -238,35 +325,58 @@ impl Reader {
                 used = start + block.len();
             }
         }
-        self.check_watermark(what)?;
+        self.check_acknowledged(what)?;
         Ok(Torn { bytes: rest.get(..used).unwrap_or_default().into(), what })
     }
 
     /// Refuses an end of the journal that lies before what was acknowledged.
-    fn check_watermark(&self, what: &str) -> Result<(), JournalError> {
-        match &self.watermark {
-            Some(watermark) if watermark.sequence > self.chain.sequence => {
-                Err(self.damaged_here(format!(
-                    "{what}, and the watermark says that entries through {} were acknowledged",
-                    watermark.sequence
-                )))
-            }
-            _ => Ok(()),
+    fn check_acknowledged(&self, what: &str) -> Result<(), JournalError> {
+        let watermark = self.watermark.map_or(0, |watermark| watermark.sequence);
+        let asked = if self.through == Sequence::MAX { 0 } else { self.through };
+        let witnesses = [
+            ("the watermark says", watermark),
+            ("a snapshot says", self.covered.sequence),
+            ("the books say", asked),
+        ];
+        match witnesses.into_iter().find(|(_, sequence)| *sequence > self.chain.sequence) {
+            Some((who, through)) => Err(self.damaged_here(format!(
+                "{what}, and {who} that entries through {through} were acknowledged"
+            ))),
+            None => Ok(()),
         }
     }
 
-    fn damaged_here(&self, what: String) -> JournalError {
-        self.damaged(&self.chain.file(), self.chain.offset, what)
+    /// The path of the segment being read.
+    fn file(&self) -> PathBuf {
+        path(&self.folders, self.chain.segment_first, self.folder)
     }
 
-    fn damaged(&self, name: &str, offset: u64, what: String) -> JournalError {
+    fn damaged_here(&self, what: String) -> JournalError {
+        self.damaged(self.file(), self.chain.offset, what)
+    }
+
+    fn damaged(&self, file: PathBuf, offset: u64, what: String) -> JournalError {
+        let file = if file.as_os_str().is_empty() { self.folders.journal.path("") } else { file };
         JournalError::Damaged {
-            file: self.disk.path(name),
+            file,
             offset,
             sequence: self.chain.next_sequence(),
             what: what.into(),
         }
     }
+}
+
+fn path(folders: &Folders, first: Sequence, folder: Folder) -> PathBuf {
+    match folder {
+        Folder::Journal => folders.journal.path(&segment::file_name(first)),
+        Folder::Archive => folders.archive.path(&archive::file_name(first)),
+    }
+}
+
+fn segments(
+    folders: &Folders,
+) -> Result<std::collections::BTreeMap<Sequence, Folder>, JournalError> {
+    folders.segments().map_err(JournalError::io("list", folders.journal.path("")))
 }
 
 impl Iterator for Reader {

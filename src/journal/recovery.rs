@@ -9,12 +9,15 @@ use super::{
     buffer::{AlignedBuffer, bytes},
     chain::Chain,
     disk::{Disk, DiskFile, Writes},
-    entry, frame,
+    entry,
+    folders::{Folders, Place},
+    frame,
     reader::{End, Reader, TORN_PREFIX, Torn},
     segment::{self, Prepared},
     writer::Writer,
 };
 use crate::domain::{
+    books,
     entry::{Batch, Hash, Record},
     id::Sequence,
     time::Timestamp,
@@ -39,7 +42,9 @@ pub struct Report {
     pub epoch: u64,
     /// How many entries there are, the one of this start included.
     pub entries: u64,
-    /// How many bytes their batches take.
+    /// How many of them stand behind what a snapshot covers; all of them without one.
+    pub replayed: u64,
+    /// How many bytes of batches those are.
     pub bytes: u64,
     /// In how many segments.
     pub segments: u64,
@@ -66,33 +71,36 @@ pub struct TornTail {
     pub set_aside_as: PathBuf,
 }
 
-/// Opens the journal on `disk`, or founds it if the folder is empty, and gives every batch in order
-/// to `visit`, the one that records this start included.
+/// Opens the journal in `folders`, or founds it if there is none, and gives every batch behind what a snapshot `covered`
+/// (nothing: the default position) in order to `visit`, the one that records this start included.
 ///
 /// On `Ok` all that was visited is durable, and the journal was written to. `visit` says why if the
 /// books refuse a batch; that is [`JournalError::Damaged`], as is every other fault that is not a
 /// torn tail, and then nothing was changed on disk. The caller holds the [`super::DataLock`].
 pub fn recover(
-    disk: Arc<dyn Disk>,
+    folders: &Folders,
     options: Options,
     now: Timestamp,
+    covered: books::Position,
     visit: &mut dyn FnMut(&Batch) -> Result<(), String>,
 ) -> Result<Recovered, JournalError> {
-    recover_as(Uuid::new_v4(), disk, options, now, visit)
+    recover_as(Uuid::new_v4(), (folders, covered), options, now, visit)
 }
 
 /// [`recover`], with the identity for a journal that has to be founded.
 pub(super) fn recover_as(
     new_store: Uuid,
-    disk: Arc<dyn Disk>,
+    (folders, covered): (&Folders, books::Position),
     options: Options,
     now: Timestamp,
     visit: &mut dyn FnMut(&Batch) -> Result<(), String>,
 ) -> Result<Recovered, JournalError> {
     options.check()?;
+    let disk = Arc::clone(&folders.journal);
     let mut bytes_read = 0;
-    let end = match Reader::open(Arc::clone(&disk))? {
+    let end = match Reader::open_at(folders, start(folders, covered)?, covered, Sequence::MAX)? {
         Some(reader) => read(reader, &mut bytes_read, visit)?,
+        None if covered.sequence > 0 => return Err(no_journal(&*disk, covered)),
         None => End { chain: Chain::new(new_store), torn: None },
     };
     // Only from here on is anything changed on disk.
@@ -112,6 +120,7 @@ pub(super) fn recover_as(
         store: writer.store(),
         epoch: writer.epoch(),
         entries: writer.last_sequence(),
+        replayed: writer.last_sequence().saturating_sub(covered.sequence),
         bytes,
         segments,
         torn,
@@ -120,6 +129,28 @@ pub(super) fn recover_as(
         chain_head: writer.chain_head(),
     };
     Ok(Recovered { writer, report })
+}
+
+/// Where reading starts. Without a snapshot, with the first segment. With one, with the first that is not archived: what
+/// the journal's folder holds is checked at every start, also what the snapshot covers.
+fn start(folders: &Folders, covered: books::Position) -> Result<Sequence, JournalError> {
+    if covered.sequence == 0 {
+        return Ok(0);
+    }
+    let segments = folders.segments();
+    let segments = segments.map_err(JournalError::io("list", folders.journal.path("")))?;
+    let mut here = segments.into_iter().filter(|(_, place)| *place == Place::Journal);
+    Ok(here.next().map_or(0, |(first, _)| first))
+}
+
+fn no_journal(disk: &dyn Disk, covered: books::Position) -> JournalError {
+    JournalError::Damaged {
+        file: disk.path(""),
+        offset: 0,
+        sequence: 1,
+        what: format!("it is missing, and a snapshot holds entries through {}", covered.sequence)
+            .into(),
+    }
 }
 
 /// Hands every batch to the books and adds up their bytes.

@@ -5,12 +5,17 @@
 //! append finds room, even on a full disk. Appending itself asks for no reservation.
 
 use super::frame;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// The shared view of the room left in pre-written segments.
 #[derive(Debug)]
 pub struct Space {
     room: Mutex<Room>,
+    /// How many bytes of batches this process has written.
+    written: AtomicU64,
     /// What the end of the active segment may lose: a batch that does not fit goes into the next one whole.
     waste_max: u64,
 }
@@ -32,7 +37,7 @@ struct Room {
 impl Space {
     pub(super) fn new(batch_on_disk_max: u64) -> Self {
         let waste_max = frame::bytes_on_disk(0).abs_diff(batch_on_disk_max);
-        Self { room: Mutex::default(), waste_max }
+        Self { room: Mutex::default(), written: AtomicU64::new(0), waste_max }
     }
 
     fn lock(&self) -> MutexGuard<'_, Room> {
@@ -47,6 +52,16 @@ impl Space {
                 active.saturating_sub(self.waste_max).saturating_add(*ahead)
             }
         }
+    }
+
+    /// How many bytes of batches this process has written so far.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_written(&self, bytes: u64) {
+        self.written.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// How many bytes can be appended for certain, in batches of any size, whether promised or not.

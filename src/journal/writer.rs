@@ -215,7 +215,8 @@ impl Writer {
                 .collect(),
             hash,
         };
-        self.chain.follow(&batch, header.epoch, bytes(self.buffer.len()));
+        self.chain.follow(header, hash, bytes(self.buffer.len()));
+        self.space.add_written(bytes(self.buffer.len()));
         let watermark = Watermark { sequence: self.chain.sequence, hash };
         self.watermark
             .write(0, &watermark.encode())

@@ -112,7 +112,10 @@ fn rounds() -> usize {
 
 #[test]
 fn kill_9_under_load_loses_nothing_acknowledged_and_doubles_nothing() {
-    let mut server = TestServer::start();
+    // Snapshots all the time: many a kill strikes while one is made or segments go to the archive.
+    let often = ("STRONGROOM__SNAPSHOTS__EVERY", "1s");
+    let bytes = ("STRONGROOM__SNAPSHOTS__EVERY_BYTES", "1048576");
+    let mut server = TestServer::start_with(&[often, bytes]);
     let mut asked: Vec<Asked> = Vec::new();
     for round in 0..rounds() {
         asked.extend(work_and_kill(&mut server, round, 40 + 17 * (round % 7)));

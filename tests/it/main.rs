@@ -16,6 +16,7 @@
 mod client;
 mod receiver;
 mod server;
+mod snapshots;
 mod travel;
 mod wait;
 

@@ -137,7 +137,7 @@ fn a_server_that_is_asked_to_stop_finishes_what_it_works_on_and_takes_nothing_mo
 fn a_server_that_is_asked_to_stop_seals_its_journal() {
     let entries = |server: &TestServer| {
         let said = server.announced();
-        let count = regex::Regex::new(r"from (\d+) journal entries").unwrap();
+        let count = regex::Regex::new(r"at entry (\d+)").unwrap();
         count.captures(&said).unwrap()[1].parse::<u64>().unwrap()
     };
     let mut server = TestServer::start_with(&[("STRONGROOM__JOURNAL__SEAL_AFTER_MS", "60000")]);

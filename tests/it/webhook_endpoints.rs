@@ -49,7 +49,7 @@ fn an_endpoint_is_made_read_changed_listed_and_deleted() {
     let both = [second["id"].clone(), made["id"].clone()];
     assert_eq!(ids(&server, "?limit=1"), both);
     assert_eq!(ids(&server.admin(), ""), both);
-    assert_eq!(ids(&server.merchant_2(), ""), [] as [Value; 0]);
+    assert_eq!(ids(&server.merchant_2(), ""), Vec::<Value>::new());
     server.delete(&path).of(204);
     server.get(&path).problem(404, "webhook_endpoint_not_found");
     server.delete(&path).problem(404, "webhook_endpoint_not_found");

@@ -446,6 +446,52 @@ fn progress_survives_a_clean_stop_to_the_last_event() {
 }
 
 #[test]
+fn a_start_from_a_snapshot_knows_endpoints_numbers_and_tries_as_the_whole_journal_does() {
+    let mut server = TestServer::start_with(&[PATIENT]);
+    let (receiver, bad) = (Receiver::start(), Receiver::start_with(Conduct::FailAmount(100)));
+    let made = endpoint(&server, &receiver);
+    let failing = endpoint_for(&server, &bad, &["payment.completed"]);
+    for number in 0..5 {
+        let id = server.charge(&number.to_string(), 100).of(201).id();
+        server.refund_all(&id).of(200);
+    }
+    bad.wait_for(5);
+    receiver.wait_for(10);
+    let settled = |server: &TestServer| {
+        eventually("progress is journaled", || {
+            let counts = server.get(&path_of(&made)).of(200).json["counts"].clone();
+            let failed = server.get(&path_of(&failing)).of(200).json["counts"].clone();
+            (counts["waiting"] == 0 && failed["failedAttempts"] == 5).then_some(())
+        });
+    };
+    settled(&server);
+    server.admin().post("/api/snapshot", "", &json!({})).of(200);
+    server.charge("later", 5).of(201);
+    receiver.wait_for(11);
+    bad.wait_for(6);
+    eventually("progress is journaled", || {
+        let counts = server.get(&path_of(&failing)).of(200).json["counts"].clone();
+        (counts["delivered"] == 1).then_some(())
+    });
+    settled(&server);
+    let shown = |server: &TestServer| {
+        let deliveries: Vec<Value> = server
+            .all("/api/events")
+            .iter()
+            .map(|event| deliveries(server, text(event, "id"))["endpoints"].clone())
+            .collect();
+        (server.get("/api/webhook-endpoints").of(200).json, deliveries)
+    };
+    let before = shown(&server);
+    server.kill();
+    server.restart();
+    assert_eq!(shown(&server), before);
+    server.charge("last", 5).of(201);
+    assert_eq!(receiver.wait_for(12)[11].sequence(), 12);
+    assert_eq!(bad.wait_for(7)[6].sequence(), 7);
+}
+
+#[test]
 fn a_failing_endpoints_tries_survive_a_kill() {
     let mut server = TestServer::start_with(&[PATIENT]);
     let receiver = Receiver::start_with(Conduct::Answer(500, ""));

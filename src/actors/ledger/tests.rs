@@ -9,7 +9,7 @@ use crate::{
         money::{Amount, Currency},
         payment::{self, Payment},
     },
-    journal::{DirectIo, Options, RealDisk, Recovered, recover},
+    journal::{DirectIo, Folders, Options, RealDisk, Recovered, recover},
 };
 use uuid::Uuid;
 
@@ -30,7 +30,11 @@ fn desk() -> Desk {
     let options =
         Options { segment_bytes: 1 << 20, batch_bytes_max: 1 << 18, software: "test".into() };
     let mut books = Books::default();
-    let recovered = recover(disk, options, at(), &mut |batch| books.replay(batch)).unwrap();
+    let recovered =
+        recover(&Folders::all_in(disk), options, at(), Default::default(), &mut |batch| {
+            books.replay(batch)
+        })
+        .unwrap();
     let Recovered { writer, .. } = recovered;
     let pace = Pace {
         batch_entries_max: 100,

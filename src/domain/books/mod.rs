@@ -11,6 +11,7 @@ mod accounts;
 mod events;
 mod keys;
 mod payments;
+mod restore;
 
 #[cfg(test)]
 mod tests;
@@ -18,17 +19,18 @@ mod tests;
 pub use accounts::{AccountBook, Cut, KindTotal, Line};
 pub use events::{Direction, EventFilter, Happened};
 pub use payments::{Filter, History, Page, Slot, Step};
+pub use restore::{Historian, Placed};
 
 use super::{
     entry::{Batch, Hash, PaymentRecord, Record},
-    event::Event,
+    event::{Details, Event},
     id::{PaymentId, Sequence},
     idempotency::{Key, Request, Retention},
     ledger::{self, Account, AccountKind, Balances, Turnover},
     money::Currency,
     payment::{self, Payment},
     time::Timestamp,
-    webhook::{Endpoint, EventType, Misfit, Upcoming, WebhookRecord, Webhooks},
+    webhook::{Endpoint, Misfit, Upcoming, WebhookRecord, Webhooks},
 };
 use accounts::Accounts;
 use events::Entries;
@@ -138,34 +140,17 @@ impl Books {
     /// The [`Breach`] says what forbids it. An idempotency key is not looked at: a journal may rightly hold the same
     /// key twice, once its retention was over. See [`Books::check_key`].
     pub fn check(&self, record: &PaymentRecord, at: Timestamp) -> Result<(), Breach> {
-        let (payment, version) = (record.payment, record.version);
-        let illegal = |reason: String| Breach::IllegalEvent {
-            payment,
-            version,
-            reason: reason.into_boxed_str(),
-        };
-        let before = match (self.payments.find(payment), &record.event) {
-            (Some(history), _) => history.payment(),
-            (None, Event::Submitted { details, .. }) => Payment::pending(details.clone(), None),
-            (None, _) => return Err(illegal("no such payment is on the books".into())),
-        };
-        if before.version.checked_add(1) != Some(version) {
-            return Err(Breach::Version { payment, version, found: before.version });
+        match (self.payments.find(record.payment), &record.event) {
+            (Some(history), _) => judge(&history.payment(), record, at),
+            (None, Event::Submitted { details, .. }) => {
+                judge(&Payment::pending(details.clone(), None), record, at)
+            }
+            (None, _) => Err(Breach::IllegalEvent {
+                payment: record.payment,
+                version: record.version,
+                reason: "no such payment is on the books".into(),
+            }),
         }
-        if before.details.id != payment {
-            return Err(illegal(format!("its details are those of {}", before.details.id)));
-        }
-        match payment::decide(&before, payment::command_of(&record.event), at) {
-            Ok(event) if event == record.event => {}
-            Ok(_) => return Err(illegal("the rules make another event of it".into())),
-            Err(refusal) => return Err(illegal(refusal.to_string())),
-        }
-        let transaction = ledger::transaction(&before.details, &record.event);
-        let balances = transaction.as_ref().is_none_or(ledger::Transaction::balances);
-        if transaction != record.transaction || !balances {
-            return Err(Breach::WrongTransaction { payment, version });
-        }
-        Ok(())
     }
 
     /// Whether a merchant's key is free at time `at`.
@@ -231,11 +216,7 @@ impl Books {
 
     fn apply_payment(&mut self, mut record: PaymentRecord, at: Timestamp, sequence: Sequence) {
         if let Event::Submitted { details, .. } = &mut record.event {
-            let details = Arc::make_mut(details);
-            for name in [&mut details.merchant, &mut details.provider, &mut details.payment_method]
-            {
-                self.names.share(name);
-            }
+            self.names.share_all(details);
         }
         self.names.share(&mut record.actor);
         let step = Step {
@@ -254,14 +235,34 @@ impl Books {
             self.held.remove(&(expires_at, slot));
         }
         self.processing.remove(&slot);
+        self.await_what_is_due(slot);
+        self.tell(slot, number);
+        if let Some(transaction) = &record.transaction {
+            self.accounts.post(&self.payments, slot, number, transaction);
+        }
+        if has_key {
+            self.keys.insert(&self.payments, slot, number);
+        }
+    }
+
+    /// Counts the event that a step makes at the endpoints that want it.
+    fn tell(&mut self, slot: Slot, number: u32) {
+        let Some((history, step)) = self.payments.step(slot, number) else {
+            return;
+        };
+        let merchant = &history.details.merchant;
+        let kind = usize::try_from(number).ok().and_then(|number| history.event_at(number));
+        self.entries.insert(step.sequence, slot, kind.map(|_| merchant));
+        if let Some(kind) = kind {
+            self.webhooks.note(merchant, kind, step.sequence);
+        }
+    }
+
+    /// Notes what the payment in `slot` now waits for: its provider's answer, or that its hold lapses.
+    fn await_what_is_due(&mut self, slot: Slot) {
         let Some(history) = self.payments.get(slot) else {
             return;
         };
-        let tells = EventType::of(history.status);
-        self.entries.insert(sequence, slot, tells.map(|_| &history.details.merchant));
-        if let Some(kind) = tells {
-            self.webhooks.note(&history.details.merchant, kind, sequence);
-        }
         match history.status {
             payment::Status::Processing => {
                 self.processing.insert(slot);
@@ -270,12 +271,6 @@ impl Books {
                 self.held.extend(history.expires_at().map(|expires_at| (expires_at, slot)));
             }
             _ => {}
-        }
-        if let Some(transaction) = &record.transaction {
-            self.accounts.post(&self.payments, slot, number, transaction);
-        }
-        if has_key {
-            self.keys.insert(&self.payments, slot, number);
         }
     }
 
@@ -413,6 +408,40 @@ impl Books {
         Accounts::running(&self.payments, book, through)
     }
 
+    /// Everything there is, so that two ways to the same books can be compared.
+    #[cfg(any(test, feature = "fault-injection"))]
+    #[must_use]
+    pub fn digest(&self) -> Hash {
+        use sha2::{Digest, Sha256};
+        let mut digest = Sha256::new();
+        digest.update(format!(
+            "{:?}{:?}{:?}{:?}",
+            self.position, self.blocks, self.held, self.processing
+        ));
+        for history in self.histories(0) {
+            digest.update(format!("{history:?}"));
+            for step in history.steps() {
+                let answered = step.request.as_ref().and_then(|request| {
+                    self.keys.find(&self.payments, &history.details.merchant, &request.key)
+                });
+                digest.update(format!(
+                    "{:?}",
+                    answered.map(|it| (it.history.details.id, it.version))
+                ));
+            }
+            let filter =
+                Filter { merchant: Some(history.details.merchant.clone()), ..Filter::default() };
+            let next = self.list(&filter, Some(history.details.id), 1);
+            let next = next.and_then(|page| page.histories.first().map(|next| next.details.id));
+            digest.update(format!("{next:?}"));
+        }
+        for book in self.account_books(0) {
+            digest.update(format!("{book:?}"));
+        }
+        digest.update(format!("{:?}{:?}", self.trial_balance(), self.turnover()));
+        Hash(digest.finalize().into())
+    }
+
     /// Seeds a fault: changes a running balance without an entry, so that a test sees reconciliation find it.
     #[cfg(any(test, feature = "fault-injection"))]
     pub fn corrupt_balance(&mut self, account: &Account, currency: Currency, by: i128) {
@@ -439,12 +468,43 @@ impl Books {
     }
 }
 
+/// Whether `record` may follow what stands in `before`, at time `at`.
+fn judge(before: &Payment, record: &PaymentRecord, at: Timestamp) -> Result<(), Breach> {
+    let (payment, version) = (record.payment, record.version);
+    let illegal =
+        |reason: String| Breach::IllegalEvent { payment, version, reason: reason.into_boxed_str() };
+    if before.version.checked_add(1) != Some(version) {
+        return Err(Breach::Version { payment, version, found: before.version });
+    }
+    if before.details.id != payment {
+        return Err(illegal(format!("its details are those of {}", before.details.id)));
+    }
+    match payment::decide(before, payment::command_of(&record.event), at) {
+        Ok(event) if event == record.event => {}
+        Ok(_) => return Err(illegal("the rules make another event of it".into())),
+        Err(refusal) => return Err(illegal(refusal.to_string())),
+    }
+    let transaction = ledger::transaction(&before.details, &record.event);
+    let balances = transaction.as_ref().is_none_or(ledger::Transaction::balances);
+    if transaction != record.transaction || !balances {
+        return Err(Breach::WrongTransaction { payment, version });
+    }
+    Ok(())
+}
+
 /// Names that repeat, held once. Bounded, so that names that never repeat do not pile up here.
 #[derive(Default)]
 struct Names(HashSet<Arc<str>>);
 
 impl Names {
     const COUNT_MAX: usize = 10_000;
+
+    fn share_all(&mut self, details: &mut Arc<Details>) {
+        let details = Arc::make_mut(details);
+        for name in [&mut details.merchant, &mut details.provider, &mut details.payment_method] {
+            self.share(name);
+        }
+    }
 
     fn share(&mut self, name: &mut Arc<str>) {
         match self.0.get(name) {

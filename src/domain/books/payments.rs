@@ -30,7 +30,7 @@ pub struct History {
 }
 
 /// One event of a payment, in its place in the journal.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The entry's place.
     pub sequence: Sequence,
@@ -45,6 +45,11 @@ pub struct Step {
 }
 
 impl History {
+    /// A history whose steps are all there.
+    pub(super) fn new(details: Arc<Details>, status: Status, steps: Vec<Step>) -> Self {
+        Self { details, status, steps }
+    }
+
     /// The events, oldest first; never empty.
     #[must_use]
     pub fn steps(&self) -> &[Step] {
@@ -195,7 +200,9 @@ impl Payments {
     pub(super) fn append(&mut self, id: PaymentId, step: Step) -> Option<(Slot, u32)> {
         let slot = match (self.slot_of(id), &step.event) {
             (Some(slot), _) => slot,
-            (None, Event::Submitted { details, .. }) => self.open(details.clone())?,
+            (None, Event::Submitted { details, .. }) => {
+                self.open(History::new(details.clone(), Status::Pending, Vec::new()))?
+            }
             (None, _) => return None,
         };
         let history = self.all.get_mut(index(slot))?;
@@ -207,16 +214,30 @@ impl Payments {
         Some((slot, payment.version.checked_sub(1)?))
     }
 
-    fn open(&mut self, details: Arc<Details>) -> Option<Slot> {
+    /// Takes whole histories over, in the order in which their payments came onto the books; there were none before.
+    pub(super) fn restore(&mut self, histories: Vec<History>) -> Result<(), String> {
+        self.all.reserve_exact(histories.len());
+        self.by_id = HashTable::with_capacity(histories.len());
+        for history in histories {
+            let id = history.details.id;
+            if self.slot_of(id).is_some() {
+                return Err(format!("{id} is there twice"));
+            }
+            self.open(history).ok_or("there are more payments than can be counted")?;
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, history: History) -> Option<Slot> {
         let slot = Slot::try_from(self.all.len()).ok()?;
-        let hash = self.hasher.hash_one(details.id);
-        match self.by_merchant.get_mut(&details.merchant) {
+        let hash = self.hasher.hash_one(history.details.id);
+        match self.by_merchant.get_mut(&history.details.merchant) {
             Some(slots) => slots.push(slot),
             None => {
-                self.by_merchant.insert(details.merchant.clone(), vec![slot]);
+                self.by_merchant.insert(history.details.merchant.clone(), vec![slot]);
             }
         }
-        self.all.push(History { details, status: Status::Pending, steps: Vec::new() });
+        self.all.push(history);
         let Self { all, by_id, hasher, .. } = self;
         by_id.insert_unique(hash, slot, |slot| {
             all.get(index(*slot)).map_or(0, |history| hasher.hash_one(history.details.id))

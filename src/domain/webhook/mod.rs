@@ -159,6 +159,20 @@ pub enum Misfit {
 }
 
 impl Webhooks {
+    /// The fold of endpoints that were stored. What happened to payments is to be noted again, from the first event on:
+    /// it is counted by the filters that held then.
+    #[must_use]
+    pub fn restore(endpoints: Vec<Endpoint>) -> Self {
+        let mut all = Self::default();
+        for mut endpoint in endpoints {
+            (endpoint.admitted, endpoint.marks) = (0, Vec::new());
+            let own = all.by_merchant.entry(endpoint.merchant.clone()).or_default();
+            own.insert(endpoint.id);
+            all.endpoints.insert(endpoint.id, endpoint);
+        }
+        all
+    }
+
     /// Grows whenever an endpoint changes, or gets an event.
     #[must_use]
     pub fn revision(&self) -> u64 {

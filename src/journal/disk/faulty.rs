@@ -2,7 +2,7 @@
 //!
 //! Only compiled for tests. The environment variable `STRONGROOM_FAULT` says which fault:
 //!
-//! | value | what fails |
+//! | value | what fails in the journal's folder |
 //! |---|---|
 //! | `sync-fails-after:N` | the Nth durable write of the process and all after it, with `EIO` |
 //! | `writes-lost-after:N` | the Nth durable write and every write after it is reported as done and is not |
@@ -11,7 +11,7 @@
 //! | `full-while:PATH` | making a new segment, with `ENOSPC`, while the file `PATH` exists |
 
 use super::{Disk, DiskFile, Source, Writes};
-use crate::journal::buffer::AlignedBuffer;
+use crate::journal::{buffer::AlignedBuffer, folders::Folders};
 use rustix::io::Errno;
 use std::{
     env, io,
@@ -26,12 +26,15 @@ use std::{
 /// The environment variable that names the fault.
 pub const VARIABLE: &str = "STRONGROOM_FAULT";
 
-/// `disk` with the fault that the environment asks for; `disk` itself if it asks for none. A value
+/// `folders` with the fault that the environment asks for in the journal's; as they are if it asks for none. A value
 /// that names no fault is an error, so that no test passes because its fault was misspelt.
-pub fn faults_from_environment(disk: Arc<dyn Disk>) -> io::Result<Arc<dyn Disk>> {
+pub fn faults_from_environment(folders: Folders) -> io::Result<Folders> {
     match env::var(VARIABLE) {
-        Ok(value) => with_fault(disk, &value),
-        Err(env::VarError::NotPresent) => Ok(disk),
+        Ok(value) => {
+            let journal = with_fault(Arc::clone(&folders.journal), &value)?;
+            Ok(Folders { journal, ..folders })
+        }
+        Err(env::VarError::NotPresent) => Ok(folders),
         Err(error) => Err(io::Error::other(error)),
     }
 }
@@ -92,6 +95,24 @@ impl Disk for FaultyDisk {
 
     fn read(&self, name: &str, source: Source) -> io::Result<AlignedBuffer> {
         self.disk.read(name, source)
+    }
+
+    fn length(&self, name: &str) -> io::Result<u64> {
+        self.disk.length(name)
+    }
+
+    fn read_part(
+        &self,
+        name: &str,
+        offset: u64,
+        length: usize,
+        source: Source,
+    ) -> io::Result<Vec<u8>> {
+        self.disk.read_part(name, offset, length, source)
+    }
+
+    fn free(&self) -> io::Result<u64> {
+        self.disk.free()
     }
 
     fn create_zeroed(&self, name: &str, bytes: u64) -> io::Result<()> {

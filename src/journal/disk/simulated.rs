@@ -7,7 +7,7 @@
 //! device does not hold.
 
 use super::{Disk, DiskFile, Source, Writes};
-use crate::journal::buffer::{AlignedBuffer, BLOCK_BYTES, index};
+use crate::journal::buffer::{AlignedBuffer, BLOCK_BYTES, bytes, index};
 use rustix::io::Errno;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -296,6 +296,26 @@ impl Disk for SimulatedDisk {
         let mut buffer = AlignedBuffer::blocks_of(&bytes);
         buffer.truncate(bytes.len());
         Ok(buffer)
+    }
+
+    fn length(&self, name: &str) -> io::Result<u64> {
+        Ok(bytes(self.lock().file(name)?.1.cached.len()))
+    }
+
+    fn read_part(
+        &self,
+        name: &str,
+        offset: u64,
+        length: usize,
+        source: Source,
+    ) -> io::Result<Vec<u8>> {
+        let whole = self.read(name, source)?;
+        let part = whole.get(index(offset)..).and_then(|rest| rest.get(..length));
+        part.map(<[u8]>::to_vec).ok_or(io::ErrorKind::UnexpectedEof.into())
+    }
+
+    fn free(&self) -> io::Result<u64> {
+        Ok(if self.lock().full { 0 } else { u64::MAX })
     }
 
     fn create_zeroed(&self, name: &str, length: u64) -> io::Result<()> {

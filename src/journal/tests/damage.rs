@@ -30,7 +30,7 @@ fn journal() -> (SimulatedDisk, Vec<Batch>) {
 
 /// Where each batch begins, and where the last one ends.
 fn offsets(disk: &SimulatedDisk) -> (Vec<usize>, usize) {
-    let reader = Reader::open(Arc::new(disk.clone())).unwrap().unwrap();
+    let reader = Reader::open(&folders(disk)).unwrap().unwrap();
     let places: Vec<_> = reader
         .map(|located| located.unwrap())
         .map(|located| (index(located.offset), index(located.bytes)))
@@ -220,7 +220,8 @@ fn a_batch_from_elsewhere_never_passes_for_a_batch_of_this_place() {
     // The same batch of another store.
     let other = SimulatedDisk::default();
     let uuid = Uuid::from_u128(9);
-    recover_as(uuid, Arc::new(other.clone()), options(), at(0), &mut |_| Ok(())).unwrap();
+    recover_as(uuid, (&folders(&other), Default::default()), options(), at(0), &mut |_| Ok(()))
+        .unwrap();
     let stray = block(&other.bytes_of(FIRST).unwrap(), offsets[0]);
     let disk = changed(&disk, |content| {
         content[offsets[0]..offsets[1]].copy_from_slice(&stray);
@@ -261,7 +262,7 @@ fn a_batch_that_the_books_refuse_is_damage_with_its_place() {
     let (disk, batches) = journal();
     let (offsets, _) = offsets(&disk);
     let last = batches[3].entries[0].sequence;
-    let result = recover(Arc::new(disk.clone()), options(), at(30), &mut |batch| {
+    let result = recover(&folders(&disk), options(), at(30), Default::default(), &mut |batch| {
         let wrong = batch.entries[0].sequence == last;
         if wrong { Err("no such payment".into()) } else { Ok(()) }
     });

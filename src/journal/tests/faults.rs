@@ -125,7 +125,8 @@ fn options_that_cannot_work_are_refused() {
     };
     for options in [with(4096, 100), with(65_537, 100), with(65_536, 61_440), with(1 << 40, 1)] {
         let disk = Arc::new(SimulatedDisk::default());
-        let result = recover(disk, options, at(0), &mut |_| Ok(()));
+        let result =
+            recover(&Folders::all_in(disk), options, at(0), Default::default(), &mut |_| Ok(()));
         assert!(matches!(result, Err(JournalError::Options { .. })));
     }
 }

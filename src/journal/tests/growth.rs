@@ -12,7 +12,8 @@ fn long_journal(store: Uuid) -> (SimulatedDisk, Vec<Batch>) {
         batches.push(batch.clone());
         Ok(())
     };
-    let recovered = recover_as(store, Arc::new(disk.clone()), options(), at(0), &mut visit);
+    let recovered =
+        recover_as(store, (&folders(&disk), Default::default()), options(), at(0), &mut visit);
     let mut writer = recovered.unwrap().writer;
     for size in (1_000..20_000).step_by(1_000) {
         batches.push(writer.append(vec![samples::large(size)], at(1)).unwrap());

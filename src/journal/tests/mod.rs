@@ -10,7 +10,7 @@ mod growth;
 mod samples;
 
 use super::{
-    DirectIo, Disk, JournalError, Options, RealDisk, Recovered,
+    DirectIo, Disk, Folders, JournalError, Options, RealDisk, Recovered,
     buffer::{bytes, index},
     disk::simulated::SimulatedDisk,
     recovery::{recover, recover_as},
@@ -29,13 +29,19 @@ fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(1_763_823_845_000 + millis)
 }
 
+/// All folders on one disk.
+fn folders(disk: &SimulatedDisk) -> Folders {
+    Folders::all_in(Arc::new(disk.clone()))
+}
+
 /// A recovery, with all that was visited.
 fn open(disk: &SimulatedDisk, now: Timestamp) -> Result<(Recovered, Vec<Batch>), JournalError> {
     let mut batches = Vec::new();
-    let recovered = recover_as(STORE, Arc::new(disk.clone()), options(), now, &mut |batch| {
-        batches.push(batch.clone());
-        Ok(())
-    })?;
+    let recovered =
+        recover_as(STORE, (&folders(disk), Default::default()), options(), now, &mut |batch| {
+            batches.push(batch.clone());
+            Ok(())
+        })?;
     recovered.writer.settle();
     Ok((recovered, batches))
 }
@@ -71,7 +77,13 @@ fn what_was_appended_is_read_back_as_it_was_on_every_kind_of_disk() {
                 read.push(batch.clone());
                 Ok(())
             };
-            let recovered = recover(Arc::clone(&disk), options(), at(start * 100), &mut visit);
+            let recovered = recover(
+                &Folders::all_in(Arc::clone(&disk)),
+                options(),
+                at(start * 100),
+                Default::default(),
+                &mut visit,
+            );
             let mut writer = recovered.unwrap().writer;
             written.push(read.last().unwrap().clone());
             assert_eq!(read, written);

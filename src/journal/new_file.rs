@@ -1,0 +1,101 @@
+//! A file that gets its name only when all of it is durable.
+//!
+//! The archive and the snapshots are written with it. Until it has its name, a crash leaves at most a file whose name
+//! ends in `.tmp`, which the next writer of that name removes.
+
+use super::{
+    JournalError,
+    buffer::{AlignedBuffer, bytes},
+    disk::{Disk, DiskFile, Writes},
+};
+use std::io;
+
+/// How much is written between two syncs, so that a great deal of dirty memory never stands in the way of the journal.
+const SYNC_EVERY_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How much goes to the disk in one call.
+const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// The file while it is written. Dropped before [`NewFile::publish`], it is removed.
+pub(super) struct NewFile<'a> {
+    disk: &'a dyn Disk,
+    name: String,
+    file: Box<dyn DiskFile>,
+    length: u64,
+    synced: u64,
+    published: bool,
+}
+
+/// The name of the file `name` while it is written.
+fn tmp(name: &str) -> String {
+    format!("{name}.tmp")
+}
+
+impl<'a> NewFile<'a> {
+    /// Begins a file that will be called `name`.
+    pub(super) fn begin(disk: &'a dyn Disk, name: &str) -> io::Result<Self> {
+        match disk.remove(&tmp(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = disk.open(&tmp(name), Writes::Cached)?;
+        Ok(Self { disk, name: name.into(), file, length: 0, synced: 0, published: false })
+    }
+
+    /// Writes `content` behind what was written so far.
+    pub(super) fn append(&mut self, content: &[u8]) -> io::Result<()> {
+        for chunk in content.chunks(CHUNK_BYTES) {
+            let mut buffer = AlignedBuffer::blocks_of(chunk);
+            buffer.truncate(chunk.len());
+            self.file.write(self.length, &buffer)?;
+            self.length += bytes(chunk.len());
+            if self.length - self.synced >= SYNC_EVERY_BYTES {
+                self.sync()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What to tell of an error with the file.
+    pub(super) fn failed(&self, action: &'static str, error: io::Error) -> JournalError {
+        JournalError::io(action, self.disk.path(&self.name))(error)
+    }
+
+    /// How much was written.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Makes durable what was written, and says under which name it can be read until it is published.
+    pub(super) fn finish(&mut self) -> io::Result<String> {
+        self.sync()?;
+        Ok(tmp(&self.name))
+    }
+
+    /// Gives the file its name. On return name and content are durable.
+    pub(super) fn publish(mut self) -> io::Result<()> {
+        self.sync()?;
+        self.disk.rename(&tmp(&self.name), &self.name)?;
+        self.published = true;
+        self.disk.sync_folder()
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if self.synced < self.length {
+            self.file.sync()?;
+            self.synced = self.length;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for NewFile<'_> {
+    fn drop(&mut self) {
+        if !self.published
+            && let Err(error) = self.disk.remove(&tmp(&self.name))
+        {
+            let file = self.disk.path(&tmp(&self.name));
+            tracing::warn!(file = %file.display(), %error, "an unfinished file is left behind");
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! A part of a snapshot: some of the payments, of the journal's blocks, or of the webhook endpoints, compressed and hashed on its own.
+//!
+//! ```text
+//! payments part, decompressed: for each payment    u32 entries, and for each entry
+//!                                                  u64 sequence, u64 time, the entry as in a batch
+//! blocks part, decompressed:   for each block      u64 first sequence, 32 bytes hash
+//! endpoints part, decompressed: for each webhook endpoint, in the codec of the entries, its state but for the count of
+//!                              its events, which is counted anew
+//! ```
+
+use super::{
+    Snapshot,
+    contents::{Kind, Part},
+};
+use crate::{
+    domain::{
+        books::Placed,
+        entry::{Hash, Record},
+        id::{PaymentId, Sequence},
+        time::Timestamp,
+        webhook::Endpoint,
+    },
+    journal::{
+        JournalError,
+        buffer::{Fields, bytes, index},
+        disk::Source,
+        entry,
+        new_file::NewFile,
+    },
+};
+use sha2::{Digest, Sha256};
+use std::io;
+use uuid::Uuid;
+use zstd::zstd_safe;
+
+/// How hard the compressor tries. The next snapshot may well write most of it anew.
+const LEVEL: i32 = 1;
+
+/// About as many bytes as a part has, uncompressed: 1 to 2 times this.
+const PLAIN_BYTES: usize = if cfg!(test) { 4096 } else { 2 * 1024 * 1024 };
+
+/// The most bytes a part may have, uncompressed: one payment with all its refunds is far below.
+const PLAIN_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// All entries of one payment, oldest first.
+pub(super) type Entries = Vec<Placed>;
+
+/// A block of the journal: its first entry and its hash.
+pub(super) type Block = (Sequence, Hash);
+
+/// Puts items into parts and parts into the file.
+pub(super) struct PartWriter<'a> {
+    file: NewFile<'a>,
+    parts: Vec<Part>,
+    plain: Vec<u8>,
+    items: u64,
+    kind: Kind,
+    ids: Option<(PaymentId, PaymentId)>,
+    /// A part is closed when it has grown to this many bytes, uncompressed.
+    target: usize,
+}
+
+impl<'a> PartWriter<'a> {
+    pub(super) fn new(file: NewFile<'a>) -> Self {
+        Self {
+            file,
+            parts: Vec::new(),
+            plain: Vec::new(),
+            items: 0,
+            kind: Kind::Payments,
+            ids: None,
+            target: PLAIN_BYTES,
+        }
+    }
+
+    /// Closes the part that is being written, and prepares for `total` bytes, uncompressed: they are parted evenly, so
+    /// that parts that grow leave no crumbs behind.
+    pub(super) fn expect(&mut self, total: usize) -> Result<(), JournalError> {
+        self.close()?;
+        self.target = total.div_ceil((total / PLAIN_BYTES).max(1)).max(PLAIN_BYTES);
+        Ok(())
+    }
+
+    /// How many bytes these entries take, uncompressed.
+    pub(super) fn size_of(entries: &Entries) -> usize {
+        let of = |placed: &Placed| {
+            16 + entry::encoded_bytes(&Record::Payment(placed.record.clone())).unwrap_or_default()
+        };
+        entries.iter().map(of).sum()
+    }
+
+    /// Adds a payment, whose id is above those before it.
+    pub(super) fn payment(&mut self, id: PaymentId, entries: &Entries) -> Result<(), JournalError> {
+        self.room_for(Kind::Payments)?;
+        let first = self.ids.map_or(id, |(first, _)| first);
+        self.ids = Some((first, id));
+        let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        self.plain.extend(count.to_le_bytes());
+        for Placed { sequence, at, record } in entries {
+            self.plain.extend(sequence.to_le_bytes());
+            self.plain.extend(at.millis().to_le_bytes());
+            entry::encode_into(&Record::Payment(record.clone()), &mut self.plain)?;
+        }
+        self.items += 1;
+        Ok(())
+    }
+
+    /// Adds a block of the journal, behind those before it.
+    pub(super) fn block(&mut self, (first, hash): Block) -> Result<(), JournalError> {
+        self.room_for(Kind::Blocks)?;
+        self.plain.extend(first.to_le_bytes());
+        self.plain.extend(hash.0);
+        self.items += 1;
+        Ok(())
+    }
+
+    /// Adds a webhook endpoint.
+    pub(super) fn endpoint(&mut self, endpoint: &Endpoint) -> Result<(), JournalError> {
+        self.room_for(Kind::Endpoints)?;
+        entry::encode_endpoint_into(endpoint, &mut self.plain)?;
+        self.items += 1;
+        Ok(())
+    }
+
+    /// Adds a part of another snapshot as it is.
+    pub(super) fn copy(&mut self, part: &Part, content: &[u8]) -> Result<(), JournalError> {
+        self.close()?;
+        let part = Part { offset: self.file.length(), ..part.clone() };
+        self.file.append(content).map_err(|error| self.file.failed("write", error))?;
+        self.parts.push(part);
+        Ok(())
+    }
+
+    /// The file and its parts.
+    pub(super) fn finish(mut self) -> Result<(NewFile<'a>, Vec<Part>), JournalError> {
+        self.close()?;
+        Ok((self.file, self.parts))
+    }
+
+    fn room_for(&mut self, kind: Kind) -> Result<(), JournalError> {
+        if self.kind != kind || self.plain.len() >= self.target {
+            self.close()?;
+        }
+        self.kind = kind;
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), JournalError> {
+        if self.items == 0 {
+            return Ok(());
+        }
+        let content = zstd::bulk::compress(&self.plain, LEVEL)
+            .and_then(|content| {
+                let offset = self.file.length();
+                self.file.append(&content)?;
+                Ok((offset, content))
+            })
+            .map_err(|error| self.file.failed("write", error));
+        let (offset, content) = content?;
+        let nil = PaymentId::new(Uuid::nil());
+        let (first, last) = self.ids.take().unwrap_or((nil, nil));
+        self.parts.push(Part {
+            kind: self.kind,
+            offset,
+            length: bytes(content.len()),
+            plain: bytes(self.plain.len()),
+            items: self.items,
+            first,
+            last,
+            hash: Sha256::digest(&content).into(),
+        });
+        self.plain.clear();
+        self.items = 0;
+        Ok(())
+    }
+}
+
+impl Snapshot<'_> {
+    /// The part's bytes as they stand in the file, if they are what was written.
+    pub(super) fn bytes_of(&self, part: &Part, source: Source) -> Result<Vec<u8>, String> {
+        let read =
+            |error: io::Error| format!("its part at byte {} cannot be read: {error}", part.offset);
+        let content = self.disk.read_part(&self.name, part.offset, index(part.length), source);
+        let content = content.map_err(read)?;
+        match part.hash == <[u8; 32]>::from(Sha256::digest(&content)) {
+            true => Ok(content),
+            false => Err(format!("its part at byte {} does not match its hash", part.offset)),
+        }
+    }
+
+    /// The payments of a part, each with all its entries, in the order of their ids.
+    pub(super) fn payments_of(&self, part: &Part, source: Source) -> Result<Vec<Entries>, String> {
+        let plain = expand(part, &self.bytes_of(part, source)?)?;
+        let mut fields = Fields(&plain);
+        let mut payments = Vec::with_capacity(index(part.items.min(bytes(plain.len()))));
+        for _ in 0..part.items {
+            payments.push(entries(&mut fields)?);
+        }
+        match fields.0.is_empty() {
+            true => Ok(payments),
+            false => Err(format!("its part at byte {} is too long", part.offset)),
+        }
+    }
+
+    /// The webhook endpoints of a part.
+    pub(super) fn endpoints_of(
+        &self,
+        part: &Part,
+        source: Source,
+    ) -> Result<Vec<Endpoint>, String> {
+        let plain = expand(part, &self.bytes_of(part, source)?)?;
+        let (mut rest, mut endpoints) = (plain.as_slice(), Vec::new());
+        for _ in 0..part.items {
+            let (endpoint, behind) = entry::decode_endpoint(rest)?;
+            endpoints.push(endpoint);
+            rest = behind;
+        }
+        match rest.is_empty() {
+            true => Ok(endpoints),
+            false => Err(format!("its part at byte {} is too long", part.offset)),
+        }
+    }
+
+    /// All webhook endpoints.
+    pub(super) fn endpoints(&self, source: Source) -> Result<Vec<Endpoint>, String> {
+        let parts = self.contents.parts.iter().filter(|part| part.kind == Kind::Endpoints);
+        let endpoints: Result<Vec<_>, _> =
+            parts.map(|part| self.endpoints_of(part, source)).collect();
+        Ok(endpoints?.concat())
+    }
+
+    /// The blocks of a part, in order.
+    pub(super) fn blocks_of(&self, part: &Part, source: Source) -> Result<Vec<Block>, String> {
+        let plain = expand(part, &self.bytes_of(part, source)?)?;
+        let mut fields = Fields(&plain);
+        let blocks = (0..part.items)
+            .map(|_| Some((fields.u64()?, Hash(fields.array()?))))
+            .collect::<Option<Vec<_>>>();
+        blocks
+            .filter(|_| fields.0.is_empty())
+            .ok_or_else(|| format!("its part at byte {} is not as long as it counts", part.offset))
+    }
+}
+
+fn expand(part: &Part, content: &[u8]) -> Result<Vec<u8>, String> {
+    let wrong = || format!("its part at byte {} cannot be decompressed", part.offset);
+    if part.plain > PLAIN_BYTES_MAX {
+        return Err(wrong());
+    }
+    let mut plain = vec![0; index(part.plain)];
+    match zstd_safe::decompress(plain.as_mut_slice(), content) {
+        Ok(written) if bytes(written) == part.plain => Ok(plain),
+        _ => Err(wrong()),
+    }
+}
+
+fn entries(fields: &mut Fields<'_>) -> Result<Entries, String> {
+    const CUT_OFF: &str = "an entry is cut off";
+    let count = fields.u32().ok_or(CUT_OFF)?;
+    let mut entries = Entries::with_capacity(index(u64::from(count.min(1024))));
+    for _ in 0..count {
+        let sequence = fields.u64().ok_or(CUT_OFF)?;
+        let at = Timestamp::from_millis(fields.u64().ok_or(CUT_OFF)?);
+        let (record, rest) = entry::decode(fields.0)?;
+        fields.0 = rest;
+        let Record::Payment(record) = record else {
+            return Err(format!("entry {sequence} is not a payment's"));
+        };
+        entries.push(Placed { sequence, at, record });
+    }
+    Ok(entries)
+}
