@@ -30,6 +30,7 @@ mod idempotency;
 mod keys;
 mod ledger;
 mod limits;
+mod listen;
 mod lists;
 mod outcomes;
 mod payments;

@@ -2,12 +2,15 @@
 //!
 //! Four bytes an entry and eight an event: the events themselves are derived from the histories.
 
-use super::payments::{History, Payments, Slot, Step};
+use super::{
+    Books, Breach,
+    payments::{History, Payments, Slot, Step},
+};
 use crate::domain::{
     id::{DerivedId, Kind, Sequence},
     payment::Payment,
     time::Timestamp,
-    webhook::{Endpoint, EventType, Filter, Upcoming},
+    webhook::{Endpoint, EventType, Filter, Upcoming, WebhookRecord, Webhooks},
 };
 use std::{collections::HashMap, sync::Arc};
 
@@ -60,6 +63,72 @@ pub enum Direction {
         /// The entry; 0 for all.
         after: Sequence,
     },
+}
+
+impl Books {
+    /// Whether `record` may be written next, of a merchant that can have `endpoints_max` webhook endpoints.
+    ///
+    /// # Errors
+    /// [`Breach::Webhook`] with what forbids it.
+    pub fn check_webhook(
+        &self,
+        record: &WebhookRecord,
+        endpoints_max: usize,
+    ) -> Result<(), Breach> {
+        Ok(self.webhooks.check(record, endpoints_max)?)
+    }
+
+    /// The webhook endpoints, and how far they have got.
+    #[must_use]
+    pub fn webhooks(&self) -> &Webhooks {
+        &self.webhooks
+    }
+
+    /// The event that entry `sequence` makes, if it makes one.
+    #[must_use]
+    pub fn event(&self, sequence: Sequence) -> Option<Happened<'_>> {
+        self.entries.event(&self.payments, sequence)
+    }
+
+    /// Events that `filter` admits, in the order of `direction`.
+    pub fn events<'a>(
+        &'a self,
+        filter: &'a EventFilter,
+        direction: Direction,
+    ) -> impl Iterator<Item = Happened<'a>> {
+        self.entries.list(&self.payments, filter, direction)
+    }
+
+    /// The entry of the merchant's first event at `time` or later.
+    #[must_use]
+    pub fn first_event_at(&self, merchant: &str, time: Timestamp) -> Option<Sequence> {
+        self.entries.first_at(&self.payments, merchant, time)
+    }
+
+    /// What comes for an endpoint after entry `after`: at most `limits.0` events, looking at no more than `limits.1`.
+    /// Returns them and the entry up to which it looked; nothing and the same entry if there is nothing to look at.
+    #[must_use]
+    pub fn feed(
+        &self,
+        endpoint: &Endpoint,
+        after: Sequence,
+        limits: (usize, usize),
+    ) -> (Vec<Upcoming>, Sequence) {
+        self.entries.feed(&self.payments, endpoint, after, limits)
+    }
+
+    /// Counts the event that a step makes at the endpoints that want it.
+    pub(super) fn tell(&mut self, slot: Slot, number: u32) {
+        let Some((history, step)) = self.payments.step(slot, number) else {
+            return;
+        };
+        let merchant = &history.details.merchant;
+        let kind = usize::try_from(number).ok().and_then(|number| history.event_at(number));
+        self.entries.insert(step.sequence, slot, kind.map(|_| merchant));
+        if let Some(kind) = kind {
+            self.webhooks.note(merchant, kind, step.sequence);
+        }
+    }
 }
 
 /// Where in the histories each entry is.

@@ -30,7 +30,7 @@ use super::{
     money::Currency,
     payment::{self, Payment},
     time::Timestamp,
-    webhook::{Endpoint, Misfit, Upcoming, WebhookRecord, Webhooks},
+    webhook::{Misfit, Webhooks},
 };
 use accounts::Accounts;
 use events::Entries;
@@ -170,18 +170,6 @@ impl Books {
         }
     }
 
-    /// Whether `record` may be written next, of a merchant that can have `endpoints_max` webhook endpoints.
-    ///
-    /// # Errors
-    /// [`Breach::Webhook`] with what forbids it.
-    pub fn check_webhook(
-        &self,
-        record: &WebhookRecord,
-        endpoints_max: usize,
-    ) -> Result<(), Breach> {
-        Ok(self.webhooks.check(record, endpoints_max)?)
-    }
-
     /// Judges a batch that was read from a journal, entry by entry, and makes it part of the books.
     ///
     /// # Errors
@@ -245,19 +233,6 @@ impl Books {
         }
     }
 
-    /// Counts the event that a step makes at the endpoints that want it.
-    fn tell(&mut self, slot: Slot, number: u32) {
-        let Some((history, step)) = self.payments.step(slot, number) else {
-            return;
-        };
-        let merchant = &history.details.merchant;
-        let kind = usize::try_from(number).ok().and_then(|number| history.event_at(number));
-        self.entries.insert(step.sequence, slot, kind.map(|_| merchant));
-        if let Some(kind) = kind {
-            self.webhooks.note(merchant, kind, step.sequence);
-        }
-    }
-
     /// Notes what the payment in `slot` now waits for: its provider's answer, or that its hold lapses.
     fn await_what_is_due(&mut self, slot: Slot) {
         let Some(history) = self.payments.get(slot) else {
@@ -313,45 +288,6 @@ impl Books {
     ) -> Option<Answered<'_>> {
         let answered = self.keys.find(&self.payments, merchant, key)?;
         retention.holds(answered.at, now).then_some(answered)
-    }
-
-    /// The webhook endpoints, and how far they have got.
-    #[must_use]
-    pub fn webhooks(&self) -> &Webhooks {
-        &self.webhooks
-    }
-
-    /// The event that entry `sequence` makes, if it makes one.
-    #[must_use]
-    pub fn event(&self, sequence: Sequence) -> Option<Happened<'_>> {
-        self.entries.event(&self.payments, sequence)
-    }
-
-    /// Events that `filter` admits, in the order of `direction`.
-    pub fn events<'a>(
-        &'a self,
-        filter: &'a EventFilter,
-        direction: Direction,
-    ) -> impl Iterator<Item = Happened<'a>> {
-        self.entries.list(&self.payments, filter, direction)
-    }
-
-    /// The entry of the merchant's first event at `time` or later.
-    #[must_use]
-    pub fn first_event_at(&self, merchant: &str, time: Timestamp) -> Option<Sequence> {
-        self.entries.first_at(&self.payments, merchant, time)
-    }
-
-    /// What comes for an endpoint after entry `after`: at most `limits.0` events, looking at no more than `limits.1`.
-    /// Returns them and the entry up to which it looked; nothing and the same entry if there is nothing to look at.
-    #[must_use]
-    pub fn feed(
-        &self,
-        endpoint: &Endpoint,
-        after: Sequence,
-        limits: (usize, usize),
-    ) -> (Vec<Upcoming>, Sequence) {
-        self.entries.feed(&self.payments, endpoint, after, limits)
     }
 
     /// The hash of the journal block that holds entry `sequence`.
