@@ -2,8 +2,10 @@
 //! others: `cargo bench --bench webhooks`. It runs the real server; receivers share the machine with it.
 
 #![allow(
+    clippy::as_conversions,
     clippy::cast_possible_truncation,
     clippy::expect_used,
+    clippy::float_arithmetic,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stdout,

@@ -15,11 +15,11 @@ use crate::{
             guard::{Guard, SystemNames},
         },
     },
-    clock::Clock,
+    clock::{Clock, StoppedClock, SystemClock},
     config::Config,
     credentials::Credentials,
-    domain::{books::Books, entry::Batch, id::Sequence},
-    http::{self, Core, Door, Limits},
+    domain::{books::Books, entry::Batch, id::Sequence, time::Timestamp},
+    http::{self, Core, Door, Limits, Writing},
     journal::{
         DataLock, DirectIo, Folders, JournalError, Options, Recovered, Report, Writer, recover,
         snapshot::{self, Loaded, Refused},
@@ -146,6 +146,39 @@ pub async fn run(
     drained.map_err(|_| Stopped::DrainTimeout)
 }
 
+/// Shows books that nobody writes, as of the time `now` there, until `shutdown` comes. Calls `started` when it does.
+///
+/// # Errors
+/// The listener can't be used.
+pub async fn show(
+    config: &Config,
+    (books, now): (Books, Timestamp),
+    listener: TcpListener,
+    started: impl FnOnce(),
+    mut shutdown: impl FnMut() -> Signal,
+) -> Result<(), Stopped> {
+    let books = BooksReader::of(books);
+    // A count is dated by the machine's clock, whatever the books' time is.
+    let clock = Arc::new(SystemClock::default());
+    let runs_kept = config.reconciliation.runs_kept;
+    let core = Core {
+        books: books.clone(),
+        clock: Arc::new(StoppedClock(now)),
+        retention: config.idempotency.retention,
+        reconciliations: Arc::new(Reconciliations::new(books, clock, runs_kept)),
+        writing: None,
+    };
+    let door = web::Data::new(door(config));
+    drop(door.core.set(core));
+    let server = http::serve(listener, door)?;
+    let handle = server.handle();
+    actix_rt::spawn(server);
+    started();
+    shutdown().await;
+    handle.stop(true).await;
+    Ok(())
+}
+
 /// The actors' threads, and what is needed to stop them in order.
 struct Crew {
     ledger: LedgerHandle,
@@ -205,7 +238,8 @@ impl Crew {
         let unsaved = (space, report.bytes);
         let snapshots = Snapshots::start(folders, books.clone(), clock.clone(), unsaved, rhythm)?;
         let runs_kept = config.reconciliation.runs_kept;
-        let reconciliations = Arc::new(Reconciliations::new(books, clock, runs_kept));
+        let reconciliations =
+            Arc::new(Reconciliations::new(books.clone(), clock.clone(), runs_kept));
         let (webhooks, webhooks_thread) = start_webhooks(&engine, config).await?;
         let crew = Self {
             ledger,
@@ -217,7 +251,8 @@ impl Crew {
             webhooks_thread,
             failed,
         };
-        Ok((crew, Core { engine, reconciliations, snapshots, webhooks }))
+        let writing = Some(Writing { engine, snapshots, webhooks });
+        Ok((crew, Core { books, clock, retention, reconciliations, writing }))
     }
 
     /// Ends the actors, the ledger last: on `Ok` everything is written and sealed.

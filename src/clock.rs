@@ -50,6 +50,18 @@ impl Clock for SystemClock {
     }
 }
 
+/// A clock that stands still, for books that do.
+#[derive(Debug)]
+pub struct StoppedClock(pub Timestamp);
+
+impl Clock for StoppedClock {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+
+    fn not_before(&self, _: Timestamp) {}
+}
+
 /// A new UUIDv7 of time `at`: the door to randomness, since an id is made of both.
 #[must_use]
 pub fn new_uuid(at: Timestamp) -> Uuid {

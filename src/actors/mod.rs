@@ -61,6 +61,12 @@ pub enum Unavailable {
 pub struct BooksReader(Arc<RwLock<Books>>);
 
 impl BooksReader {
+    /// Books that nobody writes.
+    #[must_use]
+    pub fn of(books: Books) -> Self {
+        Self(Arc::new(RwLock::new(books)))
+    }
+
     /// The books, as they stand until the guard is dropped. Hold it shortly: it keeps the ledger from booking.
     pub fn read(&self) -> RwLockReadGuard<'_, Books> {
         // Only the ledger actor writes, and a panic while it does ends the process.

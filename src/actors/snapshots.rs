@@ -111,7 +111,9 @@ impl Maker {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             let made = self.make();
-            if let Some(Err(_)) = wish.map(|wish| wish.send(made)) {
+            if let Some(wish) = wish
+                && wish.send(made).is_err()
+            {
                 tracing::debug!("whoever wanted a snapshot is gone");
             }
         }

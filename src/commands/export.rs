@@ -6,7 +6,7 @@
 mod plain_text;
 mod tables;
 
-use super::offline::Folder;
+use super::offline::{Folder, Moment};
 use crate::domain::{
     entry::{Entry, Record},
     id::{DerivedId, Kind, PaymentId, Sequence},
@@ -14,10 +14,7 @@ use crate::domain::{
     time::Timestamp,
 };
 use clap::{Args, ValueEnum};
-use std::{
-    io::{self, BufWriter, Write},
-    str::FromStr,
-};
+use std::io::{self, BufWriter, Write};
 
 /// What `export` is told.
 #[derive(Args)]
@@ -82,8 +79,8 @@ impl Export {
         let named = |name: &String| {
             booking.transaction.legs.iter().any(|leg| leg.account.to_string() == *name)
         };
-        self.from.is_none_or(|from| from.is_reached_by(booking))
-            && self.to.is_none_or(|to| to.holds(booking))
+        self.from.is_none_or(|from| from.is_reached_by(booking.sequence, booking.at))
+            && self.to.is_none_or(|to| to.holds(booking.sequence, booking.at))
             && self.account.as_ref().is_none_or(named)
     }
 }
@@ -135,41 +132,5 @@ impl<'a> Booking<'a> {
     /// Whether money moved, not only a hold.
     fn is_posted(&self) -> bool {
         self.transaction.legs.iter().any(|leg| leg.posted != 0)
-    }
-}
-
-/// A place in the journal's time.
-#[derive(Clone, Copy)]
-enum Moment {
-    Sequence(Sequence),
-    Time(Timestamp),
-}
-
-impl Moment {
-    fn is_reached_by(self, booking: &Booking<'_>) -> bool {
-        match self {
-            Self::Sequence(sequence) => sequence <= booking.sequence,
-            Self::Time(time) => time <= booking.at,
-        }
-    }
-
-    fn holds(self, booking: &Booking<'_>) -> bool {
-        match self {
-            Self::Sequence(sequence) => booking.sequence <= sequence,
-            Self::Time(time) => booking.at <= time,
-        }
-    }
-}
-
-impl FromStr for Moment {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.parse() {
-            Ok(sequence) => Ok(Self::Sequence(sequence)),
-            Err(_) => Timestamp::parse(text)
-                .map(Self::Time)
-                .ok_or("neither an entry's sequence nor a time such as 2026-11-22T15:04:05Z"),
-        }
     }
 }

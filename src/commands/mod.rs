@@ -9,18 +9,26 @@
 //! | 4 | an I/O error or full disk: a restart may help |
 //! | 5 | another process holds the data folder |
 
+mod backup;
 mod demo;
 mod export;
 mod journal;
 mod key;
 mod listen;
 mod offline;
+mod read_only;
+mod restore;
 mod serve;
+mod verdict;
 mod verify;
 
-use crate::{app::Stopped, config::ConfigError, journal::JournalError};
+use crate::{
+    app::Stopped,
+    config::ConfigError,
+    journal::{JournalError, backup::CopyError},
+};
 use clap::{Parser, Subcommand};
-use offline::NoJournal;
+use offline::WrongFolder;
 use std::io;
 
 /// A payment core: charges once, books every cent twice, forgets nothing it has answered.
@@ -51,6 +59,10 @@ enum Command {
     Journal(journal::Journal),
     /// Write the ledger out for other accounting programs. Changes nothing.
     Export(export::Export),
+    /// Copy the journal to another folder, also while the server runs, and verify the copy. Copies only what is new.
+    Backup(backup::Backup),
+    /// Make a data folder of a backup, as it stands or stood, and verify it.
+    Restore(restore::Restore),
 }
 
 impl CommandLine {
@@ -68,6 +80,8 @@ impl CommandLine {
             Some(Command::Verify(arguments)) => verify::run(&arguments),
             Some(Command::Journal(journal)) => journal::run(&journal),
             Some(Command::Export(arguments)) => export::run(&arguments),
+            Some(Command::Backup(arguments)) => backup::run(&arguments),
+            Some(Command::Restore(arguments)) => restore::run(&arguments),
         };
         match done {
             // Whoever reads the output has seen enough, as `head` has.
@@ -85,8 +99,13 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 /// The exit code that tells the operator, or its supervisor, what kind of failure it was.
 #[must_use]
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<ConfigError>() || error.is::<NoJournal>() {
+    if error.is::<ConfigError>() || error.is::<WrongFolder>() {
         return 2;
+    }
+    match error.downcast_ref::<CopyError>() {
+        Some(CopyError::Journal(error)) => return exit_code_of_journal(error),
+        Some(CopyError::OtherStore { .. }) => return 2,
+        Some(CopyError::NotItsHistory { .. }) | None => {}
     }
     if error.is::<io::Error>() {
         return 4;

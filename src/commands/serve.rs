@@ -1,5 +1,6 @@
 //! `strongroom serve`: takes payments over HTTP until it is told to stop.
 
+use super::{offline::Moment, read_only};
 use crate::{
     app::{self, Signal, Started, Stopped},
     clock::SystemClock,
@@ -33,6 +34,12 @@ pub struct Serve {
     /// Folder for everything that is written, instead of `data_dir`.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Only show the books, also beside a server that runs, and change nothing on disk.
+    #[arg(long)]
+    read_only: bool,
+    /// Show the books as they stood at this time or entry, instead of now.
+    #[arg(long, value_name = "TIME|SEQ", requires = "read_only")]
+    at: Option<Moment>,
 }
 
 /// Runs the server. On `Ok` it was told to stop and everything is written and sealed.
@@ -46,13 +53,12 @@ pub fn run(arguments: Serve) -> anyhow::Result<()> {
     config.exposure(config.http.listen)?;
     let _log = telemetry::init(&config.log)?;
     config.http.connections_max = connections_max(config.http.connections_max);
+    if arguments.read_only {
+        return read_only::run(&config, arguments.at);
+    }
     // First the lock: a second process is told so, whatever its address.
     let lock = DataLock::take(&config.data_dir).map_err(Stopped::Journal)?;
-    let address = config.http.listen;
-    let listener = TcpListener::bind(address)
-        .map_err(Stopped::Io)
-        .with_context(|| format!("cannot listen on {address}"))?;
-    let address = listener.local_addr().map_err(Stopped::Io)?;
+    let (listener, address) = listen(config.http.listen)?;
     let data_dir = config.data_dir.display().to_string();
     let clock = Arc::new(SystemClock::default());
     actix_rt::System::new().block_on(async {
@@ -64,6 +70,15 @@ pub fn run(arguments: Serve) -> anyhow::Result<()> {
         app::run(config, clock, (lock, listener), started, shutdown).await
     })?;
     Ok(())
+}
+
+/// A listener, and the address it got.
+pub(super) fn listen(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address)
+        .map_err(Stopped::Io)
+        .with_context(|| format!("cannot listen on {address}"))?;
+    let address = listener.local_addr().map_err(Stopped::Io)?;
+    Ok((listener, address))
 }
 
 /// Asks the operating system for as many descriptors as it allows, and keeps some of them from connections: whoever
@@ -125,7 +140,7 @@ fn announce(started: &Started, data_dir: &str, address: SocketAddr) -> io::Resul
 }
 
 /// Each call resolves at the next SIGTERM or SIGINT.
-fn shutdown_signal() -> io::Result<impl FnMut() -> Signal> {
+pub(super) fn shutdown_signal() -> io::Result<impl FnMut() -> Signal> {
     let terminate = Arc::new(Mutex::new(signal(SignalKind::terminate())?));
     let interrupt = Arc::new(Mutex::new(signal(SignalKind::interrupt())?));
     Ok(move || -> Signal {

@@ -39,7 +39,7 @@ pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled
     });
     query.finish()?;
     let filter = EventFilter { merchant, types };
-    let books = door.core()?.engine.books.read();
+    let books = door.core()?.books.read();
     if let Some(after) = after {
         let event = books.event(after.sequence).filter(|event| event.id() == after);
         let visible = event.filter(|event| principal.sees(&event.history.details.merchant));
@@ -68,7 +68,7 @@ fn visible(request: &HttpRequest, door: &Door) -> Result<(Told, Payment), Proble
     let principal = headers::principal(request, door)?;
     let id = request.match_info().get("id").and_then(DerivedId::parse);
     let id = id.filter(|id| id.kind == Kind::Event).ok_or_else(Problem::no_such_event)?;
-    let books = door.core()?.engine.books.read();
+    let books = door.core()?.books.read();
     let event = books.event(id.sequence).filter(|event| event.id() == id);
     let event = event.filter(|event| principal.sees(&event.history.details.merchant));
     let event = event.ok_or_else(Problem::no_such_event)?;
@@ -117,19 +117,22 @@ struct StandingBody {
 pub(super) async fn deliveries(request: HttpRequest, door: web::Data<Door>) -> Handled {
     let (told, payment) = visible(&request, &door)?;
     Query::of(&request)?.finish()?;
-    let Core { engine, webhooks, .. } = door.core()?;
+    let Core { books, writing, .. } = door.core()?;
     let sequence = told.id.sequence;
     let mut body = DeliveriesBody { data: Vec::new(), endpoints: Vec::new() };
     for id in endpoints_of(door.core()?, &payment.details.merchant) {
-        let Some(place) = places::of_entry(&engine.books, id, sequence) else { continue };
-        let books = engine.books.read();
+        let Some(place) = places::of_entry(books, id, sequence) else { continue };
+        let books = books.read();
         let Some(endpoint) = books.webhooks().endpoint(id) else { continue };
         let standing = standing(endpoint, place.number);
         let mut tries = recorded(endpoint, place.number);
         drop(books);
-        let logged = webhooks.log.of(id, sequence);
+        let logged = writing.as_ref().map(|writing| writing.webhooks.log.of(id, sequence));
         tries.extend(
-            logged.into_iter().map(|logged| (logged.tried.at, (logged.attempt, logged.tried))),
+            logged
+                .into_iter()
+                .flatten()
+                .map(|logged| (logged.tried.at, (logged.attempt, logged.tried))),
         );
         let last = tries.len();
         let rows = tries.into_values().zip(1..).map(|((attempt, tried), row)| TryBody {
@@ -154,7 +157,7 @@ pub(super) async fn deliveries(request: HttpRequest, door: web::Data<Door>) -> H
 }
 
 fn endpoints_of(core: &Core, merchant: &str) -> Vec<EndpointId> {
-    let books = core.engine.books.read();
+    let books = core.books.read();
     books.webhooks().of_merchant(merchant).map(|endpoint| endpoint.id).collect()
 }
 
@@ -195,19 +198,20 @@ pub(super) async fn redeliver(request: HttpRequest, door: web::Data<Door>) -> Ha
     let (told, payment) = visible(&request, &door)?;
     Query::of(&request)?.finish()?;
     let core = door.core()?;
+    let writing = core.writing()?;
     let sequence = told.id.sequence;
     let mut body = RedeliveredBody { endpoints: Vec::new() };
     for id in endpoints_of(core, &payment.details.merchant) {
         let enabled = {
-            let books = core.engine.books.read();
+            let books = core.books.read();
             books.webhooks().endpoint(id).is_some_and(|endpoint| endpoint.disabled.is_none())
         };
-        let place = places::of_entry(&core.engine.books, id, sequence).filter(|_| enabled);
+        let place = places::of_entry(&core.books, id, sequence).filter(|_| enabled);
         let Some(place) = place else { continue };
         let event = WebhookEvent::Redelivered { endpoint: id, number: place.number, sequence };
-        endpoints::record(&core.engine, principal.actor().clone(), event).await?;
+        endpoints::record(&writing.engine, principal.actor().clone(), event).await?;
         let next = Upcoming { sequence, payment: payment.details.id };
-        core.webhooks.redeliver(id, place.number, next);
+        writing.webhooks.redeliver(id, place.number, next);
         body.endpoints.push(Text(id));
     }
     if body.endpoints.is_empty() {

@@ -1,6 +1,7 @@
-//! `/health`: the process lives. `/ready`: it takes payments, or says why not.
+//! `/health`: the process lives. `/ready`: it takes payments or shows books, or says why not.
 
-use super::{Door, reply::Problem};
+use super::{Door, Writing, reply::Problem, wire::Time};
+use crate::domain::{books::Position, id::Sequence};
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
 
@@ -15,11 +16,26 @@ pub(super) async fn health() -> HttpResponse {
     HttpResponse::Ok().json(StatusBody { status: "ok" })
 }
 
+/// How far books go that are only shown.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReadOnlyBody {
+    status: &'static str,
+    read_only: bool,
+    sequence: Sequence,
+    at: Time,
+}
+
 /// `GET /ready`
 pub(super) async fn ready(door: web::Data<Door>) -> Result<HttpResponse, Problem> {
-    let engine = &door.core()?.engine;
+    let core = door.core()?;
+    let Some(Writing { engine, .. }) = &core.writing else {
+        let Position { sequence, at, .. } = core.books.read().position();
+        let body = ReadOnlyBody { status: "ready", read_only: true, sequence, at: Time(at) };
+        return Ok(HttpResponse::Ok().json(body));
+    };
     engine.disk_answers()?;
-    let outstanding = engine.books.read().processing_count();
+    let outstanding = core.books.read().processing_count();
     engine.admission.ready(outstanding)?;
     Ok(HttpResponse::Ok().json(StatusBody { status: "ready" }))
 }

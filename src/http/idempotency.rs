@@ -49,13 +49,16 @@ pub(super) async fn read(
         }
     };
     let key = headers::read_key(&key)?;
-    let engine = &door.core()?.engine;
+    let core = door.core()?;
     let scoped = ScopedKey { merchant: merchant.clone(), key: key.clone() };
     // First what runs, then what is done: in between it can only move from the one to the other.
-    let running = engine.idempotency.running(scoped).await;
-    let now = engine.clock.now();
-    let books = engine.books.read();
-    let body = match (books.answered(&merchant, &key, engine.retention, now), running) {
+    let running = match &core.writing {
+        Some(writing) => writing.engine.idempotency.running(scoped).await,
+        None => None,
+    };
+    let now = core.clock.now();
+    let books = core.books.read();
+    let body = match (books.answered(&merchant, &key, core.retention, now), running) {
         (Some(answered), _) => {
             let payment = answered.history.payment_at(answered.version);
             let creates = answered.request.operation == Operation::Create;

@@ -83,7 +83,7 @@ pub(super) async fn account(
         Principal::Merchant { id, .. } => Some(&**id),
         Principal::Admin { .. } => None,
     };
-    let books = door.core()?.engine.books.read();
+    let books = door.core()?.books.read();
     if !is_there_for(&books, &name, merchant) {
         return Err(Problem::no_such_account());
     }
@@ -156,7 +156,7 @@ pub(super) async fn trial_balance(
 ) -> Result<HttpResponse, Problem> {
     headers::admin(&request, &door)?;
     Query::of(&request)?.finish()?;
-    let books = door.core()?.engine.books.read();
+    let books = door.core()?.books.read();
     let mut totals = Balances::new();
     let mut accounts = Vec::new();
     for ((kind, currency), total) in books.trial_balance() {

@@ -20,9 +20,12 @@ mod wire;
 
 use crate::{
     actors::{
-        Engine, reconciliation::Reconciliations, snapshots::Snapshots, webhooks::WebhooksHandle,
+        BooksReader, Engine, reconciliation::Reconciliations, snapshots::Snapshots,
+        webhooks::WebhooksHandle,
     },
+    clock::Clock,
     credentials::Credentials,
+    domain::idempotency::Retention,
 };
 use actix_web::{App, HttpServer, Resource, Route, dev::Server, middleware::from_fn, web};
 use reply::Problem;
@@ -49,14 +52,34 @@ pub struct Door {
 
 /// What stands behind the door.
 pub struct Core {
-    /// The actors.
-    pub engine: Arc<Engine>,
+    /// What is durable, to read.
+    pub books: BooksReader,
+    /// What time it is on these books.
+    pub clock: Arc<dyn Clock>,
+    /// How long an idempotency key stays used.
+    pub retention: Retention,
     /// The reconciliation runs.
     pub reconciliations: Arc<Reconciliations>,
-    /// The webhook couriers.
-    pub webhooks: WebhooksHandle,
+    /// Whatever changes something on disk; none where the books are only shown.
+    pub writing: Option<Writing>,
+}
+
+/// Who changes something on disk.
+pub struct Writing {
+    /// The actors.
+    pub engine: Arc<Engine>,
     /// Who makes snapshots.
     pub snapshots: Snapshots,
+    /// The webhook couriers.
+    pub webhooks: WebhooksHandle,
+}
+
+impl Core {
+    /// Who writes, or the refusal of whatever would.
+    fn writing(&self) -> Result<&Writing, Problem> {
+        let refused = || Problem::read_only(self.books.read().position());
+        self.writing.as_ref().ok_or_else(refused)
+    }
 }
 
 /// How much a request may be.

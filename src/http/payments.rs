@@ -49,7 +49,7 @@ pub(super) async fn create(
     let key = incoming.key.clone().ok_or_else(Problem::key_required)?;
     let Incoming { principal, mut body, body_bytes, .. } = incoming;
     let fingerprint = Fingerprint::of("POST", request.path(), body.canonical());
-    let id = PaymentId::new(crate::clock::new_uuid(door.core()?.engine.clock.now()));
+    let id = PaymentId::new(crate::clock::new_uuid(door.core()?.clock.now()));
     let merchant = merchant_of(&principal, &mut body, &door)?;
     let details = read_details(body, id, merchant.clone(), &door)?;
     let perform = Perform {
@@ -109,6 +109,7 @@ impl Incoming {
         door: &Door,
     ) -> Result<Self, Problem> {
         let principal = headers::principal(request, door)?;
+        door.core()?.writing()?;
         let mut query = Query::of(request)?;
         let in_query = query.text("idempotencyKey");
         query.finish()?;
@@ -206,7 +207,7 @@ fn read_details(
         customer: customer.map(Arc::from),
         description: description.map(String::into_boxed_str),
         metadata,
-        provider: door.core()?.engine.provider.name().into(),
+        provider: door.core()?.writing()?.engine.provider.name().into(),
         hold_ms: door.hold_ms,
     })
 }
@@ -245,7 +246,7 @@ async fn change(
 async fn carry_out(request: &HttpRequest, door: &Door, task: Task) -> Handled {
     let creates = matches!(task.perform.wish, Wish::Submit(_));
     // Waiting for a twin may take one deadline, the work another one besides the provider's time.
-    let engine = &door.core()?.engine;
+    let engine = &door.core()?.writing()?.engine;
     let patience = task.wait_max.saturating_mul(2).saturating_add(engine.answer_within);
     // A task of its own: a client that hangs up, or a disk that hangs, must not cut it in half.
     let running = actix_web::rt::spawn(pipeline::run(engine.clone(), task));
@@ -290,11 +291,11 @@ fn visible<T>(
     principal: &Principal,
     view: impl FnOnce(&History) -> T,
 ) -> Result<T, Problem> {
-    let Core { engine, .. } = door.core()?;
+    let Core { books, .. } = door.core()?;
     let id = request.match_info().get("id").and_then(PaymentId::parse);
     let id = id.ok_or_else(Problem::no_such_payment)?;
     request.extensions_mut().insert(PaymentOfRequest(id));
-    let books = engine.books.read();
+    let books = books.read();
     let history = books.history(id).filter(|history| principal.sees(&history.details.merchant));
     Ok(view(history.ok_or_else(Problem::no_such_payment)?))
 }
@@ -327,7 +328,7 @@ pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled
         to: query.time("to"),
     };
     query.finish()?;
-    let books = door.core()?.engine.books.read();
+    let books = door.core()?.books.read();
     let page = books.list(&filter, after, limit).ok_or_else(Problem::cursor_unknown)?;
     let next = page.next.map(|id| id.to_string());
     let payments: Vec<Payment> = page.histories.into_iter().map(History::payment).collect();
@@ -358,7 +359,7 @@ pub(super) async fn events(request: HttpRequest, door: web::Data<Door>) -> Handl
         query.read("after", "a cursor from `next`", |text| text.parse().ok());
     query.finish()?;
     let history = visible(&request, &door, &principal, History::clone)?;
-    let mut moves = transitions(&door.core()?.engine.books.read(), &history);
+    let mut moves = transitions(&door.core()?.books.read(), &history);
     let end = after.unwrap_or(moves.len()).min(moves.len());
     let start = end.saturating_sub(limit);
     let data = moves.drain(start..end).rev().collect();

@@ -4,7 +4,12 @@
 
 use crate::{
     actors::{Unavailable, ledger::NotRecorded},
-    domain::{books::Breach, payment::Status, refusal::Refusal, webhook::Misfit},
+    domain::{
+        books::{Breach, Position},
+        payment::Status,
+        refusal::Refusal,
+        webhook::Misfit,
+    },
     journal::JournalError,
     pipeline::NotDone,
 };
@@ -185,6 +190,14 @@ impl Problem {
         let detail = "No enabled webhook endpoint was there for it, or none that wants its type.";
         let title = "Nobody to deliver the event to";
         Self::new(StatusCode::CONFLICT, "no_webhook_endpoint", title, detail)
+    }
+
+    pub(super) fn read_only(position: Position) -> Self {
+        let Position { sequence, at, .. } = position;
+        let detail = format!(
+            "These are books to read, as they stood at entry {sequence}, {at}. Nothing was done."
+        );
+        Self::new(StatusCode::FORBIDDEN, "read_only", "This server only shows books", &detail)
     }
 
     pub(super) fn cursor_unknown() -> Self {

@@ -53,6 +53,7 @@ pub(super) async fn make(
 ) -> Result<HttpResponse, Problem> {
     headers::admin(&request, &door)?;
     Query::of(&request)?.finish()?;
-    let made = door.core()?.snapshots.make().await.map_err(|error| Problem::no_snapshot(&error))?;
+    let snapshots = &door.core()?.writing()?.snapshots;
+    let made = snapshots.make().await.map_err(|error| Problem::no_snapshot(&error))?;
     Ok(HttpResponse::Ok().json(MadeBody::of(&made)))
 }

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     actors::webhooks::{
         endpoints::{self, SECRET_OVERLAP_MS},
+        guard::Guard,
         places,
     },
     clock::new_uuid,
@@ -106,7 +107,7 @@ impl EndpointBody {
 fn visible(request: &HttpRequest, door: &Door) -> Result<(Principal, Endpoint), Problem> {
     let principal = headers::principal(request, door)?;
     let id = request.match_info().get("id").and_then(EndpointId::parse);
-    let books = door.core()?.engine.books.read();
+    let books = door.core()?.books.read();
     let endpoint = id.and_then(|id| books.webhooks().endpoint(id));
     let endpoint = endpoint.filter(|endpoint| principal.sees(&endpoint.merchant)).cloned();
     drop(books);
@@ -115,7 +116,7 @@ fn visible(request: &HttpRequest, door: &Door) -> Result<(Principal, Endpoint), 
 
 /// The endpoint as it stands on the books.
 fn shown(core: &Core, id: EndpointId, secret: Option<&Secret>) -> Result<EndpointBody, Problem> {
-    let books = core.engine.books.read();
+    let books = core.books.read();
     let endpoint = books.webhooks().endpoint(id);
     endpoint
         .map(|endpoint| EndpointBody::of(endpoint, secret))
@@ -132,9 +133,8 @@ async fn body_of(
 }
 
 /// The URL, which must lead where webhooks may go now; it is checked again at each connection.
-async fn read_url(body: &mut Body, core: &Core) -> Option<String> {
+async fn read_url(body: &mut Body, guard: &Guard) -> Option<String> {
     let url = body.text("url", URL_CHARACTERS_MAX)?;
-    let guard = &core.webhooks.guard;
     let checked = match guard.target(&url) {
         Ok(target) => guard.resolve(&target).await.map(drop),
         Err(refused) => Err(refused),
@@ -178,8 +178,9 @@ pub(super) async fn create(
     let principal = headers::principal(&request, &door)?;
     let mut body = body_of(&request, payload, &door).await?;
     let core = door.core()?;
+    let writing = core.writing()?;
     let merchant = merchant_of(&principal, &mut body, &door)?;
-    let url = read_url(&mut body, core).await;
+    let url = read_url(&mut body, &writing.webhooks.guard).await;
     let url = body.require("url", url);
     let filter = read_filter(&mut body);
     let given = read_secret(&mut body);
@@ -187,7 +188,7 @@ pub(super) async fn create(
     body.finish()?;
     let url = url.ok_or_else(Problem::internal)?;
     let secret = new_secret(given)?;
-    let endpoint = EndpointId::new(new_uuid(core.engine.clock.now()));
+    let endpoint = EndpointId::new(new_uuid(core.clock.now()));
     let event = WebhookEvent::Created(Box::new(Created {
         endpoint,
         merchant,
@@ -199,7 +200,7 @@ pub(super) async fn create(
         secret: secret.clone(),
         origin: Origin::Api,
     }));
-    endpoints::record(&core.engine, principal.actor().clone(), event).await?;
+    endpoints::record(&writing.engine, principal.actor().clone(), event).await?;
     let mut response = HttpResponse::Created();
     response.insert_header(("Location", format!("/api/webhook-endpoints/{endpoint}")));
     Ok(response.json(shown(core, endpoint, Some(&secret))?))
@@ -220,7 +221,7 @@ pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled
     let after = query.read("after", "a cursor from `next`", EndpointId::parse);
     let merchant = merchant_asked_for(&principal, &mut query)?;
     query.finish()?;
-    let books = door.core()?.engine.books.read();
+    let books = door.core()?.books.read();
     let own = |endpoint: &&Endpoint| merchant.as_ref().is_none_or(|id| *id == endpoint.merchant);
     let newest_first = books.webhooks().endpoints().rev().filter(own);
     let mut rest = newest_first.filter(|endpoint| after.is_none_or(|after| endpoint.id < after));
@@ -240,7 +241,8 @@ pub(super) async fn update(
     let (principal, endpoint) = visible(&request, &door)?;
     let mut body = body_of(&request, payload, &door).await?;
     let core = door.core()?;
-    let url = read_url(&mut body, core).await;
+    let writing = core.writing()?;
+    let url = read_url(&mut body, &writing.webhooks.guard).await;
     let filter = read_filter(&mut body);
     let description = body.free_text("description", DESCRIPTION_CHARACTERS_MAX);
     let enabled = body.boolean("enabled");
@@ -257,7 +259,7 @@ pub(super) async fn update(
             description: description.map(String::into_boxed_str).or(endpoint.description),
         };
         let event = WebhookEvent::Updated { endpoint: id, settings };
-        endpoints::record(&core.engine, actor.clone(), event).await?;
+        endpoints::record(&writing.engine, actor.clone(), event).await?;
     }
     let reason = DisabledBecause::Asked;
     let event = match (enabled, endpoint.disabled.is_none()) {
@@ -266,7 +268,7 @@ pub(super) async fn update(
         _ => None,
     };
     if let Some(event) = event {
-        endpoints::record(&core.engine, actor.clone(), event).await?;
+        endpoints::record(&writing.engine, actor.clone(), event).await?;
     }
     Ok(HttpResponse::Ok().json(shown(core, id, None)?))
 }
@@ -279,7 +281,7 @@ pub(super) async fn delete(request: HttpRequest, door: web::Data<Door>) -> Handl
         return Err(Problem::endpoint_of_config());
     }
     let event = WebhookEvent::Deleted { endpoint: endpoint.id };
-    endpoints::record(&door.core()?.engine, principal.actor().clone(), event).await?;
+    endpoints::record(&door.core()?.writing()?.engine, principal.actor().clone(), event).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -297,10 +299,11 @@ pub(super) async fn rotate(
         return Err(Problem::endpoint_of_config());
     }
     let core = door.core()?;
+    let writing = core.writing()?;
     let secret = new_secret(given)?;
-    let old_until = core.engine.clock.now().plus_millis(SECRET_OVERLAP_MS);
+    let old_until = core.clock.now().plus_millis(SECRET_OVERLAP_MS);
     let event = WebhookEvent::Rotated { endpoint: endpoint.id, secret: secret.clone(), old_until };
-    endpoints::record(&core.engine, principal.actor().clone(), event).await?;
+    endpoints::record(&writing.engine, principal.actor().clone(), event).await?;
     Ok(HttpResponse::Ok().json(shown(core, endpoint.id, Some(&secret))?))
 }
 
@@ -321,7 +324,7 @@ pub(super) async fn test(request: HttpRequest, door: web::Data<Door>) -> Handled
     const ANSWER_CHARACTERS_MAX: usize = 1000;
     let (_, endpoint) = visible(&request, &door)?;
     Query::of(&request)?.finish()?;
-    let sent = door.core()?.webhooks.test(endpoint.id).await;
+    let sent = door.core()?.writing()?.webhooks.test(endpoint.id).await;
     let sent = sent.ok_or_else(Problem::not_serving)?;
     let answer = String::from_utf8_lossy(&sent.answer);
     Ok(HttpResponse::Ok().json(TestBody {
@@ -372,7 +375,8 @@ pub(super) async fn replay(
         return Err(Problem::endpoint_disabled());
     }
     let core = door.core()?;
-    let books = &core.engine.books;
+    let writing = core.writing()?;
+    let books = &core.books;
     let place = match from.ok_or_else(Problem::internal)? {
         From::Event(id) => places::first_from(books, endpoint.id, id.sequence),
         From::Number(number) => places::of_number(books, endpoint.id, number),
@@ -387,7 +391,7 @@ pub(super) async fn replay(
     };
     let cursor = place.sequence.saturating_sub(1);
     let event = WebhookEvent::Replayed { endpoint: endpoint.id, from: place.number, cursor };
-    endpoints::record(&core.engine, principal.actor().clone(), event).await?;
+    endpoints::record(&writing.engine, principal.actor().clone(), event).await?;
     let through = books.read().webhooks().endpoint(endpoint.id).map_or(0, |one| one.admitted);
     let count = through.saturating_sub(place.number).saturating_add(1);
     Ok(HttpResponse::Accepted().json(ReplayBody { from: place.number, through, count }))

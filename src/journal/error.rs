@@ -12,8 +12,8 @@ pub enum JournalError {
     /// was changed on disk.
     #[error(
         "the journal is damaged: {what} (file {}, byte {offset}, entry {sequence} expected there). \
-         The server does not start and has changed nothing. Keep this folder as it is and start \
-         from a backup copy of it; what that does not hold must be reconciled with the providers",
+         Nothing was changed. Keep this folder as it is and go on from a backup (`strongroom \
+         restore`); what that does not hold must be reconciled with the providers",
         file.display()
     )]
     Damaged {

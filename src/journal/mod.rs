@@ -24,7 +24,7 @@
 //! A start goes [`DataLock::take`] → [`RealDisk::open`] → [`recover`] → [`Writer::append`], for
 //! ever. Reading order of the files: [`disk`] and [`buffer`] (the door), [`entry`], `frame`,
 //! `segment`, `chain`, `watermark` (the format), [`writer`], `ahead` and [`space`] (writing),
-//! [`reader`] and [`recovery`] (reading).
+//! [`reader`] and [`recovery`] (reading), [`backup`] (copying).
 
 pub mod disk;
 
@@ -62,6 +62,10 @@ pub mod snapshot;
 
 pub mod recovery;
 
+pub mod backup;
+
+mod new_folder;
+
 #[cfg(test)]
 mod tests;
 
@@ -70,6 +74,7 @@ pub use self::{
     error::JournalError,
     folders::Folders,
     lock::DataLock,
+    new_folder::NewFolder,
     reader::{Located, Reader, Tail},
     recovery::{Recovered, Report, TornTail, recover},
     space::{Reservation, Space},

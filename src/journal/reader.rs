@@ -220,10 +220,10 @@ impl Reader {
                 return Err(JournalError::Unsupported { file, what: what.into() });
             }
         };
-        if self.chain.segment == 0 {
-            if let Some(what) = self.chain.start_at(&header, self.covered) {
-                return Err(self.damaged(file, 0, what));
-            }
+        if self.chain.segment == 0
+            && let Some(what) = self.chain.start_at(&header, self.covered)
+        {
+            return Err(self.damaged(file, 0, what));
         }
         if let Some(what) = self.chain.refuse_segment(&header) {
             return Err(self.damaged(file, 0, what));

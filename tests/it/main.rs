@@ -20,6 +20,7 @@ mod snapshots;
 mod travel;
 mod wait;
 
+mod backup;
 mod crash;
 mod demo;
 mod details;

@@ -1,9 +1,18 @@
-//! Books that others can check: `verify`, `journal print` and `export`, run on the folder of a server that was stopped.
+//! Books that others can check: `verify`, `journal print` and `export`, run on the folder of a server that was stopped, or beside one that
+//! runs.
 
 use crate::server::TestServer;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path, process::Output};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::{FileExt, PermissionsExt},
+    path::Path,
+    process::Output,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
 /// A customer's name with everything that has a meaning in some format.
 const STRANGE: &str = "a:b;c,\"d\"";
@@ -59,7 +68,7 @@ fn first_segment(server: &TestServer) -> std::path::PathBuf {
 }
 
 /// Every file under the folder, with a digest of its content, its mode and the time it was last changed.
-fn fingerprint(folder: &Path) -> BTreeMap<String, String> {
+pub fn fingerprint(folder: &Path) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     for item in fs::read_dir(folder).unwrap() {
         let path = item.unwrap().path();
@@ -162,15 +171,76 @@ fn a_verification_changes_nothing_on_disk_and_needs_no_right_to() {
 }
 
 #[test]
-fn a_folder_that_a_server_holds_is_not_read() {
-    let server = TestServer::start();
-    server.charge("order", 100).of(201);
+fn a_folder_that_a_server_holds_is_read_as_it_stood_and_the_server_goes_on() {
+    let mut server = TestServer::start();
+    let paid = server.charge("order", 100).of(201);
     for command in [&["verify"][..], &["journal", "print"], &["export", "--format", "csv"]] {
-        let refused = server.tell(command);
-        assert_eq!(refused.status.code(), Some(5), "{}", stderr(&refused));
-        assert!(stderr(&refused).contains("is held by another process"));
+        let output = server.tell(command);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert!(stderr(&output).contains("data is in use: reading it as it stood now, through"));
+        assert!(command == ["verify"] || stdout(&output).contains(&paid.id()));
     }
+    let verdict: Value = serde_json::from_str(&told(&server, &["verify", "--json"])).unwrap();
+    assert_eq!((&verdict["ok"], &verdict["payments"]), (&json!(true), &json!(1)));
     server.charge("next", 100).of(201);
+    // Where nothing says how far it is whole, nothing is read.
+    fs::remove_file(server.data().join("journal/watermark")).unwrap();
+    let refused = server.tell(&["verify"]);
+    assert_eq!(refused.status.code(), Some(5), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("is held by another process"));
+    server.kill();
+    server.restart();
+    assert_eq!(server.all("/api/payments").len(), 2);
+}
+
+#[test]
+fn a_journal_that_grows_is_read_whole_through_the_entry_that_was_durable() {
+    let server = TestServer::start();
+    let merchant = server.client(crate::server::MERCHANT_1_KEY);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0.. {
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                merchant.charge(&format!("order-{number}"), 100).of(201);
+            }
+        });
+        let mut last = 0;
+        for _ in 0..20 {
+            let known = server.all("/api/payments?limit=100").len();
+            let verdict = serde_json::from_str(&told(&server, &["verify", "--json"]));
+            let verdict: Value = verdict.unwrap();
+            let found = verdict["payments"].as_u64().unwrap();
+            assert!(found >= last && found >= u64::try_from(known).unwrap(), "{found} {known}");
+            assert_eq!((&verdict["ok"], &verdict["tornTail"]), (&json!(true), &json!(null)));
+            last = found;
+        }
+        stop.store(true, Ordering::SeqCst);
+    });
+}
+
+#[test]
+fn a_batch_in_flight_is_not_looked_at_beside_a_server_that_runs() {
+    let mut server = TestServer::start_with(&[("STRONGROOM__JOURNAL__SEAL_AFTER_MS", "60000")]);
+    server.charge("order", 100).of(201);
+    let segment = first_segment(&server);
+    let bytes = fs::read(&segment).unwrap();
+    let mut blocks = bytes.chunks(4096);
+    let used = blocks.rposition(|block| block.iter().any(|byte| *byte != 0)).unwrap() + 1;
+    // What a write leaves that is half done: a part of the next batch, behind all that was acknowledged.
+    let half = &bytes[2 * 4096..2 * 4096 + 1000];
+    let file = fs::OpenOptions::new().write(true).open(&segment).unwrap();
+    file.write_all_at(half, u64::try_from(used * 4096).unwrap()).unwrap();
+    file.sync_all().unwrap();
+    let verdict: Value = serde_json::from_str(&told(&server, &["verify", "--json"])).unwrap();
+    assert_eq!((&verdict["ok"], &verdict["tornTail"]), (&json!(true), &json!(null)));
+    assert_eq!(verdict["payments"], 1);
+    server.charge("next", 100).of(201);
+    server.terminate();
+    let verdict: Value = serde_json::from_str(&told(&server, &["verify", "--json"])).unwrap();
+    assert_eq!(verdict["payments"], 2);
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl TestServer {
         assert!(self.running.is_none(), "stop the server first");
         let settings = self.settings.iter();
         let settings = settings.map(|(name, value)| (name.as_str(), value.as_str()));
-        let running = Running::start(&self.folder, settings);
+        let running = Running::start(&self.folder, settings, &[]);
         self.client = Client::new(&format!("http://{}", running.address), MERCHANT_1_KEY);
         self.running = Some(running);
     }
@@ -177,6 +177,26 @@ impl TestServer {
         self.folder.run([], ["--listen", "127.0.0.1:0"])
     }
 
+    /// Starts a further server in the same place, with more arguments, which ends with the value.
+    #[track_caller]
+    pub fn beside(&self, arguments: &[&str]) -> Beside {
+        let settings = self.settings.iter();
+        let settings = settings.map(|(name, value)| (name.as_str(), value.as_str()));
+        Beside(Running::start(&self.folder, settings, arguments))
+    }
+
+    /// A path in the folder that the program runs in.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path(name)
+    }
+
+    /// The program with these arguments and nothing else, where the server lives.
+    pub fn program(&self, arguments: &[&str]) -> Command {
+        let mut command = self.folder.program();
+        command.args(arguments);
+        command
+    }
+
     /// Runs another command of the program on this server's data folder.
     #[track_caller]
     pub fn tell(&self, arguments: &[&str]) -> Output {
@@ -209,11 +229,31 @@ impl Drop for TestServer {
     }
 }
 
+/// A server beside another one.
+pub struct Beside(Running);
+
+impl Beside {
+    /// The client of the holder of an API key.
+    pub fn client(&self, api_key: &str) -> Client {
+        Client::new(&format!("http://{}", self.0.address), api_key)
+    }
+
+    /// What it said on stdout when it started.
+    pub fn announced(&self) -> String {
+        self.0.announced.join("\n")
+    }
+}
+
 impl Running {
     #[track_caller]
-    fn start<'a>(folder: &Folder, settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+    fn start<'a>(
+        folder: &Folder,
+        settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+        arguments: &[&str],
+    ) -> Self {
         let log = File::options().create(true).append(true).open(folder.path("log")).unwrap();
         let mut command = folder.command(settings, ["--listen", "127.0.0.1:0"]);
+        command.args(arguments);
         let mut process = Process::start(command.stderr(log));
         let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
         let (sender, said) = mpsc::channel();

@@ -189,3 +189,41 @@ fn charges_go_on_while_snapshots_are_made_one_after_the_other() {
     assert_eq!(server.balance("merchant:merchant_1", "USD"), (150 * 100, 0));
     server.admin().reconciles();
 }
+
+#[test]
+fn verify_holds_every_snapshot_against_the_journal() {
+    let mut server = TestServer::start_with(&[("STRONGROOM__JOURNAL__SEAL_AFTER_MS", "60000")]);
+    server.charge("a", 100).of(201);
+    snapshot(&server);
+    server.charge("b", 200).of(201);
+    snapshot(&server);
+    server.kill();
+    let verify = |server: &TestServer| {
+        let output = server.tell(&["verify"]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, said) = verify(&server);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("1 payments, as the journal says"), "{said}");
+    assert!(said.contains("2 payments, as the journal says"), "{said}");
+    let of = |place: usize| server.data().join("snapshots").join(&snapshots(&server)[place]);
+    let older = of(0);
+    let good = fs::read(&older).unwrap();
+    let mut damaged = good.clone();
+    damaged[40] ^= 1;
+    fs::write(&older, damaged).unwrap();
+    let (code, said) = verify(&server);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("is not what the journal says"), "{said}");
+    fs::write(&older, good).unwrap();
+    // The journal's end is lost; the snapshot knows that there was more.
+    let segment = server.data().join("journal/00000000000000000001.seg");
+    let mut content = fs::read(&segment).unwrap();
+    let end = content.iter().rposition(|byte| *byte > 0).unwrap() / 4096 * 4096;
+    content[end..].fill(0);
+    fs::write(&segment, content).unwrap();
+    fs::remove_file(server.data().join("journal/watermark")).unwrap();
+    let (code, said) = verify(&server);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("entries through 3 were acknowledged"), "{said}");
+}

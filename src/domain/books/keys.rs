@@ -35,6 +35,11 @@ impl Keys {
         })
     }
 
+    /// An empty table with room for `count` keys.
+    pub(super) fn with_capacity(count: usize) -> Self {
+        Self { table: HashTable::with_capacity(count), hasher: RandomState::new() }
+    }
+
     /// Remembers that step `number` of `slot` came under its key. A key whose retention was over is taken over.
     pub(super) fn insert(&mut self, payments: &Payments, slot: Slot, number: u32) {
         let Some(name) = of(payments, (slot, number)) else {

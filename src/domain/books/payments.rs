@@ -9,7 +9,7 @@ use crate::domain::{
     time::Timestamp,
     webhook::EventType,
 };
-use hashbrown::HashTable;
+use hashbrown::{HashTable, hash_table::Entry};
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
@@ -200,9 +200,7 @@ impl Payments {
     pub(super) fn append(&mut self, id: PaymentId, step: Step) -> Option<(Slot, u32)> {
         let slot = match (self.slot_of(id), &step.event) {
             (Some(slot), _) => slot,
-            (None, Event::Submitted { details, .. }) => {
-                self.open(History::new(details.clone(), Status::Pending, Vec::new()))?
-            }
+            (None, Event::Submitted { details, .. }) => self.open(details.clone())?,
             (None, _) => return None,
         };
         let history = self.all.get_mut(index(slot))?;
@@ -214,30 +212,52 @@ impl Payments {
         Some((slot, payment.version.checked_sub(1)?))
     }
 
-    /// Takes whole histories over, in the order in which their payments came onto the books; there were none before.
-    pub(super) fn restore(&mut self, histories: Vec<History>) -> Result<(), String> {
-        self.all.reserve_exact(histories.len());
-        self.by_id = HashTable::with_capacity(histories.len());
-        for history in histories {
-            let id = history.details.id;
-            if self.slot_of(id).is_some() {
-                return Err(format!("{id} is there twice"));
+    /// Whole histories, in the order in which their payments came onto the books, that [`Payments::find`] does not find
+    /// yet.
+    pub(super) fn of(histories: Vec<History>) -> Self {
+        let mut payments = Self::default();
+        for (slot, history) in (0..).zip(&histories) {
+            match payments.by_merchant.get_mut(&history.details.merchant) {
+                Some(slots) => slots.push(slot),
+                None => {
+                    payments.by_merchant.insert(history.details.merchant.clone(), vec![slot]);
+                }
             }
-            self.open(history).ok_or("there are more payments than can be counted")?;
         }
-        Ok(())
+        Self { all: histories, ..payments }
     }
 
-    fn open(&mut self, history: History) -> Option<Slot> {
-        let slot = Slot::try_from(self.all.len()).ok()?;
-        let hash = self.hasher.hash_one(history.details.id);
-        match self.by_merchant.get_mut(&history.details.merchant) {
-            Some(slots) => slots.push(slot),
-            None => {
-                self.by_merchant.insert(history.details.merchant.clone(), vec![slot]);
+    /// The index that finds a payment by its id; no two may have the same.
+    pub(super) fn by_id(&self) -> Result<HashTable<Slot>, String> {
+        let mut by_id = HashTable::with_capacity(self.all.len());
+        let id_of = |slot: Slot| self.get(slot).map(|history| history.details.id);
+        for (slot, history) in (0..).zip(&self.all) {
+            let id = history.details.id;
+            let rehash = |slot: &Slot| id_of(*slot).map_or(0, |id| self.hasher.hash_one(id));
+            let hash = self.hasher.hash_one(id);
+            match by_id.entry(hash, |known| id_of(*known) == Some(id), rehash) {
+                Entry::Occupied(_) => return Err(format!("{id} is there twice")),
+                Entry::Vacant(vacant) => drop(vacant.insert(slot)),
             }
         }
-        self.all.push(history);
+        Ok(by_id)
+    }
+
+    /// The same payments with their index.
+    pub(super) fn found_by(self, by_id: HashTable<Slot>) -> Self {
+        Self { by_id, ..self }
+    }
+
+    fn open(&mut self, details: Arc<Details>) -> Option<Slot> {
+        let slot = Slot::try_from(self.all.len()).ok()?;
+        let hash = self.hasher.hash_one(details.id);
+        match self.by_merchant.get_mut(&details.merchant) {
+            Some(slots) => slots.push(slot),
+            None => {
+                self.by_merchant.insert(details.merchant.clone(), vec![slot]);
+            }
+        }
+        self.all.push(History::new(details, Status::Pending, Vec::new()));
         let Self { all, by_id, hasher, .. } = self;
         by_id.insert_unique(hash, slot, |slot| {
             all.get(index(*slot)).map_or(0, |history| hasher.hash_one(history.details.id))

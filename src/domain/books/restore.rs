@@ -3,7 +3,10 @@
 //! The same rules judge: each payment's entries one by one as they are folded into its history, and then, over all of
 //! them, that nothing is there twice and that the money adds up.
 
-use super::{Books, History, Names, Position, Slot, Step, judge};
+use super::{
+    Books, History, Names, Position, Slot, Step, accounts::Accounts, judge, keys::Keys,
+    payments::Payments,
+};
 use crate::domain::{
     entry::{Hash, PaymentRecord},
     event::Event,
@@ -15,7 +18,7 @@ use crate::domain::{
     time::Timestamp,
     webhook::{Endpoint, Webhooks},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, thread};
 
 /// A payment's entry in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,47 +92,26 @@ impl Books {
     ) -> Result<Self, String> {
         histories.sort_by_key(|history| history.steps().first().map(|step| step.sequence));
         let webhooks = Webhooks::restore(endpoints);
-        let mut books = Self { position, blocks, webhooks, ..Self::default() };
-        let mut places = Vec::with_capacity(histories.len());
-        for (slot, history) in (0..).zip(&histories) {
-            let numbered = (0..).zip(history.steps());
-            places.extend(numbered.map(|(number, step)| (step.sequence, slot, number)));
-        }
-        places.sort_unstable();
-        let twice = places.windows(2).find_map(|pair| match pair {
-            [(first, ..), (second, ..)] if first == second => Some(*first),
-            _ => None,
+        let places = places(&histories, position.sequence)?;
+        let payments = Payments::of(histories);
+        // One big table each, out of the same histories: side by side.
+        let (keys, accounts, by_id) = thread::scope(|scope| {
+            let keys = scope.spawn(|| keys(&payments, &places));
+            let accounts = accounts(&payments, &places);
+            let by_id = payments.by_id();
+            (keys.join(), accounts, by_id)
         });
-        if let Some(sequence) = twice {
-            return Err(format!("entry {sequence} is there twice"));
-        }
-        if places.last().is_some_and(|(last, ..)| *last > position.sequence) {
-            return Err(format!("there are entries behind entry {}", position.sequence));
-        }
-        books.payments.restore(histories)?;
+        let keys = keys.map_err(|_| "the table of keys could not be made")?;
+        let payments = payments.found_by(by_id?);
+        let mut books =
+            Self { position, blocks, payments, accounts, keys, webhooks, ..Self::default() };
+        let count = u32::try_from(books.payment_count()).unwrap_or(u32::MAX);
+        (0..count).for_each(|slot| books.await_what_is_due(slot));
         for (_, slot, number) in places {
-            books.index(slot, number);
             books.tell(slot, number);
         }
         books.check_sums()?;
         Ok(books)
-    }
-
-    /// Enters a step that is in its history into the ledger and the other indexes.
-    fn index(&mut self, slot: Slot, number: u32) {
-        let Self { payments, accounts, keys, .. } = self;
-        let Some((history, step)) = payments.step(slot, number) else {
-            return;
-        };
-        if let Some(transaction) = ledger::transaction(&history.details, &step.event) {
-            accounts.post(payments, slot, number, &transaction);
-        }
-        if step.request.is_some() {
-            keys.insert(payments, slot, number);
-        }
-        if usize::try_from(number).is_ok_and(|number| number + 1 == history.steps().len()) {
-            self.await_what_is_due(slot);
-        }
     }
 
     /// Debits equal credits, and all accounts of a currency sum to zero.
@@ -151,4 +133,51 @@ impl Books {
         }
         Ok(())
     }
+}
+
+/// A step in its place in the journal.
+type Place = (Sequence, Slot, u32);
+
+/// All steps in the order of the journal, each once, none behind entry `through`.
+fn places(histories: &[History], through: Sequence) -> Result<Vec<Place>, String> {
+    let mut places = Vec::with_capacity(histories.len());
+    for (slot, history) in (0..).zip(histories) {
+        let numbered = (0..).zip(history.steps());
+        places.extend(numbered.map(|(number, step)| (step.sequence, slot, number)));
+    }
+    places.sort();
+    let twice = places.windows(2).find_map(|pair| match pair {
+        [(first, ..), (second, ..)] if first == second => Some(*first),
+        _ => None,
+    });
+    if let Some(sequence) = twice {
+        return Err(format!("entry {sequence} is there twice"));
+    }
+    match places.last() {
+        Some((last, ..)) if *last > through => Err(format!("there are entries behind {through}")),
+        _ => Ok(places),
+    }
+}
+
+fn keys(payments: &Payments, places: &[Place]) -> Keys {
+    let mut keys = Keys::with_capacity(places.len());
+    for (_, slot, number) in places {
+        if payments.step(*slot, *number).is_some_and(|(_, step)| step.request.is_some()) {
+            keys.insert(payments, *slot, *number);
+        }
+    }
+    keys
+}
+
+fn accounts(payments: &Payments, places: &[Place]) -> Accounts {
+    let mut accounts = Accounts::default();
+    for (_, slot, number) in places {
+        let step = payments.step(*slot, *number);
+        let transaction =
+            step.and_then(|(history, step)| ledger::transaction(&history.details, &step.event));
+        if let Some(transaction) = transaction {
+            accounts.post(payments, *slot, *number, &transaction);
+        }
+    }
+    accounts
 }

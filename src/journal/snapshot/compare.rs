@@ -19,8 +19,8 @@ pub struct Comparison {
     pub sequence: Sequence,
     /// How many payments were compared.
     pub payments: u64,
-    /// The first thing it says otherwise, with the payment and the entry if it is about one.
-    pub difference: Option<(String, Option<(PaymentId, Sequence)>)>,
+    /// The first thing it says otherwise than the journal, or what is damaged.
+    pub difference: Option<Difference>,
 }
 
 /// Holds every snapshot against `books`, which were folded from the journal alone and go at least as far.
@@ -31,45 +31,59 @@ pub fn compare(folders: &Folders, books: &Books) -> Result<Vec<Comparison>, Jour
         let mut comparison =
             Comparison { file: disk.path(&name), sequence, payments: 0, difference: None };
         let compared = Snapshot::open(disk, name)
-            .map_err(|why| (why, None))
+            .map_err(Difference::from)
             .and_then(|snapshot| snapshot.compare(books, &mut comparison.payments));
         comparison.difference = compared.err();
         comparison
     };
-    Ok(list(folders)?.into_iter().map(of).collect())
+    let compared: Vec<Comparison> = list(folders)?.into_iter().map(of).collect();
+    // A server that runs removes one when it has made another.
+    let still_there = list(folders)?;
+    Ok(compared.into_iter().filter(|it| still_there.contains(&it.sequence)).collect())
 }
 
-type Difference = (String, Option<(PaymentId, Sequence)>);
+/// What a snapshot says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// For a person.
+    pub what: String,
+    /// The payment and the entry that it shows at, if it is about one.
+    pub at: Option<(PaymentId, Sequence)>,
+}
+
+impl From<String> for Difference {
+    fn from(what: String) -> Self {
+        Self { what, at: None }
+    }
+}
 
 impl Snapshot<'_> {
     fn compare(&self, books: &Books, payments: &mut u64) -> Result<(), Difference> {
         let position = self.contents.position;
         if books.block_hash(position.sequence) != Some(position.head) {
-            return Err(("the journal's block at its last entry has another hash".into(), None));
+            return Err("the journal's block at its last entry has another hash".to_owned().into());
         }
         let mut historian = Historian::default();
         for part in &self.contents.parts {
             match part.kind {
                 Kind::Payments => {
-                    let plain =
-                        self.payments_of(part, Source::Device).map_err(|why| (why, None))?;
-                    for entries in plain {
-                        let history = historian.history(entries).map_err(|why| (why, None))?;
-                        self.compare_steps(books, history.details.id, history.steps())?;
+                    self.payments_of(part, Source::Device, |id, entries| {
+                        let history = historian.history(entries)?;
                         *payments += 1;
-                    }
+                        self.compare_steps(books, id, history.steps())
+                    })?;
                 }
                 // What endpoints had got by then is no longer known; it is no money.
                 Kind::Endpoints => {
-                    drop(self.endpoints_of(part, Source::Device).map_err(|why| (why, None))?);
+                    drop(self.endpoints_of(part, Source::Device)?);
                 }
                 Kind::Blocks => {
-                    let blocks = self.blocks_of(part, Source::Device).map_err(|why| (why, None))?;
+                    let blocks = self.blocks_of(part, Source::Device)?;
                     let differs =
                         |(first, hash): &(Sequence, _)| books.block_hash(*first) != Some(*hash);
                     if let Some((first, _)) = blocks.into_iter().find(differs) {
                         let what = format!("the journal's block at entry {first} has another hash");
-                        return Err((what, None));
+                        return Err(what.into());
                     }
                 }
             }
@@ -78,7 +92,7 @@ impl Snapshot<'_> {
         let all = books.histories(0).take_while(|history| begun(history.steps().first())).count();
         match bytes(all) == *payments {
             true => Ok(()),
-            false => Err((format!("it holds {payments} payments, the journal {all}"), None)),
+            false => Err(format!("it holds {payments} payments, the journal {all}").into()),
         }
     }
 
@@ -95,14 +109,14 @@ impl Snapshot<'_> {
         for step in journal {
             if snapshot.next() != Some(step) {
                 let what = format!("{id} is not as the journal's entry {} left it", step.sequence);
-                return Err((what, Some((id, step.sequence))));
+                return Err(Difference { what, at: Some((id, step.sequence)) });
             }
         }
         match snapshot.next() {
             None => Ok(()),
             Some(step) => {
                 let what = format!("entry {} of {id} is not the journal's", step.sequence);
-                Err((what, Some((id, step.sequence))))
+                Err(Difference { what, at: Some((id, step.sequence)) })
             }
         }
     }

@@ -19,8 +19,8 @@
 //!             4    currencies, and for each: 3 bytes code, 16 bytes debits, 16 bytes credits
 //!             4    segments, and for each: 8 bytes first sequence
 //!             4    parts, and for each: 1 byte kind (1 payments, 2 blocks, 3 endpoints), 8 bytes offset, 8 bytes
-//!                  length, 8 bytes length decompressed, 8 bytes items, 16 + 16 bytes first and last
-//!                  payment's id, 32 bytes SHA-256
+//!                  length, 8 bytes length decompressed, 8 bytes items, 8 bytes entries of payments,
+//!                  16 + 16 bytes first and last payment's id, 32 bytes SHA-256
 //!                the trailer:
 //!             8    where the contents begin
 //!            32    SHA-256 over the first 16 bytes, the contents, and the 8 bytes before
@@ -83,6 +83,8 @@ pub(super) struct Part {
     pub(super) plain: u64,
     /// How many payments or blocks.
     pub(super) items: u64,
+    /// How many entries of payments.
+    pub(super) entries: u64,
     pub(super) first: PaymentId,
     pub(super) last: PaymentId,
     pub(super) hash: [u8; 32],
@@ -198,6 +200,9 @@ impl Contents {
         if of(Kind::Payments).map(|part| part.items).sum::<u64>() != self.payments {
             return Err("its parts hold more or fewer payments than it counts".into());
         }
+        if self.parts.iter().map(|part| part.entries).sum::<u64>() != self.entries[0] {
+            return Err("its parts hold more or fewer entries than it counts".into());
+        }
         let mut offset = bytes(HEADER_BYTES);
         for part in &self.parts {
             if part.offset != offset {
@@ -219,7 +224,7 @@ impl Part {
             Kind::Blocks => 2,
             Kind::Endpoints => 3,
         });
-        for number in [self.offset, self.length, self.plain, self.items] {
+        for number in [self.offset, self.length, self.plain, self.items, self.entries] {
             out.extend(number.to_le_bytes());
         }
         out.extend(self.first.uuid().into_bytes());
@@ -240,6 +245,7 @@ impl Part {
             length: fields.u64()?,
             plain: fields.u64()?,
             items: fields.u64()?,
+            entries: fields.u64()?,
             first: PaymentId::new(Uuid::from_bytes(fields.array()?)),
             last: PaymentId::new(Uuid::from_bytes(fields.array()?)),
             hash: fields.array()?,

@@ -25,7 +25,7 @@ mod take;
 #[cfg(test)]
 mod tests;
 
-pub use compare::{Comparison, compare};
+pub use compare::{Comparison, Difference, compare};
 pub use load::{Loaded, Refused, load, set_aside};
 pub use take::{Held, Taken, newest, take};
 

@@ -54,6 +54,7 @@ pub(super) struct PartWriter<'a> {
     parts: Vec<Part>,
     plain: Vec<u8>,
     items: u64,
+    entries: u64,
     kind: Kind,
     ids: Option<(PaymentId, PaymentId)>,
     /// A part is closed when it has grown to this many bytes, uncompressed.
@@ -67,6 +68,7 @@ impl<'a> PartWriter<'a> {
             parts: Vec::new(),
             plain: Vec::new(),
             items: 0,
+            entries: 0,
             kind: Kind::Payments,
             ids: None,
             target: PLAIN_BYTES,
@@ -102,6 +104,7 @@ impl<'a> PartWriter<'a> {
             entry::encode_into(&Record::Payment(record.clone()), &mut self.plain)?;
         }
         self.items += 1;
+        self.entries += bytes(entries.len());
         Ok(())
     }
 
@@ -165,12 +168,13 @@ impl<'a> PartWriter<'a> {
             length: bytes(content.len()),
             plain: bytes(self.plain.len()),
             items: self.items,
+            entries: self.entries,
             first,
             last,
             hash: Sha256::digest(&content).into(),
         });
         self.plain.clear();
-        self.items = 0;
+        (self.items, self.entries) = (0, 0);
         Ok(())
     }
 }
@@ -188,17 +192,27 @@ impl Snapshot<'_> {
         }
     }
 
-    /// The payments of a part, each with all its entries, in the order of their ids.
-    pub(super) fn payments_of(&self, part: &Part, source: Source) -> Result<Vec<Entries>, String> {
+    /// Gives every payment of a part with all its entries to `visit`, in the order of their ids. It must hold as many
+    /// payments and entries as it counts.
+    pub(super) fn payments_of<E: From<String>>(
+        &self,
+        part: &Part,
+        source: Source,
+        mut visit: impl FnMut(PaymentId, Entries) -> Result<(), E>,
+    ) -> Result<(), E> {
         let plain = expand(part, &self.bytes_of(part, source)?)?;
         let mut fields = Fields(&plain);
-        let mut payments = Vec::with_capacity(index(part.items.min(bytes(plain.len()))));
+        let mut count = 0;
         for _ in 0..part.items {
-            payments.push(entries(&mut fields)?);
+            let entries = entries(&mut fields)?;
+            count += bytes(entries.len());
+            let id = entries.first().map(|placed| placed.record.payment);
+            let id = id.ok_or_else(|| "a payment has no entries".to_owned())?;
+            visit(id, entries)?;
         }
-        match fields.0.is_empty() {
-            true => Ok(payments),
-            false => Err(format!("its part at byte {} is too long", part.offset)),
+        match fields.0.is_empty() && count == part.entries {
+            true => Ok(()),
+            false => Err(format!("its part at byte {} is not as it counts", part.offset).into()),
         }
     }
 

@@ -28,7 +28,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use uuid::Uuid;
 
 /// How much of the journal is merged at once, so that memory stays bounded however much there is to catch up with.
-const STRETCH_BYTES: u64 = if cfg!(test) { 256 * 1024 } else { 256 * 1024 * 1024 };
+const STRETCH_BYTES: u64 = if cfg!(test) { 256 * 1024 } else { 64 * 1024 * 1024 };
 
 /// How much room a snapshot leaves to the journal.
 const ROOM_LEFT_BYTES: u64 = 256 * 1024 * 1024;
@@ -150,7 +150,8 @@ fn take_after(
     let tail = contents.encode(file.length());
     file.append(&tail).map_err(|error| file.failed("write", error))?;
     let written = file.finish().map_err(|error| file.failed("sync", error))?;
-    let verified = load::verify(&*folders.snapshots, written, &contents);
+    let verified =
+        load::verify(&*folders.snapshots, written, &contents, previous.map(|it| &it.contents));
     verified.map_err(|why| failed(folders, why))?;
     let length = file.length();
     file.publish().map_err(JournalError::io("rename", folders.snapshots.path(&name)))?;
@@ -211,7 +212,7 @@ impl Stretch {
             turnover: BTreeMap::new(),
             bytes: 0,
         };
-        while let Some(located) = reader.next() {
+        for located in reader.by_ref() {
             let located = located?;
             stretch.bytes = stretch.bytes.saturating_add(located.bytes);
             stretch.add(located.batch);
@@ -341,31 +342,44 @@ fn merge_part(
             Err(why) => Ok(Err(why)),
         };
     }
-    let known = match previous.payments_of(part, Source::Device) {
-        Ok(known) => known,
-        Err(why) => return Ok(Err(why)),
-    };
     let more: usize = added.values().map(PartWriter::size_of).sum();
     writer.expect(index(part.plain).saturating_add(more))?;
-    for entries in known {
-        let Some(id) = entries.first().map(|placed| placed.record.payment) else {
-            return Ok(Err(format!(
-                "its part at byte {} holds a payment without entries",
-                part.offset
-            )));
-        };
+    let merged = previous.payments_of(part, Source::Device, |id, mut entries| {
         let behind = added.split_off(&id);
         for (id, entries) in std::mem::replace(&mut added, behind) {
             writer.payment(id, &entries)?;
         }
-        let mut entries = entries;
         entries.extend(added.remove(&id).unwrap_or_default());
-        writer.payment(id, &entries)?;
+        writer.payment(id, &entries).map_err(Stop::from)
+    });
+    match merged {
+        Err(Stop::Damaged(why)) => return Ok(Err(why)),
+        Err(Stop::Failed(error)) => return Err(error),
+        Ok(()) => {}
     }
     for (id, entries) in added {
         writer.payment(id, &entries)?;
     }
     Ok(Ok(()))
+}
+
+/// Why merging a part stops.
+enum Stop {
+    /// The previous snapshot is damaged.
+    Damaged(String),
+    Failed(JournalError),
+}
+
+impl From<String> for Stop {
+    fn from(why: String) -> Self {
+        Self::Damaged(why)
+    }
+}
+
+impl From<JournalError> for Stop {
+    fn from(error: JournalError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// Removes all but the newest snapshots.

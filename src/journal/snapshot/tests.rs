@@ -241,7 +241,7 @@ fn a_journal_read_along_with_its_writer_shows_what_is_durable_through_every_chan
     let mut reader = Reader::follow(&shop.folders, through).unwrap().unwrap();
     let mut books = Books::default();
     for round in 0..8 {
-        while let Some(located) = reader.next() {
+        for located in reader.by_ref() {
             books.replay(&located.unwrap().batch).unwrap();
         }
         assert_eq!(books.digest(), shop.books.digest(), "round {round}");
@@ -409,15 +409,17 @@ fn forge(disk: &SimulatedDisk, name: &str) {
     for part in &contents.parts {
         match part.kind {
             contents::Kind::Payments => {
-                for mut entries in snapshot.payments_of(part, Source::Cache).unwrap() {
+                let forge = |id, mut entries: part::Entries| {
                     if !forged
                         && let Event::Submitted { details, .. } = &mut entries[0].record.event
                     {
                         Arc::make_mut(details).description = Some("another".into());
                         forged = true;
                     }
-                    writer.payment(entries[0].record.payment, &entries).unwrap();
-                }
+                    writer.payment(id, &entries).unwrap();
+                    Ok::<_, String>(())
+                };
+                snapshot.payments_of(part, Source::Cache, forge).unwrap();
             }
             contents::Kind::Blocks => {
                 for block in snapshot.blocks_of(part, Source::Cache).unwrap() {
@@ -448,9 +450,9 @@ fn a_snapshot_that_says_otherwise_than_the_journal_is_found_though_its_hashes_an
     forge(&disk, &file_name(newest));
     assert_eq!(load(&shop.folders, Sequence::MAX).unwrap().refused, [], "it can be loaded");
     let compared = compare(&shop.folders, &shop.books).unwrap();
-    let (what, place) = compared[0].difference.clone().unwrap();
+    let Difference { what, at } = compared[0].difference.clone().unwrap();
     assert!(what.contains("is not as the journal's entry"), "{what}");
-    assert!(place.is_some());
+    assert!(at.is_some());
     assert!(compared[1].difference.is_none());
 }
 

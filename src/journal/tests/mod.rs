@@ -2,6 +2,7 @@
 //!
 //! What concerns one file alone is tested at the bottom of that file.
 
+mod backup;
 mod crash;
 mod damage;
 mod faults;
