@@ -41,4 +41,6 @@ mod quickstart;
 mod secrets;
 mod tidy;
 mod webhook_endpoints;
+mod webhook_recovery;
+mod webhook_tls;
 mod webhooks;

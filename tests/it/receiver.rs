@@ -219,7 +219,8 @@ fn answer(mut out: &TcpStream, status: u16, headers: &str) -> std::io::Result<()
     out.write_all(head.as_bytes())
 }
 
-fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Got>> {
+/// The next request of a connection; `None` at its end.
+pub fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<Got>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
