@@ -4,12 +4,14 @@ use crate::{
     actors::{
         BooksReader, Engine,
         admission::Admission,
+        alarms::Alarms,
+        alerts::{Alerts, Destination},
         idempotency::IdempotencyHandle,
         ledger::{Fatal, LedgerHandle, Pace},
-        reconciliation::Reconciliations,
+        reconciliation::{self, Reconciliations, Subject},
         registry::Registry,
         scheduler::Scheduler,
-        snapshots::{Rhythm, Snapshots},
+        snapshots::{self, Rhythm, Snapshots},
         webhooks::{
             self, WebhooksHandle,
             guard::{Guard, SystemNames},
@@ -123,6 +125,7 @@ pub async fn run(
     }
     tracing::info!("stopping: no more payments are taken, those in flight are finished");
     crew.admission.close();
+    crew.reconciliations.stop();
     let drain = Duration::from_millis(config.http.drain_timeout_ms);
     let drained = tokio::time::timeout(drain, crew.admission.idle()).await;
     handle.stop(true).await;
@@ -159,13 +162,16 @@ pub async fn show(
 ) -> Result<(), Stopped> {
     let books = BooksReader::of(books);
     // A count is dated by the machine's clock, whatever the books' time is.
-    let clock = Arc::new(SystemClock::default());
-    let runs_kept = config.reconciliation.runs_kept;
+    let counted_at: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let alarms = Arc::new(Alarms::new(counted_at.clone(), None));
+    let subject =
+        Subject { books: books.clone(), folders: None, clock: counted_at, alarms: alarms.clone() };
     let core = Core {
-        books: books.clone(),
+        books,
         clock: Arc::new(StoppedClock(now)),
         retention: config.idempotency.retention,
-        reconciliations: Arc::new(Reconciliations::new(books, clock, runs_kept)),
+        reconciliations: Arc::new(start_reconciliations(config, subject)?),
+        alarms,
         writing: None,
     };
     let door = web::Data::new(door(config));
@@ -183,6 +189,7 @@ pub async fn show(
 struct Crew {
     ledger: LedgerHandle,
     admission: Arc<Admission>,
+    reconciliations: Arc<Reconciliations>,
     snapshots: Snapshots,
     ledger_thread: Arbiter,
     scheduler_thread: Arbiter,
@@ -197,11 +204,13 @@ impl Crew {
         clock: Arc<dyn Clock>,
         recovery: Recovery,
     ) -> Result<(Self, Core), Stopped> {
-        let Recovery { journal, books, report, folders, .. } = recovery;
+        let Recovery { journal, books, report, folders, damaged_snapshots, .. } = recovery;
         let space = journal.space();
         let (fatal, failed) = mpsc::unbounded_channel();
         let ledger_thread = Arbiter::new();
         let (ledger, books) = start_ledger(&ledger_thread, config, journal, books, fatal).await?;
+        #[cfg(feature = "fault-injection")]
+        crate::actors::faulty::faults_from_environment(&books)?;
         let in_flight_max = u32::try_from(config.http.in_flight_max).unwrap_or(u32::MAX);
         let admission = Arc::new(Admission::new(in_flight_max, space.clone()));
         let retention = config.idempotency.retention;
@@ -231,19 +240,31 @@ impl Crew {
         let inquire_after = Duration::from_millis(config.provider.inquire_after_ms);
         let scheduler = Scheduler::new(engine.clone(), inquire_after);
         scheduler_thread.spawn_fn(|| drop(scheduler.start()));
+        let alarms = Arc::new(start_alarms(&scheduler_thread, config, &clock));
         let rhythm = Rhythm {
             every: Duration::from_millis(config.snapshots.every_ms),
             every_bytes: config.snapshots.every_bytes,
         };
-        let unsaved = (space, report.bytes);
-        let snapshots = Snapshots::start(folders, books.clone(), clock.clone(), unsaved, rhythm)?;
-        let runs_kept = config.reconciliation.runs_kept;
-        let reconciliations =
-            Arc::new(Reconciliations::new(books.clone(), clock.clone(), runs_kept));
-        let (webhooks, webhooks_thread) = start_webhooks(&engine, config).await?;
+        let subject = snapshots::Subject {
+            folders: folders.clone(),
+            books: books.clone(),
+            space,
+            clock: clock.clone(),
+            alarms: alarms.clone(),
+        };
+        let snapshots = Snapshots::start(subject, rhythm, report.bytes, &damaged_snapshots)?;
+        let subject = Subject {
+            books: books.clone(),
+            folders: Some(folders),
+            clock: clock.clone(),
+            alarms: alarms.clone(),
+        };
+        let reconciliations = Arc::new(start_reconciliations(config, subject)?);
+        let (webhooks, webhooks_thread) = start_webhooks(&engine, config, alarms.clone()).await?;
         let crew = Self {
             ledger,
             admission,
+            reconciliations: reconciliations.clone(),
             snapshots: snapshots.clone(),
             ledger_thread,
             scheduler_thread,
@@ -252,7 +273,7 @@ impl Crew {
             failed,
         };
         let writing = Some(Writing { engine, snapshots, webhooks });
-        Ok((crew, Core { books, clock, retention, reconciliations, writing }))
+        Ok((crew, Core { books, clock, retention, reconciliations, alarms, writing }))
     }
 
     /// Ends the actors, the ledger last: on `Ok` everything is written and sealed.
@@ -387,6 +408,7 @@ async fn start_ledger(
 async fn start_webhooks(
     engine: &Arc<Engine>,
     config: &Config,
+    alarms: Arc<Alarms>,
 ) -> Result<(WebhooksHandle, Arbiter), Stopped> {
     if webhooks::endpoints::configure(engine, &config.merchants).await.is_err() {
         tracing::error!(
@@ -396,8 +418,25 @@ async fn start_webhooks(
     }
     let guard = Guard::new(&config.webhooks, Arc::new(SystemNames));
     let thread = Arbiter::new();
-    let started = WebhooksHandle::start(&thread, engine, &config.webhooks, guard).await;
+    let started = WebhooksHandle::start(&thread, engine, &config.webhooks, guard, alarms).await;
     Ok((started.map_err(io::Error::other)?, thread))
+}
+
+fn start_alarms(thread: &Arbiter, config: &Config, clock: &Arc<dyn Clock>) -> Alarms {
+    let alerts = config.alerts.webhook.clone().map(|webhook| {
+        let destination = Destination { url: webhook.url, secret: webhook.secret };
+        Alerts::start(thread, destination, clock.clone())
+    });
+    Alarms::new(clock.clone(), alerts)
+}
+
+fn start_reconciliations(config: &Config, subject: Subject) -> io::Result<Reconciliations> {
+    let pace = reconciliation::Pace {
+        every: Duration::from_millis(config.reconciliation.every_ms),
+        full_every: Duration::from_millis(config.reconciliation.full_every_ms),
+        runs_kept: config.reconciliation.runs_kept,
+    };
+    Reconciliations::start(subject, pace)
 }
 
 /// Every command in flight, and the scheduler, sends at most a few messages at once.

@@ -8,13 +8,18 @@
 //!                   found or woken
 //!                   by the registry)
 //!   scheduler ──expire, inquire──► payment
+//!   reconciliation ──compare──► books, journal     finding ──► alarms ──► alerts
 //!   webhooks ──progress──► ledger        one courier an endpoint
 //! ```
 //!
 //! Message types live with the actor that receives them; others hold a handle, never an address.
 
 pub mod admission;
+pub mod alarms;
+pub mod alerts;
 pub mod background;
+#[cfg(feature = "fault-injection")]
+pub mod faulty;
 pub mod idempotency;
 pub mod ledger;
 pub mod payment;

@@ -2,19 +2,19 @@
 //!
 //! A thread of its own makes them from the bytes on disk; the books and the ledger are never waited for or kept waiting.
 
-use super::{BooksReader, background};
+use super::{BooksReader, alarms::Alarms, background};
 use crate::{
     clock::Clock,
     domain::time::Timestamp,
     journal::{
         Folders, JournalError, Space,
-        snapshot::{self, Held, Taken},
+        snapshot::{self, Held, Refused, Taken},
     },
 };
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     time::{Duration, Instant},
@@ -23,6 +23,12 @@ use tokio::sync::oneshot;
 
 /// How often it is looked whether one is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The alarm that stands from a snapshot that was found damaged until the next one is made.
+pub const DAMAGED: &str = "snapshot.damaged";
+
+/// The alarm that stands from a snapshot that could not be made until the next one is.
+pub const FAILED: &str = "snapshot.failed";
 
 /// When a snapshot is made without being asked for.
 #[derive(Clone, Copy, Debug)]
@@ -48,31 +54,66 @@ pub struct Made {
     pub took: Duration,
 }
 
+/// What snapshots are made of, and who is told.
+pub struct Subject {
+    /// The store's files.
+    pub folders: Folders,
+    /// The live books, for how far they are; nothing else of them is looked at.
+    pub books: BooksReader,
+    /// How much is written.
+    pub space: Arc<Space>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Where failures and damage are raised.
+    pub alarms: Arc<Alarms>,
+}
+
+/// What was made since the start.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// The newest snapshot.
+    pub newest: Option<Held>,
+    /// How many were made.
+    pub made: u64,
+    /// How many could not be made.
+    pub failed: u64,
+    /// How many were found damaged.
+    pub damaged: u64,
+}
+
 /// How others ask for snapshots.
 #[derive(Clone)]
 pub struct Snapshots {
     wishes: Sender<Wish>,
+    state: Arc<Mutex<State>>,
 }
 
 type Wish = oneshot::Sender<Result<Made, Arc<JournalError>>>;
 
 impl Snapshots {
-    /// Starts the thread. `unsaved` bytes of the journal are not in a snapshot yet.
+    /// Starts the thread. `unsaved` bytes of the journal are not in a snapshot yet, and the start found some `damaged`.
     ///
     /// # Errors
     /// The operating system makes no more threads.
     pub fn start(
-        folders: Folders,
-        books: BooksReader,
-        clock: Arc<dyn Clock>,
-        (space, unsaved): (Arc<Space>, u64),
+        subject: Subject,
         rhythm: Rhythm,
+        unsaved: u64,
+        damaged: &[Refused],
     ) -> io::Result<Self> {
         let (wishes, wished) = mpsc::channel();
+        let state = Arc::new(Mutex::default());
         let last = Instant::now();
-        let maker = Maker { folders, books, clock, space, rhythm, last, written: 0, unsaved };
+        let maker = Maker { subject, rhythm, last, written: 0, unsaved, state: state.clone() };
+        maker.tell_damaged(damaged);
         background::spawn("snapshots", move || maker.run(&wished))?;
-        Ok(Self { wishes })
+        Ok(Self { wishes, state })
+    }
+
+    /// What was made so far.
+    #[must_use]
+    pub fn state(&self) -> State {
+        state(&self.state).clone()
     }
 
     /// Has one made that goes through everything that is durable now.
@@ -87,11 +128,12 @@ impl Snapshots {
     }
 }
 
+fn state(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 struct Maker {
-    folders: Folders,
-    books: BooksReader,
-    clock: Arc<dyn Clock>,
-    space: Arc<Space>,
+    subject: Subject,
     rhythm: Rhythm,
     /// When the last one was made, or the process started.
     last: Instant,
@@ -99,10 +141,14 @@ struct Maker {
     written: u64,
     /// How many bytes from before this process are in no snapshot.
     unsaved: u64,
+    state: Arc<Mutex<State>>,
 }
 
 impl Maker {
     fn run(mut self, wished: &Receiver<Wish>) {
+        if let Ok(newest) = snapshot::newest(&self.subject.folders) {
+            state(&self.state).newest = newest;
+        }
         loop {
             let wish = match wished.recv_timeout(LOOK_EVERY) {
                 Ok(wish) => Some(wish),
@@ -120,40 +166,68 @@ impl Maker {
     }
 
     fn is_due(&self) -> bool {
-        let new = self.space.written().saturating_sub(self.written).saturating_add(self.unsaved);
+        let new =
+            self.subject.space.written().saturating_sub(self.written).saturating_add(self.unsaved);
         new > 0 && (new >= self.rhythm.every_bytes || self.last.elapsed() >= self.rhythm.every)
     }
 
     fn make(&mut self) -> Result<Made, Arc<JournalError>> {
-        let (at, began, written) = (self.clock.now(), Instant::now(), self.space.written());
-        let through = self.books.read().position().sequence;
-        let taken = snapshot::take(&self.folders, through);
+        let Subject { folders, books, space, clock, .. } = &self.subject;
+        let (at, began, written) = (clock.now(), Instant::now(), space.written());
+        let through = books.read().position().sequence;
+        let taken = snapshot::take(folders, through);
         // Also after a failure: it is not tried again every second.
         (self.last, self.written, self.unsaved) = (Instant::now(), written, 0);
         let made = taken.and_then(|taken| {
-            let (now, archived) = (taken.is_some(), taken.as_ref().map_or(0, |it| it.archived));
-            let snapshot = match taken {
-                Some(Taken { snapshot, .. }) => Some(snapshot),
-                None => snapshot::newest(&self.folders)?,
+            let made_now = taken.as_ref().map(|taken| taken.snapshot.clone());
+            let newest = match made_now {
+                None => snapshot::newest(folders)?,
+                made_now => made_now,
             };
-            Ok(Made { snapshot, now, archived, at, took: began.elapsed() })
+            let took = began.elapsed();
+            self.tell(taken.as_ref(), took);
+            let archived = taken.as_ref().map_or(0, |taken| taken.archived);
+            Ok(Made { snapshot: newest, now: taken.is_some(), archived, at, took })
         });
         match &made {
-            Ok(Made { snapshot: Some(snapshot), now: true, archived, took, .. }) => tracing::info!(
-                file = %snapshot.file.display(),
-                sequence = snapshot.position.sequence,
-                payments = snapshot.payments,
-                bytes = snapshot.bytes,
-                archived_segments = archived,
-                ms = took.as_millis(),
-                "a snapshot was made"
-            ),
-            Ok(_) => {}
-            Err(error) => tracing::error!(
-                %error,
-                "no snapshot could be made: payments go on and none is lost, but the next start takes longer"
-            ),
+            Ok(made) => state(&self.state).newest.clone_from(&made.snapshot),
+            Err(error) => {
+                state(&self.state).failed += 1;
+                let detail = format!(
+                    "{error}. Payments go on and none is lost, but the next start takes longer"
+                );
+                self.subject.alarms.raise(FAILED, &detail);
+            }
         }
         made.map_err(Arc::new)
+    }
+
+    fn tell(&self, taken: Option<&Taken>, took: Duration) {
+        self.subject.alarms.clear(FAILED);
+        let Some(Taken { snapshot, archived, damaged }) = taken else { return };
+        tracing::info!(
+            file = %snapshot.file.display(),
+            sequence = snapshot.position.sequence,
+            payments = snapshot.payments,
+            bytes = snapshot.bytes,
+            archived_segments = archived,
+            ms = took.as_millis(),
+            "a snapshot was made"
+        );
+        state(&self.state).made += 1;
+        self.subject.alarms.clear(DAMAGED);
+        self.tell_damaged(damaged);
+    }
+
+    fn tell_damaged(&self, damaged: &[Refused]) {
+        state(&self.state).damaged += u64::try_from(damaged.len()).unwrap_or(u64::MAX);
+        for Refused { file, why, .. } in damaged {
+            let detail = format!(
+                "the snapshot {} is damaged: {why}. No money is touched and the books are right, but the disk is to be \
+                 checked; the next good snapshot ends this alarm",
+                file.display()
+            );
+            self.subject.alarms.raise(DAMAGED, &detail);
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! ranges stand here, beside the keys; `config.toml` explains the keys and is compiled in as the defaults. Nothing here
 //! is read again while the server runs, and nothing here has an effect of its own.
 
+mod alerts;
 mod error;
 mod exposure;
 mod layers;
@@ -13,6 +14,7 @@ mod section;
 mod tests;
 mod webhooks;
 
+pub use alerts::{AlertWebhook, Alerts};
 pub use error::{ConfigError, Fault, Reason};
 pub use layers::SHIPPED;
 pub use network::Network;
@@ -50,6 +52,8 @@ pub struct Config {
     pub reconciliation: Reconciliation,
     /// Telling merchants what happened.
     pub webhooks: Webhooks,
+    /// Telling the operator what is wrong.
+    pub alerts: Alerts,
     /// What the server tells its operator.
     pub log: Log,
     /// Those who take payments; no two ids alike.
@@ -85,6 +89,7 @@ impl Config {
             snapshots: root.section("snapshots", Snapshots::read),
             reconciliation: root.section("reconciliation", Reconciliation::read),
             webhooks: root.section("webhooks", Webhooks::read),
+            alerts: root.section("alerts", Alerts::read),
             log: root.section("log", Log::read),
             merchants: root.list("merchants", Merchant::read),
             admins: root.list("admins", ApiKey::read),
@@ -276,13 +281,25 @@ impl Snapshots {
 /// Checking the books against themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reconciliation {
+    /// How long after a check of what is new the next one comes.
+    pub every_ms: u64,
+    /// How long after a check of everything the next one comes.
+    pub full_every_ms: u64,
     /// The finished runs that are kept to be read.
     pub runs_kept: usize,
 }
 
 impl Reconciliation {
     fn read(section: &mut Section<'_>) -> Self {
-        Self { runs_kept: section.integer("runs_kept", 1..=10_000) }
+        let allowed = "a duration such as \"1h\", \"7d\" or \"90s\", 100ms to 366d";
+        let full_every = section.text("full_every", allowed, |text| {
+            duration_ms(text).filter(|ms| (100..=366 * DAY_MS).contains(ms))
+        });
+        Self {
+            every_ms: section.integer("every_ms", 10..=3_600_000),
+            full_every_ms: full_every.unwrap_or_default(),
+            runs_kept: section.integer("runs_kept", 1..=10_000),
+        }
     }
 }
 

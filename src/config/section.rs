@@ -13,7 +13,7 @@ use jiff::{SpanRelativeTo, fmt::friendly::SpanParser};
 use std::{collections::BTreeMap, net::SocketAddr, ops::RangeInclusive};
 
 /// Keys whose value may be a secret that was put in the wrong place; it is not shown.
-const NEVER_SHOWN: [&str; 2] = ["sha256", "webhook_secret"];
+const NEVER_SHOWN: [&str; 3] = ["sha256", "webhook_secret", "webhook_url"];
 
 /// The most characters of a wrong value that are shown.
 const SHOWN_CHARS_MAX: usize = 100;

@@ -77,7 +77,6 @@ fn the_shipped_configuration_is_the_documented_one() {
             direct_io: true,
         },
         snapshots: Snapshots { every_ms: 3_600_000, every_bytes: 268_435_456 },
-        reconciliation: Reconciliation { runs_kept: 100 },
         webhooks: Webhooks {
             schedule_ms: [5, 30, 120, 900, 3_600, 10_800, 21_600, 43_200, 86_400]
                 .map(|seconds| seconds * 1_000)
@@ -92,6 +91,12 @@ fn the_shipped_configuration_is_the_documented_one() {
             allow_loopback: true,
             allow_networks: Vec::new(),
         },
+        reconciliation: Reconciliation {
+            every_ms: 1_000,
+            full_every_ms: DAY_MS / 24,
+            runs_kept: 100,
+        },
+        alerts: Alerts { webhook: None },
         log: Log { level: "info".to_owned(), form: LogForm::Auto },
         merchants: vec![Merchant {
             id: "merchant_1".to_owned(),
@@ -263,7 +268,7 @@ fn an_unknown_key_is_refused_by_its_full_name_wherever_it_stands() {
 }
 
 /// Every whole number: its section and key, the least and the most.
-const RANGES: [(&str, &str, i64, i64); 22] = [
+const RANGES: [(&str, &str, i64, i64); 23] = [
     ("http", "workers", 0, 1_024),
     ("http", "body_bytes_max", 1_024, 1_048_576),
     ("http", "body_read_timeout_ms", 10, 600_000),
@@ -278,6 +283,7 @@ const RANGES: [(&str, &str, i64, i64); 22] = [
     ("journal", "batch_bytes_max", 262_144, 67_100_672),
     ("journal", "batch_entries_max", 1, 65_536),
     ("journal", "seal_after_ms", 1, 60_000),
+    ("reconciliation", "every_ms", 10, 3_600_000),
     ("snapshots", "every_bytes", 1_048_576, 1_099_511_627_776),
     ("reconciliation", "runs_kept", 1, 10_000),
     ("webhooks", "jitter_percent", 0, 100),
@@ -291,7 +297,7 @@ const RANGES: [(&str, &str, i64, i64); 22] = [
 ];
 
 /// What else is refused, whatever its section.
-const REFUSED: [(&str, &str, &str); 14] = [
+const REFUSED: [(&str, &str, &str); 16] = [
     ("http", "listen", "'localhost:80' '127.0.0.1' '' 80"),
     ("http", "workers", "'2' 2.0 true 2026-11-22 [2]"),
     ("payments", "authorization_ttl", "'0s' '367d' '-1d' '1month' '1500us' '7' '' 7"),
@@ -299,6 +305,8 @@ const REFUSED: [(&str, &str, &str); 14] = [
     ("snapshots", "every", "'0s' '999ms' '31d' '1month' '' 3600"),
     ("journal", "segment_bytes", "0 4096 1044480 67108865"),
     ("journal", "direct_io", "1 'true'"),
+    ("reconciliation", "full_every", "'99ms' '367d' '-1h' '1month' '' 3600"),
+    ("alerts", "webhook_secret", "'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw' 1"),
     ("log", "level", "3 'inof'"),
     ("log", "form", "'xml' 'Human' ''"),
     ("provider", "sandbox", "'sandbox'"),
@@ -428,6 +436,30 @@ fn a_key_given_where_its_digest_belongs_is_refused_and_not_shown() {
 }
 
 #[test]
+fn alerts_need_a_url_and_a_secret_neither_of_which_is_ever_shown() {
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let section = |url: &str, secret: &str| {
+        format!("[alerts]\nwebhook_url = '{url}'\nwebhook_secret = '{secret}'")
+    };
+    let config = from_file(&section("https://hooks.example/s3cr3t", secret));
+    let webhook = config.alerts.webhook.clone().unwrap();
+    assert_eq!(webhook.url, "https://hooks.example/s3cr3t");
+    assert_eq!(webhook.secret.expose(), secret);
+    assert!(!format!("{config:?}").contains(&secret[6..]));
+    let wrong_urls = ["/s3cr3t", "ftp://h/s3cr3t", "http://", "hooks.example/s3cr3t", "http://a b"];
+    for url in wrong_urls {
+        let text = section(url, secret);
+        assert_eq!(one_fault(&text, &NO_VARIABLES).key, "alerts.webhook_url", "{url}");
+        assert!(!refusal(&text, &NO_VARIABLES).contains("s3cr3t"));
+    }
+    for wrong in ["", "whsec_", "whsec_c2hvcnQ=", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] {
+        let text = section("http://127.0.0.1:1/", wrong);
+        assert_eq!(one_fault(&text, &NO_VARIABLES).key, "alerts.webhook_secret", "{wrong}");
+        assert!(!refusal(&text, &NO_VARIABLES).contains("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"));
+    }
+}
+
+#[test]
 fn all_faults_are_told_at_once_with_what_was_given_what_is_allowed_and_where_it_stands() {
     let text = "log = 3\n[http]\nworkers = 4096\nbody_bytes_max = 'big'\n[[merchants]]\nid = 'm'";
     let environment = [("STRONGROOM__JOURNAL__SEGMENT_BYTES", "1e9"), ("STRONGROOM__PORT", "1")];
@@ -439,7 +471,7 @@ fn all_faults_are_told_at_once_with_what_was_given_what_is_allowed_and_where_it_
   log: 3 is not allowed; it has to be a table (from config.toml)
   merchants[0].keys: missing; it has to be a list of tables (from config.toml)
   port: no such key; known: data_dir, http, payments, idempotency, provider, journal, snapshots, reconciliation, \
-webhooks, log, merchants, admins (from the environment variable STRONGROOM__PORT)";
+webhooks, alerts, log, merchants, admins (from the environment variable STRONGROOM__PORT)";
     assert_eq!(refusal(text, &environment), expected);
 }
 

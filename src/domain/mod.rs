@@ -5,8 +5,8 @@
 //!
 //! Reading order: the vocabulary ([`time`], [`id`], [`money`], [`card_number`], [`event`], [`command`], [`refusal`]),
 //! then the rules of one payment ([`payment`]), of the double entry ([`ledger`]), of retries ([`idempotency`]),
-//! of telling merchants ([`webhook`]), then [`entry`], the atomic unit that is written down, [`books`], what all entries add up to, and
-//! [`reconciliation`], how the books are checked.
+//! then [`entry`], the atomic unit that is written down, [`books`], what all entries add up to,
+//! [`reconciliation`], how the books are checked, and [`webhook`], how merchants and the operator are told.
 
 pub mod time;
 
@@ -28,10 +28,10 @@ pub mod ledger;
 
 pub mod idempotency;
 
-pub mod webhook;
-
 pub mod entry;
 
 pub mod books;
 
 pub mod reconciliation;
+
+pub mod webhook;

@@ -1,7 +1,13 @@
-//! Checks the books against themselves: everything is counted anew from the histories and compared with what is kept.
+//! Checks the books, in two ways that share no fold. Neither repairs anything.
 //!
-//! A [`Recount`] covers the books as of the moment it began. History never changes, so it may look at the books in
-//! slices while payments go on: what came later is left out. It judges and never repairs.
+//! A [`Recount`] checks the books against themselves: everything is counted anew from the histories and compared with
+//! what is kept. A [`Shadow`] checks them against the journal: it adds up the double entry as it stands on disk, and
+//! compares that. Both cover the books as of one moment. History never changes, so both may look at the books in slices
+//! while payments go on: what came later is left out.
+
+mod shadow;
+
+pub use shadow::Shadow;
 
 use super::{
     books::{Books, History, KindTotal, Position, Slot},
@@ -11,30 +17,58 @@ use super::{
     money::Currency,
     payment::Payment,
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The most failures that are listed per check; all are counted.
 const FAILURES_LISTED_MAX: usize = 100;
 
+/// What the books hold as a whole at one moment: little, however many payments there are.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// The moment.
+    pub position: Position,
+    /// Per kind of account and currency, over all accounts.
+    trial_balance: BTreeMap<(AccountKind, Currency), KindTotal>,
+    /// All debits and credits so far.
+    turnover: BTreeMap<Currency, Turnover>,
+}
+
+impl Totals {
+    /// As the books stand now.
+    #[must_use]
+    pub fn of(books: &Books) -> Self {
+        Self {
+            position: books.position(),
+            trial_balance: books.trial_balance().clone(),
+            turnover: books.turnover().clone(),
+        }
+    }
+}
+
 /// A count of the whole books, in progress.
 pub struct Recount {
-    position: Position,
+    kept: Totals,
     payments: usize,
-    trial_balance: BTreeMap<(AccountKind, Currency), KindTotal>,
-    kept_turnover: BTreeMap<Currency, Turnover>,
     turnover: BTreeMap<Currency, Turnover>,
-    accounts: HashMap<Account, Balances>,
+    accounts: HashMap<Account, Counted>,
     kinds: BTreeMap<(AccountKind, Currency), Balance>,
     next: Next,
     payments_match: Check,
-    balances_match: Check,
     keys_match: Check,
 }
 
+/// The running balances first: going back to the moment takes the longer, the more has been booked since.
 enum Next {
-    Histories(Slot),
     AccountBooks(usize),
+    Histories(Slot),
     Done,
+}
+
+/// What an account holds, as it is kept and as it was counted.
+#[derive(Default)]
+struct Counted {
+    kept: Balances,
+    counted: Balances,
 }
 
 /// What a recount found.
@@ -79,7 +113,9 @@ pub struct Failure {
 }
 
 impl Check {
-    fn new(name: &'static str) -> Self {
+    /// A rule that nothing was held against yet.
+    #[must_use]
+    pub fn new(name: &'static str) -> Self {
         Self { name, checked: 0, failed: 0, failures: Vec::new() }
     }
 
@@ -89,7 +125,8 @@ impl Check {
         self.failed == 0
     }
 
-    fn look(&mut self, holds: bool, failure: impl FnOnce() -> String) {
+    /// Holds one more thing against the rule; `failure` says what is wrong with it if the rule does not hold.
+    pub fn look(&mut self, holds: bool, failure: impl FnOnce() -> String) {
         self.look_at(None, holds, failure);
     }
 
@@ -114,40 +151,43 @@ impl Recount {
     #[must_use]
     pub fn begin(books: &Books) -> Self {
         Self {
-            position: books.position(),
+            kept: Totals::of(books),
             payments: books.payment_count(),
-            trial_balance: books.trial_balance().clone(),
-            kept_turnover: books.turnover().clone(),
             turnover: BTreeMap::new(),
             accounts: HashMap::new(),
             kinds: BTreeMap::new(),
-            next: Next::Histories(0),
+            next: Next::AccountBooks(0),
             payments_match: Check::new("payments_match_ledger"),
-            balances_match: Check::new("balances_match_entries"),
             keys_match: Check::new("keys_match_payments"),
         }
+    }
+
+    /// What the books held as a whole when the count began.
+    #[must_use]
+    pub fn totals(&self) -> &Totals {
+        &self.kept
     }
 
     /// Counts at most `slice` things further. Returns whether there is more to do.
     pub fn proceed(&mut self, books: &Books, slice: usize) -> bool {
         match self.next {
+            Next::AccountBooks(from) => {
+                let mut noted = 0;
+                for book in books.account_books(from).take(slice) {
+                    let kept = books.running_balances(book, self.kept.position.sequence);
+                    self.accounts.entry(book.account.clone()).or_default().kept = kept;
+                    noted += 1;
+                }
+                self.next = match noted {
+                    0 => Next::Histories(0),
+                    _ => Next::AccountBooks(from.saturating_add(noted)),
+                };
+            }
             Next::Histories(from) => {
                 let counted = self.count_histories(books, from, slice);
                 self.next = match Slot::try_from(counted) {
                     Ok(counted) if counted > 0 => Next::Histories(from.saturating_add(counted)),
-                    _ => Next::AccountBooks(0),
-                };
-            }
-            Next::AccountBooks(from) => {
-                let mut counted = 0;
-                for book in books.account_books(from).take(slice) {
-                    let kept = books.running_balances(book, self.position.sequence);
-                    self.compare(&book.account, &kept);
-                    counted += 1;
-                }
-                self.next = match counted {
-                    0 => Next::Done,
-                    _ => Next::AccountBooks(from.saturating_add(counted)),
+                    _ => Next::Done,
                 };
             }
             Next::Done => {}
@@ -170,7 +210,7 @@ impl Recount {
         let mut position = Balance::default();
         let mut last = 0;
         for step in history.steps() {
-            if step.sequence > self.position.sequence {
+            if step.sequence > self.kept.position.sequence {
                 break;
             }
             last = step.sequence;
@@ -198,7 +238,7 @@ impl Recount {
                     Account::PaymentCustomer(_) => {}
                     account => {
                         let balances = self.accounts.entry(account.clone()).or_default();
-                        balances.entry(transaction.currency).or_default().add(leg);
+                        balances.counted.entry(transaction.currency).or_default().add(leg);
                     }
                 }
                 if leg.account.kind() == AccountKind::Merchant {
@@ -220,22 +260,6 @@ impl Recount {
         });
     }
 
-    fn compare(&mut self, account: &Account, kept: &Balances) {
-        let counted = self.accounts.remove(account).unwrap_or_default();
-        let currencies: Vec<Currency> = kept.keys().chain(counted.keys()).copied().collect();
-        for currency in currencies {
-            let kept = kept.get(&currency).copied().unwrap_or_default();
-            let counted = counted.get(&currency).copied().unwrap_or_default();
-            self.balances_match.look(kept == counted, || {
-                format!(
-                    "{account} {currency}: the running balance is {} (pending {}), its entries add up to {} \
-                     (pending {})",
-                    kept.posted, kept.pending, counted.posted, counted.pending
-                )
-            });
-        }
-    }
-
     /// What was found. Call it once [`Recount::proceed`] has said that there is no more to do.
     #[must_use]
     pub fn finish(mut self) -> Report {
@@ -244,7 +268,7 @@ impl Recount {
             debits_equal.look(turnover.debits == turnover.credits, || {
                 format!("{currency}: debits {}, credits {}", turnover.debits, turnover.credits)
             });
-            let kept = self.kept_turnover.get(currency).copied().unwrap_or_default();
+            let kept = self.kept.turnover.get(currency).copied().unwrap_or_default();
             debits_equal.look(kept == *turnover, || {
                 format!(
                     "{currency}: the running totals are debits {}, credits {}; a recount gives {}, {}",
@@ -252,17 +276,15 @@ impl Recount {
                 )
             });
         }
-        for account in std::mem::take(&mut self.accounts).into_keys() {
-            self.balances_match.look(false, || format!("{account} has entries and no balance"));
-        }
+        let balances_match = compare(std::mem::take(&mut self.accounts));
         let mut sums: BTreeMap<Currency, Balance> = BTreeMap::new();
-        for ((_, currency), total) in &self.trial_balance {
+        for ((_, currency), total) in &self.kept.trial_balance {
             let sum = sums.entry(*currency).or_default();
             sum.posted += total.balance.posted;
             sum.pending += total.balance.pending;
         }
         let mut zero = Check::new("trial_balance_is_zero");
-        for ((kind, currency), total) in &self.trial_balance {
+        for ((kind, currency), total) in &self.kept.trial_balance {
             let counted = self.kinds.get(&(*kind, *currency)).copied().unwrap_or_default();
             let kept = total.balance;
             zero.look(counted == kept, || {
@@ -278,17 +300,37 @@ impl Recount {
             });
         }
         Report {
-            position: self.position,
+            position: self.kept.position,
             turnover: self.turnover,
-            checks: vec![
-                debits_equal,
-                zero,
-                self.balances_match,
-                self.payments_match,
-                self.keys_match,
-            ],
+            checks: vec![debits_equal, zero, balances_match, self.payments_match, self.keys_match],
         }
     }
+}
+
+/// Holds each account's running balances against what its entries add up to.
+fn compare(accounts: HashMap<Account, Counted>) -> Check {
+    let mut check = Check::new("balances_match_entries");
+    let mut accounts: Vec<_> = accounts.into_iter().collect();
+    accounts.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    for (account, Counted { kept, counted }) in accounts {
+        for currency in keys(&kept, &counted) {
+            let kept = kept.get(&currency).copied().unwrap_or_default();
+            let counted = counted.get(&currency).copied().unwrap_or_default();
+            check.look(kept == counted, || {
+                format!(
+                    "{account} {currency}: the running balance is {} (pending {}), its entries add up to {} \
+                     (pending {})",
+                    kept.posted, kept.pending, counted.posted, counted.pending
+                )
+            });
+        }
+    }
+    check
+}
+
+/// The keys of either.
+fn keys<K: Copy + Ord, A, B>(kept: &BTreeMap<K, A>, counted: &BTreeMap<K, B>) -> BTreeSet<K> {
+    kept.keys().chain(counted.keys()).copied().collect()
 }
 
 /// Where the merchant's side of a payment must stand in the ledger, by the payment's own figures.

@@ -9,6 +9,7 @@ mod headers;
 mod health;
 mod idempotency;
 mod ledger;
+mod metrics;
 mod observe;
 mod payments;
 mod query;
@@ -20,7 +21,7 @@ mod wire;
 
 use crate::{
     actors::{
-        BooksReader, Engine, reconciliation::Reconciliations, snapshots::Snapshots,
+        BooksReader, Engine, alarms::Alarms, reconciliation::Reconciliations, snapshots::Snapshots,
         webhooks::WebhooksHandle,
     },
     clock::Clock,
@@ -60,6 +61,8 @@ pub struct Core {
     pub retention: Retention,
     /// The reconciliation runs.
     pub reconciliations: Arc<Reconciliations>,
+    /// What is wrong now.
+    pub alarms: Arc<Alarms>,
     /// Whatever changes something on disk; none where the books are only shown.
     pub writing: Option<Writing>,
 }
@@ -132,6 +135,7 @@ fn routes(config: &mut web::ServiceConfig) {
             ],
         ))
         .configure(webhook_routes)
+        .service(resource("/metrics", [("GET", web::get().to(metrics::read))]))
         .service(resource("/api/snapshot", [("POST", web::post().to(snapshots::make))]))
         .service(resource("/health", [("GET", web::get().to(health::health))]))
         .service(resource("/ready", [("GET", web::get().to(health::ready))]))

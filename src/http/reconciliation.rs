@@ -7,7 +7,7 @@ use super::{
     wire::{PageBody, Text, Time},
 };
 use crate::{
-    actors::reconciliation::Run,
+    actors::reconciliation::{Run, Through},
     domain::{id::Sequence, reconciliation::Check},
 };
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -17,6 +17,7 @@ use serde::Serialize;
 #[serde(rename_all = "camelCase")]
 struct RunBody<'a> {
     id: String,
+    trigger: &'static str,
     balanced: bool,
     currencies: Vec<CurrencyBody>,
     checks: Vec<CheckBody<'a>>,
@@ -48,6 +49,7 @@ impl<'a> RunBody<'a> {
         let turnover = run.report.turnover.iter();
         Self {
             id: format!("rec_{}", run.id.simple()),
+            trigger: run.trigger.name(),
             balanced: run.report.balanced(),
             currencies: turnover
                 .map(|(currency, turnover)| CurrencyBody {
@@ -73,6 +75,30 @@ impl<'a> CheckBody<'a> {
     }
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RunsBody<'a> {
+    #[serde(flatten)]
+    page: PageBody<RunBody<'a>>,
+    reconciled_through: Option<ThroughBody>,
+}
+
+/// How far everything is known to be right, and how long ago that was so.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ThroughBody {
+    sequence: Sequence,
+    at: Time,
+    age_ms: u64,
+}
+
+impl ThroughBody {
+    fn of(Through { sequence, at, age }: Through) -> Self {
+        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        Self { sequence, at: Time(at), age_ms }
+    }
+}
+
 /// `POST /api/reconcile`
 pub(super) async fn run(
     request: HttpRequest,
@@ -80,8 +106,7 @@ pub(super) async fn run(
 ) -> Result<HttpResponse, Problem> {
     headers::admin(&request, &door)?;
     Query::of(&request)?.finish()?;
-    let reconciliations = door.core()?.reconciliations.clone();
-    let run = web::block(move || reconciliations.run()).await.map_err(|_| Problem::internal())?;
+    let run = door.core()?.reconciliations.run().await.ok_or_else(Problem::not_serving)?;
     Ok(HttpResponse::Ok().json(RunBody::of(&run)))
 }
 
@@ -94,7 +119,9 @@ pub(super) async fn list(
     let mut query = Query::of(&request)?;
     let (limit, after) = (query.limit(), query.text("after"));
     query.finish()?;
-    let runs = door.core()?.reconciliations.runs();
+    let core = door.core()?;
+    let through = core.reconciliations.through();
+    let runs = core.reconciliations.runs();
     let bodies = runs.iter().map(|run| RunBody::of(run));
     let mut rest: Vec<RunBody<'_>> = match after {
         None => bodies.collect(),
@@ -103,5 +130,7 @@ pub(super) async fn list(
     let more = rest.len() > limit;
     rest.truncate(limit);
     let next = rest.last().filter(|_| more).map(|run| run.id.clone());
-    Ok(HttpResponse::Ok().json(PageBody { data: rest, next }))
+    let reconciled_through = through.map(ThroughBody::of);
+    let page = PageBody { data: rest, next };
+    Ok(HttpResponse::Ok().json(RunsBody { page, reconciled_through }))
 }

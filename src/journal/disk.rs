@@ -152,6 +152,17 @@ impl RealDisk {
         Ok((open(flags)?, Route::ThroughCache))
     }
 
+    fn open_to_read(&self, name: &str, source: Source) -> io::Result<File> {
+        if source == Source::Cache {
+            return File::open(self.path(name));
+        }
+        let (file, route) = self.open_file(name, OFlags::RDONLY, OFlags::empty())?;
+        if route == Route::ThroughCache {
+            fadvise(&file, 0, None, Advice::DontNeed)?;
+        }
+        Ok(file)
+    }
+
     fn handle(&self) -> io::Result<&File> {
         self.handle.as_ref().ok_or(io::ErrorKind::NotFound.into())
     }
@@ -191,31 +202,9 @@ impl Disk for RealDisk {
     }
 
     fn read(&self, name: &str, source: Source) -> io::Result<AlignedBuffer> {
-        let file = match source {
-            Source::Cache => File::open(self.path(name))?,
-            Source::Device => {
-                let (file, route) = self.open_file(name, OFlags::RDONLY, OFlags::empty())?;
-                if route == Route::ThroughCache {
-                    fadvise(&file, 0, None, Advice::DontNeed)?;
-                }
-                file
-            }
-        };
+        let file = self.open_to_read(name, source)?;
         let length = index(file.metadata()?.len());
-        // Direct reads want whole blocks, so the last one may ask for bytes past the end.
-        let mut buffer = AlignedBuffer::zeroed(length.next_multiple_of(BLOCK_BYTES));
-        let mut read = 0;
-        while read < length {
-            let rest = buffer.get_mut(read..).unwrap_or_default();
-            match file.read_at(rest, bytes(read)) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => read += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        buffer.truncate(length);
-        Ok(buffer)
+        read_blocks(&file, 0, length)
     }
 
     fn length(&self, name: &str) -> io::Result<u64> {
@@ -229,6 +218,10 @@ impl Disk for RealDisk {
         length: usize,
         source: Source,
     ) -> io::Result<Vec<u8>> {
+        if source == Source::Device && offset.is_multiple_of(bytes(BLOCK_BYTES)) {
+            let blocks = read_blocks(&self.open_to_read(name, source)?, offset, length)?;
+            return Ok(blocks.to_vec());
+        }
         let file = File::open(self.path(name))?;
         if source == Source::Device {
             let length = NonZeroU64::new(bytes(length));
@@ -289,6 +282,24 @@ impl Disk for RealDisk {
     fn sync_folder(&self) -> io::Result<()> {
         self.handle()?.sync_all()
     }
+}
+
+/// Reads `length` bytes from `offset`, a multiple of the block size, on.
+fn read_blocks(file: &File, offset: u64, length: usize) -> io::Result<AlignedBuffer> {
+    // Direct reads want whole blocks, so the last one may ask for bytes past the end.
+    let mut buffer = AlignedBuffer::zeroed(length.next_multiple_of(BLOCK_BYTES));
+    let mut read = 0;
+    while read < length {
+        let rest = buffer.get_mut(read..).unwrap_or_default();
+        match file.read_at(rest, offset.saturating_add(bytes(read))) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => read += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    buffer.truncate(length);
+    Ok(buffer)
 }
 
 struct RealFile {
@@ -353,6 +364,12 @@ mod tests {
                 let content = disk.read("file", source).unwrap();
                 assert_eq!(content.len(), 3 * 4096);
                 assert!(content[4096..8192].iter().all(|byte| *byte == 7));
+                for (offset, length) in [(4096, 4096), (4096, 100), (4100, 5000), (0, 12_288)] {
+                    let part = disk.read_part("file", offset, length, source).unwrap();
+                    let start = usize::try_from(offset).unwrap();
+                    assert_eq!(part, content[start..start + length], "{offset} {length}");
+                }
+                assert!(disk.read_part("file", 8192, 4097, source).is_err(), "past the end");
             }
             assert_eq!((mode(&path), mode(&disk.path("file"))), (0o700, 0o600));
             let mut note = AlignedBuffer::blocks_of(&[1, 2, 3]);

@@ -54,12 +54,13 @@ impl Folders {
     }
 
     /// All segments by their first entry. One that stands in both places counts as not archived: its archiving was cut
-    /// short.
+    /// short, or is under way.
     pub(super) fn segments(&self) -> io::Result<BTreeMap<Sequence, Place>> {
-        let archived = self.archive.list()?;
-        let archived = archived.iter().filter_map(|name| archive::first_of(name));
+        // In this order: a segment that goes to the archive meanwhile is seen in one of them at least.
         let journal = self.journal.list()?;
         let journal = journal.iter().filter_map(|name| segment::first_of(name));
+        let archived = self.archive.list()?;
+        let archived = archived.iter().filter_map(|name| archive::first_of(name));
         Ok(archived
             .map(|first| (first, Place::Archive))
             .chain(journal.map(|first| (first, Place::Journal)))

@@ -62,8 +62,8 @@ pub struct Reader {
     folders: Folders,
     /// The segments that are still to be read, the next one last.
     ahead: Vec<(Sequence, Folder)>,
-    /// The segment being read; `None` at the end.
-    segment: Option<Arc<AlignedBuffer>>,
+    /// What was read of the segment at hand; `None` at the end.
+    segment: Option<Window>,
     /// Where that segment is.
     folder: Folder,
     chain: Chain,
@@ -74,6 +74,25 @@ pub struct Reader {
     through: Sequence,
     torn: Option<Torn>,
 }
+
+/// A part of a segment.
+#[derive(Clone)]
+struct Window {
+    content: Arc<AlignedBuffer>,
+    /// Where in the segment it begins.
+    from: u64,
+    /// Whether it goes to the segment's end.
+    to_end: bool,
+}
+
+impl Window {
+    fn whole(content: AlignedBuffer) -> Self {
+        Self { content: Arc::new(content), from: 0, to_end: true }
+    }
+}
+
+/// How much of a segment is read at once by a reader that goes on.
+const WINDOW_BYTES: usize = 1024 * 1024;
 
 /// Bytes at the end that a crash left and nobody was told of.
 #[derive(Clone, Debug)]
@@ -96,7 +115,7 @@ impl Reader {
     }
 
     /// A reader at the first batch of a journal that is being written, up to and with the durable
-    /// entry `through`. [`Reader::go_on`] takes it further.
+    /// entry `through`. It reads from the device. [`Reader::go_on`] takes it further.
     pub fn follow(folders: &Folders, through: Sequence) -> Result<Option<Self>, JournalError> {
         Self::open_at(folders, 0, books::Position::default(), through)
     }
@@ -175,8 +194,27 @@ impl Reader {
         let behind = segments.range(current.saturating_add(1)..).rev();
         self.ahead = behind.map(|(first, place)| (*first, *place)).collect();
         self.folder = *folder;
-        self.segment = Some(Arc::new(self.read(current, *folder)?));
+        self.segment = Some(self.window(WINDOW_BYTES)?);
         Ok(())
+    }
+
+    /// The segment at hand from the next batch on, as many bytes of it; an archived one from its start.
+    fn window(&self, length: usize) -> Result<Window, JournalError> {
+        let (first, from) = (self.chain.segment_first, self.chain.offset);
+        if self.folder == Folder::Archive {
+            return Ok(Window::whole(self.read(first, self.folder)?));
+        }
+        let rest = index(self.chain.room());
+        let (disk, name) = (&self.folders.journal, segment::file_name(first));
+        let content = match disk.read_part(&name, from, length.min(rest), Source::Device) {
+            // It went to the archive since the folder was listed.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Ok(Window::whole(self.read(first, Folder::Archive)?));
+            }
+            read => read.map_err(JournalError::io("read", disk.path(&name)))?,
+        };
+        let to_end = content.len() == rest;
+        Ok(Window { content: Arc::new(AlignedBuffer::blocks_of(&content)), from, to_end })
     }
 
     /// What stands behind the last good batch; right after the iterator ended without an error.
@@ -194,8 +232,9 @@ impl Reader {
     fn read(&self, first: Sequence, folder: Folder) -> Result<AlignedBuffer, JournalError> {
         match folder {
             Folder::Journal => {
+                let followed = self.through != Sequence::MAX;
                 let newest = self.ahead.is_empty();
-                let source = if newest { Source::Device } else { Source::Cache };
+                let source = if newest || followed { Source::Device } else { Source::Cache };
                 let (disk, name) = (&self.folders.journal, segment::file_name(first));
                 match disk.read(&name, source) {
                     // It went to the archive since the folder was listed.
@@ -239,7 +278,7 @@ impl Reader {
         }
         self.chain.begin_segment(&header);
         self.folder = folder;
-        self.segment = Some(Arc::new(content));
+        self.segment = Some(Window::whole(content));
         Ok(())
     }
 
@@ -247,12 +286,18 @@ impl Reader {
         while self.chain.sequence < self.through
             && let Some(segment) = self.segment.clone()
         {
-            let rest = segment.get(index(self.chain.offset)..).unwrap_or_default();
+            let start = index(self.chain.offset.saturating_sub(segment.from));
+            let rest = segment.content.get(start..).unwrap_or_default();
             match frame::open(rest, &self.chain.place()) {
                 Ok(frame) => {
                     if let Some(located) = self.accept(&frame)? {
                         return Ok(Some(located));
                     }
+                }
+                // The batch may go on behind the window, or begin there.
+                Err(_) if !segment.to_end => {
+                    let length = rest.len().saturating_mul(2).max(WINDOW_BYTES);
+                    self.segment = Some(self.window(length)?);
                 }
                 Err(_) if is_zero(rest) => match self.ahead.pop() {
                     Some(next) => self.begin(next)?,

@@ -313,7 +313,9 @@ fn a_reconciliation_counts_the_books_anew_and_is_kept() {
         "id",
         "sequence",
         "startedAt",
+        "trigger",
     ];
+    assert_eq!(run["trigger"], "request");
     assert!(run.as_object().unwrap().keys().eq(fields), "{run:#}");
     assert!(run["id"].as_str().unwrap().starts_with("rec_"));
     let usd =
@@ -357,5 +359,6 @@ fn only_an_admin_sees_the_trial_balance_and_reconciles() {
     server.post("/api/reconcile", "", &json!({})).problem(403, "forbidden");
     let nobody = server.client("wrong");
     nobody.get("/api/ledger").problem(401, "unauthenticated");
-    assert!(server.admin().all("/api/reconcile").is_empty());
+    let runs = server.admin().all("/api/reconcile");
+    assert!(runs.iter().all(|run| run["trigger"] == "schedule"), "{runs:?}");
 }

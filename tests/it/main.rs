@@ -1,7 +1,7 @@
 //! The integration tests: the real program, run as its operator runs it and asked over HTTP.
 //!
-//! `server` starts and stops it, `client` talks to it, `wait` waits for what is to come and lets many threads go at
-//! once. Every other file holds the rules of one theme; a test's name is the rule.
+//! `server` starts and stops it, `client` talks to it, `pager` is whom it calls, `wait` waits for what is to come and
+//! lets many threads go at once. Every other file holds the rules of one theme; a test's name is the rule.
 
 #![allow(
     clippy::expect_used,
@@ -14,6 +14,7 @@
 )]
 
 mod client;
+mod pager;
 mod receiver;
 mod server;
 mod snapshots;
@@ -38,6 +39,7 @@ mod payments;
 mod process;
 mod proof;
 mod quickstart;
+mod reconciliation;
 mod secrets;
 mod tidy;
 mod webhook_endpoints;

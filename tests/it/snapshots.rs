@@ -121,7 +121,17 @@ fn a_damaged_snapshot_is_passed_over_set_aside_and_said() {
     assert!(server.logs().contains("a snapshot is damaged and passed over"), "{}", server.logs());
     assert_eq!(names(&server, "snapshots", ".damaged"), [format!("{newest}.damaged")]);
     assert_eq!(server.balance("merchant:merchant_1", "USD"), (600, 0));
+    let ready = server.get("/ready").of(200).json;
+    assert_eq!(ready["alarms"][0]["code"], json!("snapshot.damaged"), "{ready}");
+    let metric = |name: &str| {
+        let metrics = server.admin().get("/metrics").of(200).text();
+        let line = metrics.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+        line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    assert_eq!(metric("strongroom_snapshots_damaged_total"), 1);
     assert_eq!(snapshot(&server)["made"], json!(true));
+    assert_eq!(metric("strongroom_snapshots_made_total"), 1);
+    assert!(server.get("/ready").of(200).json["alarms"].is_null(), "the next good one ends it");
     assert_eq!(snapshots(&server).len(), 2);
 }
 

@@ -188,7 +188,9 @@ impl Courier {
         let (id, merchant) = (self.endpoint.id, self.endpoint.merchant.clone());
         actix_rt::spawn(async move {
             match office.disable(id, reason).await {
-                Ok(()) => super::alert_endpoint_disabled(id, &merchant, reason),
+                Ok(()) => {
+                    super::alert_endpoint_disabled(&office.alarms, id, &merchant, reason);
+                }
                 Err(why) => {
                     tracing::warn!(endpoint = %id, %why, "the endpoint could not be disabled; tried again");
                     courier.do_send(NotDisabled);

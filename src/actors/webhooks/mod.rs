@@ -19,10 +19,12 @@ mod post;
 
 pub use log::{DeliveryLog, Logged};
 pub use post::Sent;
+pub(super) use post::tls;
 
 use super::{
     BooksReader, Engine,
     admission::Admission,
+    alarms::Alarms,
     ledger::{LedgerHandle, NotRecorded},
 };
 use crate::{
@@ -31,7 +33,8 @@ use crate::{
     domain::{
         id::EndpointId,
         webhook::{
-            Change, DisabledBecause, Schedule, Terms, Upcoming, WebhookEvent, WebhookRecord,
+            Change, DisabledBecause, Endpoint, Schedule, Terms, Upcoming, WebhookEvent,
+            WebhookRecord,
         },
     },
 };
@@ -51,6 +54,9 @@ use tokio::sync::oneshot;
 
 /// Who books deliveries and disables endpoints, in the journal.
 pub const ACTOR: &str = "system/webhooks";
+
+/// The alarm that stands while an endpoint is disabled that nobody switched off.
+pub const ENDPOINT_DISABLED: &str = "endpoint.disabled";
 
 /// The least time between two looks at what is new: what comes meanwhile is looked at together.
 const PACE: Duration = Duration::from_millis(1);
@@ -72,6 +78,7 @@ struct Office {
     terms: Terms,
     timeout: Duration,
     log: Arc<DeliveryLog>,
+    alarms: Arc<Alarms>,
     /// How many tries are under way.
     in_flight: Cell<usize>,
     /// The endpoints with progress to report.
@@ -102,11 +109,23 @@ impl Office {
 }
 
 /// Raises the alarm `endpoint.disabled`: a merchant is told nothing more until somebody acts.
-fn alert_endpoint_disabled(endpoint: EndpointId, merchant: &str, reason: DisabledBecause) {
-    tracing::error!(
-        alert = "endpoint.disabled", %endpoint, merchant, reason = reason.name(),
-        "a webhook endpoint was disabled and gets nothing more: its merchant has to repair it and enable it again with \
-         PATCH {{\"enabled\": true}}; nothing is lost meanwhile"
+fn alert_endpoint_disabled(
+    alarms: &Alarms,
+    endpoint: EndpointId,
+    merchant: &str,
+    reason: DisabledBecause,
+) {
+    let why = match reason {
+        DisabledBecause::Gone => "answered 410 Gone",
+        DisabledBecause::Failing => "failed for longer than webhooks.disable_after",
+        DisabledBecause::Asked => "was switched off",
+    };
+    alarms.raise(
+        ENDPOINT_DISABLED,
+        &format!(
+            "the webhook endpoint {endpoint} of {merchant} {why} and gets nothing more: tell the merchant, who has to \
+             repair it and enable it again with PATCH {{\"enabled\": true}}, or delete it; nothing is lost meanwhile"
+        ),
     );
 }
 
@@ -130,6 +149,7 @@ impl WebhooksHandle {
         engine: &Engine,
         config: &config::Webhooks,
         guard: Guard,
+        alarms: Arc<Alarms>,
     ) -> Result<Self, oneshot::error::RecvError> {
         let log = Arc::new(DeliveryLog::default());
         let terms = Terms {
@@ -158,6 +178,7 @@ impl WebhooksHandle {
                 terms,
                 timeout,
                 log: their_log,
+                alarms,
                 in_flight: Cell::new(0),
                 reporting: RefCell::default(),
             };
@@ -234,6 +255,12 @@ impl Supervisor {
                     self.couriers.insert(endpoint.id, Employed { courier, revision, admitted });
                 }
             }
+        }
+        let has_failed = |endpoint: &Endpoint| {
+            endpoint.disabled.is_some_and(|(reason, _)| reason != DisabledBecause::Asked)
+        };
+        if !webhooks.endpoints().any(has_failed) {
+            office.alarms.clear(ENDPOINT_DISABLED);
         }
         self.couriers.retain(|id, employed| {
             let is_there = webhooks.endpoint(*id).is_some();

@@ -64,13 +64,13 @@ impl Sent {
 }
 
 /// Trust in whom this machine trusts.
-pub(super) fn tls() -> Arc<ClientConfig> {
+pub(in crate::actors) fn tls() -> Arc<ClientConfig> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     let (trusted, _) = roots.add_parsable_certificates(found.certs);
     if trusted == 0 {
         tracing::warn!(
-            "no certificate authorities were found on this machine, so no https webhook can be delivered: install the \
+            "no certificate authorities were found on this machine, so no webhook or alert can be delivered by https: install the \
              package ca-certificates"
         );
     }

@@ -114,7 +114,7 @@ impl Accounts {
         self.books.iter().skip(from)
     }
 
-    fn find(&self, account: &Account) -> Option<&AccountBook> {
+    pub(super) fn find(&self, account: &Account) -> Option<&AccountBook> {
         let same = |number: &u32| {
             self.books.get(index(*number)).is_some_and(|book| book.account == *account)
         };

@@ -338,6 +338,12 @@ impl Books {
         self.accounts.iter_from(from)
     }
 
+    /// The account's running balance; `None` for one that was never used, or the one customer of a payment.
+    #[must_use]
+    pub fn account_book(&self, account: &Account) -> Option<&AccountBook> {
+        self.accounts.find(account)
+    }
+
     /// What the running balances of `book` were as of entry `through`.
     #[must_use]
     pub fn running_balances(&self, book: &AccountBook, through: Sequence) -> Balances {

@@ -8,6 +8,8 @@
 //! | `writes-lost-after:N` | the Nth durable write and every write after it is reported as done and is not |
 //! | `write-panics-after:N` | the Nth durable write of the process panics, as a bug would |
 //! | `write-hangs-while:PATH` | a durable write waits while the file `PATH` exists |
+//! | `read-hangs-while:PATH` | a read from the device waits while the file `PATH` exists |
+//! | `read-panics-while:PATH` | a read from the device panics, as a bug would, while the file `PATH` exists |
 //! | `full-while:PATH` | making a new segment, with `ENOSPC`, while the file `PATH` exists |
 
 use super::{Disk, DiskFile, Source, Writes};
@@ -15,7 +17,7 @@ use crate::journal::{buffer::AlignedBuffer, folders::Folders};
 use rustix::io::Errno;
 use std::{
     env, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -54,6 +56,8 @@ fn with_fault(disk: Arc<dyn Disk>, value: &str) -> io::Result<Arc<dyn Disk>> {
             Fault::WritePanics(Arc::new(Countdown(AtomicU64::new(count))))
         }
         Some(("write-hangs-while", path)) => Fault::WriteHangsWhile(path.into()),
+        Some(("read-hangs-while", path)) => Fault::ReadHangsWhile(path.into()),
+        Some(("read-panics-while", path)) => Fault::ReadPanicsWhile(path.into()),
         Some(("full-while", path)) => Fault::FullWhile(path.into()),
         _ => return Err(io::Error::other(format!("{VARIABLE}={value} is no fault"))),
     };
@@ -70,6 +74,8 @@ enum Fault {
     WritesLost(Arc<Countdown>),
     WritePanics(Arc<Countdown>),
     WriteHangsWhile(PathBuf),
+    ReadHangsWhile(PathBuf),
+    ReadPanicsWhile(PathBuf),
     FullWhile(PathBuf),
 }
 
@@ -94,6 +100,7 @@ impl Disk for FaultyDisk {
     }
 
     fn read(&self, name: &str, source: Source) -> io::Result<AlignedBuffer> {
+        self.fault.before_read(source);
         self.disk.read(name, source)
     }
 
@@ -108,6 +115,7 @@ impl Disk for FaultyDisk {
         length: usize,
         source: Source,
     ) -> io::Result<Vec<u8>> {
+        self.fault.before_read(source);
         self.disk.read_part(name, offset, length, source)
     }
 
@@ -144,7 +152,23 @@ impl Disk for FaultyDisk {
 /// Says whether a write is to be done; one that is not is reported as done all the same.
 type BeforeWrite = Box<dyn Fn() -> io::Result<bool> + Send>;
 
+fn wait_while(path: &Path) {
+    while path.exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 impl Fault {
+    fn before_read(&self, source: Source) {
+        match (self, source) {
+            (Self::ReadHangsWhile(path), Source::Device) => wait_while(path),
+            (Self::ReadPanicsWhile(path), Source::Device) => {
+                assert!(!path.exists(), "a seeded bug in a read");
+            }
+            _ => {}
+        }
+    }
+
     /// What goes wrong with the writes of a file, if anything does.
     fn before_write(&self, writes: Writes) -> Option<BeforeWrite> {
         match (self, writes) {
@@ -170,9 +194,7 @@ impl Fault {
             (Self::WriteHangsWhile(path), Writes::Durable) => {
                 let path = path.clone();
                 Some(Box::new(move || {
-                    while path.exists() {
-                        std::thread::sleep(Duration::from_millis(1));
-                    }
+                    wait_while(&path);
                     Ok(true)
                 }))
             }
@@ -180,7 +202,7 @@ impl Fault {
                 Self::SyncFails(_) | Self::WritePanics(_) | Self::WriteHangsWhile(_),
                 Writes::Cached,
             )
-            | (Self::FullWhile(_), _) => None,
+            | (Self::FullWhile(_) | Self::ReadHangsWhile(_) | Self::ReadPanicsWhile(_), _) => None,
         }
     }
 }

@@ -6,6 +6,7 @@ mod backup;
 mod crash;
 mod damage;
 mod faults;
+mod follow;
 mod format;
 mod growth;
 mod samples;

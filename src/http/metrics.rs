@@ -1,0 +1,90 @@
+//! `/metrics`, as Prometheus and all that speak OpenMetrics read it.
+//!
+//! Every number is read where it lives at the moment it is asked for; nothing is counted twice. A number more is a line
+//! more in [`registry`].
+
+use super::{Core, Door, Writing, headers, query::Query, reply::Problem};
+use crate::actors::snapshots::State;
+use actix_web::{HttpRequest, HttpResponse, web};
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::ConstCounter, family::Family, gauge::ConstGauge, gauge::Gauge},
+    registry::Registry,
+};
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// `GET /metrics`
+pub(super) async fn read(
+    request: HttpRequest,
+    door: web::Data<Door>,
+) -> Result<HttpResponse, Problem> {
+    headers::admin(&request, &door)?;
+    Query::of(&request)?.finish()?;
+    let mut text = String::new();
+    encode(&mut text, &registry(door.core()?)).map_err(|_| Problem::internal())?;
+    Ok(HttpResponse::Ok().content_type(OPEN_METRICS).body(text))
+}
+
+fn registry(core: &Core) -> Registry {
+    let mut registry = Registry::with_prefix("strongroom");
+    books(&mut registry, core);
+    reconciliation(registry.sub_registry_with_prefix("reconciliation"), core);
+    if let Some(Writing { snapshots, .. }) = &core.writing {
+        snapshots_made(registry.sub_registry_with_prefix("snapshots"), core, &snapshots.state());
+    }
+    let alarms = Family::<[(&str, &str); 1], Gauge>::default();
+    for alarm in core.alarms.all() {
+        alarms.get_or_create(&[("code", alarm.code)]).set(1);
+    }
+    registry.register("alarm", "1 for each alarm that stands", alarms);
+    registry
+}
+
+fn books(registry: &mut Registry, core: &Core) {
+    let (sequence, payments, processing) = {
+        let books = core.books.read();
+        (books.position().sequence, books.payment_count(), books.processing_count())
+    };
+    let help = "The last entry of the journal";
+    registry.register("journal_sequence", help, ConstGauge::new(sequence));
+    let help = "Payments on the books";
+    registry.register("payments", help, ConstGauge::new(count(payments)));
+    let help = "Payments whose provider has not answered";
+    registry.register("payments_processing", help, ConstGauge::new(count(processing)));
+}
+
+fn reconciliation(registry: &mut Registry, core: &Core) {
+    let counts = core.reconciliations.counts();
+    let help = "Checks of everything that were made";
+    registry.register("full_runs", help, ConstCounter::new(counts.full));
+    let help = "Checks of what was new that were made";
+    registry.register("incremental_runs", help, ConstCounter::new(counts.incremental));
+    let help = "Things that were found wrong; any but 0 is an emergency";
+    registry.register("findings", help, ConstCounter::new(counts.findings));
+    let Some(through) = core.reconciliations.through() else { return };
+    let help = "Everything up to this entry of the journal is known to be right";
+    registry.register("through_sequence", help, ConstGauge::new(through.sequence));
+    let help = "How long ago nothing had been booked behind that entry, in seconds";
+    registry.register("age_seconds", help, ConstGauge::new(through.age.as_secs_f64()));
+}
+
+fn snapshots_made(registry: &mut Registry, core: &Core, state: &State) {
+    let help = "Snapshots that were made";
+    registry.register("made", help, ConstCounter::new(state.made));
+    let help = "Snapshots that could not be made";
+    registry.register("failed", help, ConstCounter::new(state.failed));
+    let help = "Snapshots that were found damaged";
+    registry.register("damaged", help, ConstCounter::new(state.damaged));
+    let Some(newest) = &state.newest else { return };
+    let help = "The last entry that the newest snapshot holds";
+    registry.register("through_sequence", help, ConstGauge::new(newest.position.sequence));
+    let help = "How long ago that entry was written, in seconds";
+    let age = core.clock.now().millis_since(newest.position.at) / 1000;
+    registry.register("age_seconds", help, ConstGauge::new(age));
+    registry.register("bytes", "The size of the newest snapshot", ConstGauge::new(newest.bytes));
+}
+
+fn count(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,93 @@
+//! A reader that goes along with the writer.
+
+use super::*;
+use crate::domain::{entry::Record, id::Sequence};
+use crate::journal::{Reader, Writer, archive, segment};
+
+/// Records that take somewhat more than `bytes` together.
+fn records(bytes: usize) -> Vec<Record> {
+    const EACH_MAX: usize = 900_000;
+    let each = |start: usize| samples::large(EACH_MAX.min(bytes - start));
+    (0..bytes).step_by(EACH_MAX).map(each).collect()
+}
+
+/// Reads on through `through`.
+fn read_on(reader: &mut Reader, through: Sequence) -> Result<Vec<Batch>, JournalError> {
+    reader.go_on(through)?;
+    reader.map(|located| located.map(|located| located.batch)).collect()
+}
+
+/// A journal of large segments on a real disk, with its writer.
+fn large(folder: &std::path::Path, direct: DirectIo) -> (Folders, Writer) {
+    let folders = Folders::open(folder, direct).unwrap();
+    let options = Options {
+        segment_bytes: 8 * 1024 * 1024,
+        batch_bytes_max: 4 * 1024 * 1024,
+        software: "0.1.0".into(),
+    };
+    let recovered = recover(&folders, options, at(0), Default::default(), &mut |_| Ok(()));
+    (folders, recovered.unwrap().writer)
+}
+
+#[test]
+fn what_is_appended_is_read_at_once_in_batches_of_any_size_and_over_many_segments() {
+    for direct in [DirectIo::WhereAvailable, DirectIo::Never] {
+        let folder = tempfile::tempdir().unwrap();
+        let (folders, mut writer) = large(folder.path(), direct);
+        let mut reader = Reader::follow(&folders, 1).unwrap().unwrap();
+        assert_eq!(reader.by_ref().count(), 1);
+        // Some fill more than is read at once, some several times that, and few fit a segment.
+        for bytes in [10, 900_000, 1_500_000, 3_000_000, 10, 10, 3_900_000, 2_100_000, 3_000_000] {
+            let written = writer.append(records(bytes), at(1)).unwrap();
+            let last = written.entries.last().unwrap().sequence;
+            assert_eq!(read_on(&mut reader, last).unwrap(), std::slice::from_ref(&written));
+            assert_eq!(reader.position().head, written.hash);
+            writer.settle();
+        }
+        assert!(reader.segments().0 > 2, "{:?}", reader.segments());
+        let small = |_| writer.append(vec![Record::Sealed], at(1)).unwrap();
+        let written: Vec<Batch> = (0..400).map(small).collect();
+        let last = written.last().unwrap().entries[0].sequence;
+        assert_eq!(read_on(&mut reader, last).unwrap(), written);
+    }
+}
+
+#[test]
+fn damage_behind_what_was_read_is_found_when_the_reader_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (folders, mut writer) = large(folder.path(), DirectIo::WhereAvailable);
+    let mut reader = Reader::follow(&folders, 1).unwrap().unwrap();
+    assert_eq!(reader.by_ref().count(), 1);
+    let place = writer.position();
+    let sequence = writer.append(records(2_000_000), at(1)).unwrap().entries[0].sequence;
+    let file = std::fs::File::options().write(true).open(&place.file).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"?", place.offset + 1_900_000).unwrap();
+    match read_on(&mut reader, sequence) {
+        Err(JournalError::Damaged { file, offset, sequence: expected, .. }) => {
+            assert_eq!((file, offset, expected), (place.file, place.offset, sequence));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_segment_that_goes_to_the_archive_meanwhile_is_read_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (folders, mut writer) = large(folder.path(), DirectIo::WhereAvailable);
+    let mut last = 0;
+    for _ in 0..8 {
+        let written = writer.append(records(3_000_000), at(1)).unwrap();
+        last = written.entries.last().unwrap().sequence;
+        writer.settle();
+    }
+    let firsts: Vec<Sequence> =
+        folders.journal.list().unwrap().iter().filter_map(|name| segment::first_of(name)).collect();
+    assert!(firsts.len() > 3, "{firsts:?}");
+    let mut reader = Reader::follow(&folders, last).unwrap().unwrap();
+    let newest = firsts.iter().max().unwrap();
+    for first in firsts.iter().filter(|first| *first != newest) {
+        archive::put(&folders, *first).unwrap();
+    }
+    assert_eq!(reader.by_ref().map(Result::unwrap).count(), 9);
+    assert!(read_on(&mut reader, last).unwrap().is_empty());
+}
