@@ -194,7 +194,6 @@ struct Crew {
     ledger_thread: Arbiter,
     scheduler_thread: Arbiter,
     webhooks: WebhooksHandle,
-    webhooks_thread: Arbiter,
     failed: mpsc::UnboundedReceiver<Fatal>,
 }
 
@@ -214,7 +213,6 @@ impl Crew {
         let in_flight_max = u32::try_from(config.http.in_flight_max).unwrap_or(u32::MAX);
         let admission = Arc::new(Admission::new(in_flight_max, space.clone()));
         let retention = config.idempotency.retention;
-        let mailbox_max = mailbox_max(config);
         let provider: Arc<dyn Provider> =
             Arc::new(Sandbox::new(config.provider.sandbox.decline_at));
         #[cfg(feature = "fault-injection")]
@@ -226,7 +224,7 @@ impl Crew {
                 books.clone(),
                 clock.clone(),
                 retention,
-                mailbox_max,
+                mailbox_max(config),
             ),
             stall_max: Duration::from_millis(config.http.request_deadline_ms),
             registry: Arc::new(Registry::default()),
@@ -260,7 +258,7 @@ impl Crew {
             alarms: alarms.clone(),
         };
         let reconciliations = Arc::new(start_reconciliations(config, subject)?);
-        let (webhooks, webhooks_thread) = start_webhooks(&engine, config, alarms.clone()).await?;
+        let webhooks = start_webhooks(&engine, config, &alarms).await?;
         let crew = Self {
             ledger,
             admission,
@@ -269,7 +267,6 @@ impl Crew {
             ledger_thread,
             scheduler_thread,
             webhooks: webhooks.clone(),
-            webhooks_thread,
             failed,
         };
         let writing = Some(Writing { engine, snapshots, webhooks });
@@ -280,7 +277,6 @@ impl Crew {
     async fn stop(mut self) -> Result<(), Stopped> {
         self.scheduler_thread.stop();
         self.webhooks.close().await;
-        self.webhooks_thread.stop();
         let sealed = self.ledger.close().await;
         self.ledger_thread.stop();
         match self.failed.try_recv() {
@@ -408,8 +404,8 @@ async fn start_ledger(
 async fn start_webhooks(
     engine: &Arc<Engine>,
     config: &Config,
-    alarms: Arc<Alarms>,
-) -> Result<(WebhooksHandle, Arbiter), Stopped> {
+    alarms: &Arc<Alarms>,
+) -> Result<WebhooksHandle, Stopped> {
     if webhooks::endpoints::configure(engine, &config.merchants).await.is_err() {
         tracing::error!(
             "the webhook endpoints of the configuration could not be written to the journal; they stay as they were \
@@ -417,9 +413,8 @@ async fn start_webhooks(
         );
     }
     let guard = Guard::new(&config.webhooks, Arc::new(SystemNames));
-    let thread = Arbiter::new();
-    let started = WebhooksHandle::start(&thread, engine, &config.webhooks, guard, alarms).await;
-    Ok((started.map_err(io::Error::other)?, thread))
+    let started = WebhooksHandle::start(engine, &config.webhooks, guard, alarms.clone()).await;
+    Ok(started.map_err(io::Error::other)?)
 }
 
 fn start_alarms(thread: &Arbiter, config: &Config, clock: &Arc<dyn Clock>) -> Alarms {

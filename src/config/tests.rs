@@ -4,14 +4,14 @@ use super::*;
 use sha2::{Digest, Sha256};
 use std::{fs, iter};
 
-const NO_VARIABLES: [(&str, &str); 0] = [];
+pub(super) const NO_VARIABLES: [(&str, &str); 0] = [];
 
 fn shipped() -> Config {
     from_file("")
 }
 
 /// The configuration of a file with this text and no environment.
-fn from_file(text: &str) -> Config {
+pub(super) fn from_file(text: &str) -> Config {
     load(text, &NO_VARIABLES).unwrap()
 }
 
@@ -26,14 +26,14 @@ fn load_in(folder: &Path, text: &str, environment: &[(&str, &str)]) -> Result<Co
 }
 
 /// What the operator is told of a file with this text and this environment, without the name of the folder.
-fn refusal(text: &str, environment: &[(&str, &str)]) -> String {
+pub(super) fn refusal(text: &str, environment: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let error = load_in(folder.path(), text, environment).expect_err(text);
     let folder = format!("{}/", folder.path().display());
     error.to_string().replace(&folder, "")
 }
 
-fn one_fault(text: &str, environment: &[(&str, &str)]) -> Fault {
+pub(super) fn one_fault(text: &str, environment: &[(&str, &str)]) -> Fault {
     match load(text, environment) {
         Err(ConfigError::Refused(faults)) if faults.len() == 1 => faults[0].clone(),
         other => panic!("{text} {environment:?}: {other:?}"),
@@ -203,36 +203,6 @@ fn durations_are_read_with_days_of_24_hours() {
         assert_eq!(config.payments.authorization_ttl_ms, ms, "{text}");
         assert_eq!(config.idempotency.retention, Retention::Millis(ms), "{text}");
     }
-}
-
-#[test]
-fn a_merchants_webhook_is_an_address_and_a_secret_or_neither() {
-    let merchant = |keys: &str| format!("[[merchants]]\nid = 'm'\nkeys = []\n{keys}");
-    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-    let both = format!("webhook_url = 'https://shop.example/hook'\nwebhook_secret = '{secret}'");
-    let webhook = from_file(&merchant(&both)).merchants[0].webhook.clone().unwrap();
-    assert_eq!(webhook.url, "https://shop.example/hook");
-    assert_eq!(webhook.secret.expose(), secret);
-    for (keys, fault) in [
-        ("webhook_url = 'https://shop.example'", "webhook_secret"),
-        (&format!("webhook_secret = '{secret}'"), "webhook_url"),
-        (&both.replace("https", "ftp"), "webhook_url"),
-        (&both.replace("whsec_", ""), "webhook_secret"),
-    ] {
-        assert_eq!(one_fault(&merchant(keys), &NO_VARIABLES).key, format!("merchants[0].{fault}"));
-    }
-    let told = refusal(&merchant(&both.replace("whsec_", "")), &NO_VARIABLES);
-    assert!(!told.contains("MfKQ9r8"), "{told}");
-}
-
-#[test]
-fn webhook_schedules_and_networks_are_lists_in_a_text() {
-    let webhooks = |text: &str| from_file(&format!("[webhooks]\n{text}")).webhooks;
-    assert_eq!(webhooks("schedule = '1s'").schedule_ms, [1_000]);
-    assert_eq!(webhooks("schedule = '5s,1h 30m , 2d'").schedule_ms, [5_000, 5_400_000, 2 * DAY_MS]);
-    let networks = webhooks("allow_networks = '10.1.0.0/16,fd00::/8 , 192.0.2.7'").allow_networks;
-    let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
-    assert_eq!(networks, ["10.1.0.0/16", "fd00::/8", "192.0.2.7/32"]);
 }
 
 #[test]

@@ -97,3 +97,49 @@ impl MerchantWebhook {
         Some(Self { url: url?, secret: secret? })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{
+        DAY_MS,
+        tests::{NO_VARIABLES, from_file, one_fault, refusal},
+    };
+
+    #[test]
+    fn a_merchants_webhook_is_an_address_and_a_secret_or_neither() {
+        let merchant = |keys: &str| format!("[[merchants]]\nid = 'm'\nkeys = []\n{keys}");
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        let both =
+            format!("webhook_url = 'https://shop.example/hook'\nwebhook_secret = '{secret}'");
+        let webhook = from_file(&merchant(&both)).merchants[0].webhook.clone().unwrap();
+        assert_eq!(webhook.url, "https://shop.example/hook");
+        assert_eq!(webhook.secret.expose(), secret);
+        for (keys, fault) in [
+            ("webhook_url = 'https://shop.example'", "webhook_secret"),
+            (&format!("webhook_secret = '{secret}'"), "webhook_url"),
+            (&both.replace("https", "ftp"), "webhook_url"),
+            (&both.replace("whsec_", ""), "webhook_secret"),
+        ] {
+            assert_eq!(
+                one_fault(&merchant(keys), &NO_VARIABLES).key,
+                format!("merchants[0].{fault}")
+            );
+        }
+        let told = refusal(&merchant(&both.replace("whsec_", "")), &NO_VARIABLES);
+        assert!(!told.contains("MfKQ9r8"), "{told}");
+    }
+
+    #[test]
+    fn webhook_schedules_and_networks_are_lists_in_a_text() {
+        let webhooks = |text: &str| from_file(&format!("[webhooks]\n{text}")).webhooks;
+        assert_eq!(webhooks("schedule = '1s'").schedule_ms, [1_000]);
+        assert_eq!(
+            webhooks("schedule = '5s,1h 30m , 2d'").schedule_ms,
+            [5_000, 5_400_000, 2 * DAY_MS]
+        );
+        let networks =
+            webhooks("allow_networks = '10.1.0.0/16,fd00::/8 , 192.0.2.7'").allow_networks;
+        let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+        assert_eq!(networks, ["10.1.0.0/16", "fd00::/8", "192.0.2.7/32"]);
+    }
+}

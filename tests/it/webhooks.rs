@@ -119,7 +119,10 @@ fn the_official_library_refuses_a_changed_body_a_wrong_secret_and_an_old_timesta
 
 #[test]
 fn a_try_has_a_new_time_and_signature_and_the_old_id_and_body() {
-    let server = TestServer::start_with(&[("STRONGROOM__WEBHOOKS__SCHEDULE", "1100ms")]);
+    let server = TestServer::start_with(&[
+        ("STRONGROOM__WEBHOOKS__SCHEDULE", "1100ms"),
+        ("STRONGROOM__WEBHOOKS__JITTER_PERCENT", "0"),
+    ]);
     let receiver = Receiver::start_with(Conduct::Answer(500, ""));
     let endpoint = endpoint(&server, &receiver);
     server.charge("a", 100).of(201);
@@ -277,7 +280,13 @@ fn an_endpoint_that_answers_410_is_disabled_and_goes_on_where_it_was_when_enable
         (endpoint["enabled"] == false).then_some(endpoint)
     });
     assert_eq!(disabled["disabledReason"], "gone");
-    eventually("the alarm", || server.logs().contains("endpoint.disabled").then_some(()));
+    let alarms = |server: &TestServer| server.get("/ready").of(200).json["alarms"].clone();
+    let alarm = eventually("the alarm", || {
+        let alarms = alarms(&server);
+        alarms.is_array().then(|| alarms[0].clone())
+    });
+    assert_eq!(alarm["code"], "endpoint.disabled");
+    assert!(text(&alarm, "detail").contains(text(&endpoint, "id")), "{alarm}");
     server.charge("b", 200).of(201);
     receiver.conduct(Conduct::Answer(200, ""));
     let before = receiver.count();
@@ -285,6 +294,7 @@ fn an_endpoint_that_answers_410_is_disabled_and_goes_on_where_it_was_when_enable
     let enabled = server.patch(&path, &json!({"enabled": true})).of(200).json;
     assert_eq!((&enabled["enabled"], &enabled["disabledReason"]), (&json!(true), &Value::Null));
     let told = receiver.wait_for(3);
+    eventually("the alarm is over", || alarms(&server).is_null().then_some(()));
     let mut numbers: Vec<u64> = told[1..].iter().map(|got| got.sequence()).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, [1, 2]);

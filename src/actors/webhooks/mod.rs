@@ -39,7 +39,7 @@ use crate::{
     },
 };
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture};
-use actix_rt::Arbiter;
+use actix_rt::{Arbiter, ArbiterHandle};
 use courier::{Close, Courier, Redeliver, Refresh, Report, TakeBack, Test, Wake};
 use guard::Guard;
 use rustls::ClientConfig;
@@ -133,6 +133,7 @@ fn alert_endpoint_disabled(
 #[derive(Clone)]
 pub struct WebhooksHandle {
     supervisor: Addr<Supervisor>,
+    thread: ArbiterHandle,
     /// Where webhooks may go.
     pub guard: Guard,
     /// The last tries.
@@ -140,12 +141,11 @@ pub struct WebhooksHandle {
 }
 
 impl WebhooksHandle {
-    /// Starts the supervisor and its couriers on `thread`.
+    /// Starts the supervisor and its couriers on a thread of their own.
     ///
     /// # Errors
     /// The thread is gone.
     pub async fn start(
-        thread: &Arbiter,
         engine: &Engine,
         config: &config::Webhooks,
         guard: Guard,
@@ -167,6 +167,7 @@ impl WebhooksHandle {
         let timeout = Duration::from_millis(config.timeout_ms);
         let report_every = Duration::from_millis(config.progress_every_ms);
         let (tell, told) = oneshot::channel();
+        let thread = Arbiter::new();
         thread.spawn_fn(move || {
             let office = Office {
                 books,
@@ -191,7 +192,7 @@ impl WebhooksHandle {
             };
             drop(tell.send(supervisor.start()));
         });
-        Ok(Self { supervisor: told.await?, guard, log })
+        Ok(Self { supervisor: told.await?, thread: thread.handle(), guard, log })
     }
 
     /// Sends an `endpoint.test` at once, and says what came back; `None` if there is no such endpoint.
@@ -204,11 +205,13 @@ impl WebhooksHandle {
         self.supervisor.do_send(RedeliverTo { endpoint, number, next });
     }
 
-    /// Ends deliveries: begins nothing more, waits a moment for what is under way, journals the progress.
+    /// Ends deliveries: begins nothing more, waits a moment for what is under way, journals the progress, and ends the
+    /// thread.
     pub async fn close(&self) {
         if self.supervisor.send(CloseAll).await.is_err() {
             tracing::warn!("the webhook couriers had ended; what they did last may be sent again");
         }
+        self.thread.stop();
     }
 }
 
@@ -237,7 +240,6 @@ impl Supervisor {
         if self.is_closing || self.seen == Some(webhooks.revision()) {
             return;
         }
-        self.seen = Some(webhooks.revision());
         for endpoint in webhooks.endpoints() {
             let (revision, admitted) = (endpoint.revision, endpoint.admitted);
             match self.couriers.get_mut(&endpoint.id).filter(|known| known.courier.connected()) {
@@ -259,8 +261,16 @@ impl Supervisor {
         let has_failed = |endpoint: &Endpoint| {
             endpoint.disabled.is_some_and(|(reason, _)| reason != DisabledBecause::Asked)
         };
-        if !webhooks.endpoints().any(has_failed) {
-            office.alarms.clear(ENDPOINT_DISABLED);
+        match self.seen.replace(webhooks.revision()) {
+            // What stood before the start still stands.
+            None => webhooks.endpoints().for_each(|endpoint| {
+                if let Some((reason, _)) = endpoint.disabled.filter(|_| has_failed(endpoint)) {
+                    let Endpoint { id, merchant, .. } = endpoint;
+                    alert_endpoint_disabled(&office.alarms, *id, merchant, reason);
+                }
+            }),
+            Some(_) if webhooks.endpoints().any(has_failed) => {}
+            Some(_) => office.alarms.clear(ENDPOINT_DISABLED),
         }
         self.couriers.retain(|id, employed| {
             let is_there = webhooks.endpoint(*id).is_some();
