@@ -84,6 +84,7 @@ fn the_shipped_configuration_is_the_documented_one() {
             jitter_percent: 20,
             timeout_ms: 15_000,
             concurrency_per_endpoint: 32,
+            in_flight_max: 1_024,
             backlog_per_endpoint: 1_000,
             endpoints_per_merchant: 20,
             disable_after_ms: 5 * DAY_MS,
@@ -238,7 +239,7 @@ fn an_unknown_key_is_refused_by_its_full_name_wherever_it_stands() {
 }
 
 /// Every whole number: its section and key, the least and the most.
-const RANGES: [(&str, &str, i64, i64); 23] = [
+const RANGES: [(&str, &str, i64, i64); 24] = [
     ("http", "workers", 0, 1_024),
     ("http", "body_bytes_max", 1_024, 1_048_576),
     ("http", "body_read_timeout_ms", 10, 600_000),
@@ -259,6 +260,7 @@ const RANGES: [(&str, &str, i64, i64); 23] = [
     ("webhooks", "jitter_percent", 0, 100),
     ("webhooks", "timeout_ms", 10, 60_000),
     ("webhooks", "concurrency_per_endpoint", 1, 256),
+    ("webhooks", "in_flight_max", 2, 65_536),
     ("webhooks", "backlog_per_endpoint", 10, 10_000),
     ("webhooks", "endpoints_per_merchant", 1, 1_000),
     ("webhooks", "progress_every_ms", 10, 60_000),

@@ -17,6 +17,8 @@ pub struct Webhooks {
     pub timeout_ms: u64,
     /// The most tries at once to one endpoint.
     pub concurrency_per_endpoint: usize,
+    /// The most tries at once, over all endpoints.
+    pub in_flight_max: usize,
     /// The most events that are held in memory for one endpoint while they wait for their next try.
     pub backlog_per_endpoint: usize,
     /// The most endpoints of one merchant.
@@ -46,6 +48,7 @@ impl Webhooks {
         let jitter_percent = section.integer("jitter_percent", 0..=100);
         let timeout_ms = section.integer("timeout_ms", 10..=60_000);
         let concurrency_per_endpoint = section.integer("concurrency_per_endpoint", 1..=256);
+        let in_flight_max = section.integer("in_flight_max", 2..=65_536);
         let backlog_per_endpoint = section.integer("backlog_per_endpoint", 10..=10_000);
         let endpoints_per_merchant = section.integer("endpoints_per_merchant", 1..=1000);
         let disable_after = section.text("disable_after", "a duration, 1m to 366d", |text| {
@@ -63,6 +66,7 @@ impl Webhooks {
             jitter_percent,
             timeout_ms,
             concurrency_per_endpoint,
+            in_flight_max,
             backlog_per_endpoint,
             endpoints_per_merchant,
             disable_after_ms: disable_after.unwrap_or_default(),

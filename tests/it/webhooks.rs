@@ -235,6 +235,12 @@ fn an_event_that_cannot_be_delivered_becomes_a_dead_letter_that_can_be_redeliver
     assert_eq!(receiver.count(), 4);
     let counts = server.get(&path_of(&endpoint)).of(200).json["counts"].clone();
     assert_eq!((&counts["dead"], &counts["failedAttempts"]), (&json!(1), &json!(4)));
+    let metrics = server.admin().get("/metrics").of(200).text();
+    for line in
+        ["webhooks_dead_letters 1", "webhooks_failed_attempts 4", "webhooks_endpoints_failing 1"]
+    {
+        assert!(metrics.contains(&format!("strongroom_{line}\n")), "{metrics}");
+    }
     receiver.conduct(Conduct::Answer(200, ""));
     server.post(&format!("/api/events/{event}/redeliver"), "", &json!({})).of(202);
     wait_for_state(&server, &event, "delivered");
@@ -397,4 +403,24 @@ fn a_test_event_is_sent_at_once_and_its_answer_told() {
     receiver.conduct(Conduct::Answer(500, ""));
     let told = server.post(&path, "", &json!({})).of(200).json;
     assert_eq!((&told["delivered"], &told["error"]), (&json!(false), &json!("status_not_2xx")));
+}
+
+#[test]
+fn endpoints_that_hang_leave_half_of_the_places_for_tries_to_the_healthy() {
+    let server = TestServer::start_with(&[PATIENT, ("STRONGROOM__WEBHOOKS__IN_FLIGHT_MAX", "6")]);
+    let healthy = Receiver::start();
+    endpoint(&server, &healthy);
+    server.charge("first", 1).of(201);
+    healthy.wait_for(1);
+    let hanging: Vec<Receiver> = (0..3).map(|_| Receiver::start_with(Conduct::Hang)).collect();
+    hanging.iter().for_each(|receiver| drop(endpoint(&server, receiver)));
+    for number in 0..30 {
+        server.charge(&number.to_string(), 1).of(201);
+    }
+    healthy.wait_for(31);
+    let begun = || hanging.iter().map(Receiver::count).sum::<usize>();
+    eventually("they take what they may", || (begun() >= 3).then_some(()));
+    server.charge("last", 1).of(201);
+    healthy.wait_for(32);
+    assert_eq!(begun(), 3);
 }

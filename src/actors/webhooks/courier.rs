@@ -33,6 +33,8 @@ use std::{
 const SLICE: usize = 512;
 /// How many such slices are looked at before others get a turn.
 const SLICES_MAX: usize = 32;
+/// When it is looked again while all places for tries are taken.
+const FULL: Duration = Duration::from_millis(20);
 /// After how long without a try connections are given up.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -71,7 +73,12 @@ impl Courier {
             return;
         }
         for slice in 0..=SLICES_MAX {
-            let (due, looked) = self.look();
+            let places = self.office.places(self.queue.is_healthy());
+            if places == 0 {
+                self.alarm(FULL, ctx);
+                return;
+            }
+            let (due, looked) = self.look(places);
             let is_idle = due.is_empty() && !looked;
             for (due, told, payment) in due {
                 self.send(due, told, &payment, ctx);
@@ -86,8 +93,9 @@ impl Courier {
         self.set_alarm(ctx);
     }
 
-    /// Takes a slice of the journal and finds what is to be sent. Returns that, and whether it got on at all.
-    fn look(&mut self) -> (Vec<(Due, Told, Payment)>, bool) {
+    /// Takes a slice of the journal and finds what is to be sent, at most as much as there are `places`. Returns that, and
+    /// whether it got on at all.
+    fn look(&mut self, places: usize) -> (Vec<(Due, Told, Payment)>, bool) {
         let now = self.office.clock.now();
         let wants = self.queue.wants(now);
         let books = self.office.books.read();
@@ -103,7 +111,7 @@ impl Courier {
             self.queue.seen(looked);
             got_on = looked > cursor;
         }
-        let due = std::iter::from_fn(|| self.queue.next(now));
+        let due = std::iter::from_fn(|| self.queue.next(now)).take(places);
         let due = due.filter_map(|due| {
             let event = books.event(due.sequence)?;
             Some((due, Told::of(&event), event.payment()))
@@ -161,20 +169,30 @@ impl Courier {
     }
 
     fn set_alarm(&mut self, ctx: &mut Context<Self>) {
-        if let Some(alarm) = self.alarm.take() {
-            ctx.cancel_future(alarm);
-        }
         let now = self.office.clock.now();
         let wake = self.queue.wakes_at(now).map(|at| Duration::from_millis(at.millis_since(now)));
         let idle = self.client.is_some().then_some(IDLE);
-        if let Some(wait) = wake.into_iter().chain(idle).min() {
-            self.alarm = Some(ctx.run_later(wait, |courier, ctx| {
-                courier.alarm = None;
-                if courier.queue.in_flight() == 0 && courier.last_sent.elapsed() >= IDLE {
-                    courier.client = None;
-                }
-                courier.pump(ctx);
-            }));
+        match wake.into_iter().chain(idle).min() {
+            Some(wait) => self.alarm(wait, ctx),
+            None => self.quiet(ctx),
+        }
+    }
+
+    /// Has it looked again after `wait`, and not at the time that was set before.
+    fn alarm(&mut self, wait: Duration, ctx: &mut Context<Self>) {
+        self.quiet(ctx);
+        self.alarm = Some(ctx.run_later(wait, |courier, ctx| {
+            courier.alarm = None;
+            if courier.queue.in_flight() == 0 && courier.last_sent.elapsed() >= IDLE {
+                courier.client = None;
+            }
+            courier.pump(ctx);
+        }));
+    }
+
+    fn quiet(&mut self, ctx: &mut Context<Self>) {
+        if let Some(alarm) = self.alarm.take() {
+            ctx.cancel_future(alarm);
         }
     }
 

@@ -13,8 +13,12 @@ use std::{
     net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
+    time::Duration,
 };
 use thiserror::Error;
+
+/// How long a name may take to be looked up.
+const RESOLVED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The longest URL of an endpoint.
 const URL_BYTES_MAX: usize = 2048;
@@ -184,7 +188,8 @@ impl Guard {
             Ok(address) => vec![SocketAddr::new(address, target.port)],
             Err(_) => {
                 let looking = self.names.addresses(target.host.clone(), target.port);
-                looking.await.map_err(|_| unresolved())?
+                let found = tokio::time::timeout(RESOLVED_WITHIN, looking).await;
+                found.map_err(|_| unresolved())?.map_err(|_| unresolved())?
             }
         };
         for address in &found {

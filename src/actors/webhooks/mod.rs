@@ -77,6 +77,8 @@ struct Office {
     tls: Arc<ClientConfig>,
     terms: Terms,
     timeout: Duration,
+    /// The most tries under way, over all endpoints.
+    in_flight_max: usize,
     log: Arc<DeliveryLog>,
     alarms: Arc<Alarms>,
     /// How many tries are under way.
@@ -88,6 +90,12 @@ struct Office {
 impl Office {
     fn mark(&self, endpoint: EndpointId) {
         self.reporting.borrow_mut().insert(endpoint);
+    }
+
+    /// How many more tries may begin now. Half of the places are for endpoints that are known to be healthy.
+    fn places(&self, is_healthy: bool) -> usize {
+        let max = if is_healthy { self.in_flight_max } else { self.in_flight_max / 2 };
+        max.saturating_sub(self.in_flight.get())
     }
 
     /// Writes what concerns webhooks, unless the room on disk is needed for payments.
@@ -165,6 +173,7 @@ impl WebhooksHandle {
         let (admission, clock) = (engine.admission.clone(), engine.clock.clone());
         let (for_office, their_log) = (guard.clone(), log.clone());
         let timeout = Duration::from_millis(config.timeout_ms);
+        let in_flight_max = config.in_flight_max;
         let report_every = Duration::from_millis(config.progress_every_ms);
         let (tell, told) = oneshot::channel();
         let thread = Arbiter::new();
@@ -178,6 +187,7 @@ impl WebhooksHandle {
                 tls: post::tls(),
                 terms,
                 timeout,
+                in_flight_max,
                 log: their_log,
                 alarms,
                 in_flight: Cell::new(0),

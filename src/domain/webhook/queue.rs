@@ -85,6 +85,7 @@ pub struct Queue {
     progress: Progress,
     window: usize,
     failures_in_a_row: u32,
+    has_succeeded: bool,
     probed_at: Timestamp,
     payments: BTreeMap<u64, PaymentId>,
     /// The open events of each payment. Only the first of each may be tried.
@@ -116,6 +117,7 @@ impl Queue {
             progress: Progress::default(),
             window: WINDOW_START,
             failures_in_a_row: 0,
+            has_succeeded: false,
             probed_at: Timestamp::default(),
             payments: BTreeMap::new(),
             lanes: BTreeMap::new(),
@@ -184,6 +186,12 @@ impl Queue {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.len() + self.strays.values().sum::<usize>()
+    }
+
+    /// Whether its last try succeeded. Until one has, nobody knows.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.has_succeeded && self.failures_in_a_row == 0
     }
 
     fn is_down(&self) -> bool {
@@ -326,6 +334,7 @@ impl Queue {
             self.bring_forward();
         }
         self.failures_in_a_row = 0;
+        self.has_succeeded = true;
     }
 
     fn leave(&mut self, due: Due) {
