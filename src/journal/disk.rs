@@ -73,6 +73,9 @@ pub trait DiskFile: Send {
     /// and on `Ok` the bytes are durable; on an error any part of them may be, now or later.
     fn write(&self, offset: u64, bytes: &AlignedBuffer) -> io::Result<()>;
 
+    /// Has the device begin with bytes that were written for [`Writes::Cached`], and waits for nothing.
+    fn hurry(&self, offset: u64, length: u64) -> io::Result<()>;
+
     /// On `Ok` whatever the file shows to readers is durable.
     fn sync(&self) -> io::Result<()>;
 }
@@ -114,6 +117,9 @@ pub struct RealDisk {
     direct: DirectIo,
     told_fallback: AtomicBool,
 }
+
+/// How much is asked of the device at once, so that the journal's next batch never waits for long behind a reader.
+const READ_BYTES: usize = 256 * 1024;
 
 /// How much is written at once to fill a new file.
 const FILL_BYTES: usize = 1024 * 1024;
@@ -290,7 +296,8 @@ fn read_blocks(file: &File, offset: u64, length: usize) -> io::Result<AlignedBuf
     let mut buffer = AlignedBuffer::zeroed(length.next_multiple_of(BLOCK_BYTES));
     let mut read = 0;
     while read < length {
-        let rest = buffer.get_mut(read..).unwrap_or_default();
+        let end = buffer.len().min(read.saturating_add(READ_BYTES));
+        let rest = buffer.get_mut(read..end).unwrap_or_default();
         match file.read_at(rest, offset.saturating_add(bytes(read))) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => read += count,
@@ -316,6 +323,11 @@ impl DiskFile for RealFile {
             self.file.sync_data()?;
         }
         Ok(())
+    }
+
+    fn hurry(&self, offset: u64, length: u64) -> io::Result<()> {
+        // The pages are dirty, so they are not dropped: their writing begins.
+        Ok(fadvise(&self.file, offset, NonZeroU64::new(length), Advice::DontNeed)?)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -10,11 +10,9 @@ use super::{
 };
 use std::io;
 
-/// How much is written between two syncs, so that a great deal of dirty memory never stands in the way of the journal.
-const SYNC_EVERY_BYTES: u64 = 8 * 1024 * 1024;
-
-/// How much goes to the disk in one call.
-const CHUNK_BYTES: usize = 1024 * 1024;
+/// How much goes to the disk in one call. The device gets it at once, so that there is never so much to write that the
+/// journal's next batch has to wait for it.
+const CHUNK_BYTES: usize = 256 * 1024;
 
 /// The file while it is written. Dropped before [`NewFile::publish`], it is removed.
 pub(super) struct NewFile<'a> {
@@ -48,10 +46,8 @@ impl<'a> NewFile<'a> {
             let mut buffer = AlignedBuffer::blocks_of(chunk);
             buffer.truncate(chunk.len());
             self.file.write(self.length, &buffer)?;
+            self.file.hurry(self.length, bytes(chunk.len()))?;
             self.length += bytes(chunk.len());
-            if self.length - self.synced >= SYNC_EVERY_BYTES {
-                self.sync()?;
-            }
         }
         Ok(())
     }
