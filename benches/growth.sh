@@ -16,7 +16,7 @@ folder=$(mktemp -d)
 cp config.toml "$folder/"
 cd "$folder"
 server=
-trap '[ -z "$server" ] || kill -9 "$server" 2>/dev/null || true; rm -rf "$folder"' EXIT
+trap '[ -z "$server" ] || pull_the_plug; rm -rf "$folder"' EXIT
 
 # Snapshots are made when this script says so, and nothing else runs in the background meanwhile.
 export STRONGROOM__SNAPSHOTS__EVERY=30d STRONGROOM__SNAPSHOTS__EVERY_BYTES=1099511627776
@@ -56,7 +56,7 @@ charge() { # how: -n COUNT or -z TIME; connections
 snapshot() { curl -sf -X POST "$url/api/snapshot" -H "$admin" >snapshot.json; }
 
 # Once the allocator has given back what the start needed.
-memory_kib() { sleep 3; sed -n 's/^VmRSS: *\([0-9]*\) kB/\1/p' "/proc/$server/status"; }
+memory_kib() { sleep 3; sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB/\1/p' "/proc/$server/status"; }
 
 median() { sort -n | sed -n "$((($1 + 1) / 2))p"; }
 

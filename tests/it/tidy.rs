@@ -149,7 +149,7 @@ fn paths_named_in_the_documents_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let path = Regex::new(r"`((?:src|tests|benches|data|docs|\.ci)/[A-Za-z0-9_./-]+)`").unwrap();
     let mut named = 0;
-    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "data/README.md"] {
+    for document in ["README.md", "API.md", "ARCHITECTURE.md", "CHANGELOG.md", "data/README.md"] {
         let text = fs::read_to_string(root.join(document)).unwrap();
         for name in path.captures_iter(&text).map(|captures| captures[1].to_owned()) {
             // What the server writes at run time is described, not kept.
