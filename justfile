@@ -16,6 +16,10 @@ ci:
 export-check:
     tests/export_check.sh
 
+# Real webhooks, verified by the official libraries for Python and JavaScript.
+webhooks-check:
+    tests/webhooks_check.sh
+
 # More rounds of kill -9 than the suite runs.
 crash rounds="200":
     CRASHES={{rounds}} cargo test --test it crash:: -- --nocapture

@@ -12,6 +12,10 @@ use crate::{
         registry::Registry,
         scheduler::Scheduler,
         snapshots::{self, Rhythm, Snapshots},
+        webhooks::{
+            self, WebhooksHandle,
+            guard::{Guard, SystemNames},
+        },
     },
     clock::{Clock, StoppedClock, SystemClock},
     config::Config,
@@ -189,6 +193,7 @@ struct Crew {
     snapshots: Snapshots,
     ledger_thread: Arbiter,
     scheduler_thread: Arbiter,
+    webhooks: WebhooksHandle,
     failed: mpsc::UnboundedReceiver<Fatal>,
 }
 
@@ -208,7 +213,6 @@ impl Crew {
         let in_flight_max = u32::try_from(config.http.in_flight_max).unwrap_or(u32::MAX);
         let admission = Arc::new(Admission::new(in_flight_max, space.clone()));
         let retention = config.idempotency.retention;
-        let mailbox_max = mailbox_max(config);
         let provider: Arc<dyn Provider> =
             Arc::new(Sandbox::new(config.provider.sandbox.decline_at));
         #[cfg(feature = "fault-injection")]
@@ -220,7 +224,7 @@ impl Crew {
                 books.clone(),
                 clock.clone(),
                 retention,
-                mailbox_max,
+                mailbox_max(config),
             ),
             stall_max: Duration::from_millis(config.http.request_deadline_ms),
             registry: Arc::new(Registry::default()),
@@ -254,6 +258,7 @@ impl Crew {
             alarms: alarms.clone(),
         };
         let reconciliations = Arc::new(start_reconciliations(config, subject)?);
+        let webhooks = start_webhooks(&engine, config, &alarms).await?;
         let crew = Self {
             ledger,
             admission,
@@ -261,15 +266,17 @@ impl Crew {
             snapshots: snapshots.clone(),
             ledger_thread,
             scheduler_thread,
+            webhooks: webhooks.clone(),
             failed,
         };
-        let writing = Some(Writing { engine, snapshots });
+        let writing = Some(Writing { engine, snapshots, webhooks });
         Ok((crew, Core { books, clock, retention, reconciliations, alarms, writing }))
     }
 
     /// Ends the actors, the ledger last: on `Ok` everything is written and sealed.
     async fn stop(mut self) -> Result<(), Stopped> {
         self.scheduler_thread.stop();
+        self.webhooks.close().await;
         let sealed = self.ledger.close().await;
         self.ledger_thread.stop();
         match self.failed.try_recv() {
@@ -386,10 +393,28 @@ async fn start_ledger(
         seal_after: Duration::from_millis(config.journal.seal_after_ms),
         mailbox_max: mailbox_max(config),
         retention: config.idempotency.retention,
+        endpoints_max: config.webhooks.endpoints_per_merchant,
     };
     let (tell, told) = oneshot::channel();
     thread.spawn_fn(move || drop(tell.send(LedgerHandle::start(journal, books, pace, fatal))));
     told.await.map_err(|_| Stopped::LedgerDied)
+}
+
+/// Makes the endpoints of the configuration those on the books, then starts the couriers on a thread of their own.
+async fn start_webhooks(
+    engine: &Arc<Engine>,
+    config: &Config,
+    alarms: &Arc<Alarms>,
+) -> Result<WebhooksHandle, Stopped> {
+    if webhooks::endpoints::configure(engine, &config.merchants).await.is_err() {
+        tracing::error!(
+            "the webhook endpoints of the configuration could not be written to the journal; they stay as they were \
+             until the next start"
+        );
+    }
+    let guard = Guard::new(&config.webhooks, Arc::new(SystemNames));
+    let started = WebhooksHandle::start(engine, &config.webhooks, guard, alarms.clone()).await;
+    Ok(started.map_err(io::Error::other)?)
 }
 
 fn start_alarms(thread: &Arbiter, config: &Config, clock: &Arc<dyn Clock>) -> Alarms {

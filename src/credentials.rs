@@ -3,7 +3,10 @@
 //! The HTTP door asks who a key belongs to; the command line makes keys. Only digests are kept: a key's own text is
 //! never stored, shown or logged here, and what the holder of a key may do is decided elsewhere.
 
-use crate::config::{ADMIN, Config};
+use crate::{
+    config::{ADMIN, Config},
+    domain::webhook::Secret as WebhookSecret,
+};
 use rand::{TryRng, rngs::SysRng};
 use sha2::{Digest, Sha256};
 use std::{collections::HashMap, sync::Arc};
@@ -166,6 +169,16 @@ pub fn new_key(kind: KeyKind) -> Result<NewKey, NoRandomness> {
     let secret = format!("{prefix}{}", hex::encode(random));
     let sha256 = hex::encode(Sha256::digest(&secret));
     Ok(NewKey { secret: Secret(secret), sha256 })
+}
+
+/// Makes a webhook secret of 256 bits from the operating system's random source.
+///
+/// # Errors
+/// When that source fails.
+pub fn new_webhook_secret() -> Result<WebhookSecret, NoRandomness> {
+    let mut random = [0; RANDOM_BYTES];
+    SysRng.try_fill_bytes(&mut random)?;
+    Ok(WebhookSecret::from_random(random))
 }
 
 #[cfg(test)]

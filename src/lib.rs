@@ -12,6 +12,7 @@
 //! | [`http`] | the door: wire form ↔ meaning |
 //! | [`pipeline`] | one request, from claim to answer |
 //! | [`actors`] | who acts: payments, the ledger, idempotency, the scheduler |
+//! | [`wire`] | how things look in answers and webhooks |
 //! | [`provider`] | the outside world that moves the money |
 //! | [`journal`] | bytes on disk: the one store of truth |
 //! | [`domain`] | what is right: pure rules, and the books they add up to |
@@ -26,6 +27,8 @@ pub mod http;
 pub mod pipeline;
 
 pub mod actors;
+
+pub mod wire;
 
 pub mod provider;
 

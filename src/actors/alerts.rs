@@ -3,14 +3,13 @@
 //! Messages are signed by Standard Webhooks, as merchants' are. They are not kept: what stands in `/ready` and in the log
 //! is the record, the message only wakes somebody.
 
-use super::alarms::Alarm;
+use super::{alarms::Alarm, webhooks};
 use crate::{
     clock::{Clock, new_uuid},
     domain::{time::Timestamp, webhook::Secret},
 };
 use actix_rt::Arbiter;
 use awc::{Client, Connector};
-use rustls::crypto::ring::default_provider;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
@@ -76,24 +75,8 @@ impl Alerts {
 }
 
 fn client() -> Client {
-    let mut trusted = rustls::RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    trusted.add_parsable_certificates(found.certs);
-    if trusted.is_empty() {
-        tracing::warn!("the machine trusts no certificate authority: alerts by https will fail");
-    }
-    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .map(|tls| tls.with_root_certificates(trusted).with_no_client_auth());
-    let connector = match tls {
-        Ok(tls) => Connector::new().rustls_0_23(Arc::new(tls)),
-        Err(error) => {
-            tracing::error!(%error, "there is no TLS: alerts by https will fail");
-            Connector::new()
-        }
-    };
     Client::builder()
-        .connector(connector)
+        .connector(Connector::new().rustls_0_23(webhooks::tls()))
         .disable_redirects()
         .timeout(ANSWER_WITHIN)
         .add_default_header(("user-agent", concat!("strongroom/", env!("CARGO_PKG_VERSION"))))

@@ -13,6 +13,7 @@ use crate::{
         id::{PaymentId, Sequence},
         idempotency::{Key, Retention},
         time::Timestamp,
+        webhook::WebhookRecord,
     },
     journal::{JournalError, Writer, entry},
 };
@@ -22,7 +23,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, Instant},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Where an entry went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,8 @@ pub struct Pace {
     pub mailbox_max: usize,
     /// How long an idempotency key stays used.
     pub retention: Retention,
+    /// How many webhook endpoints a merchant can have.
+    pub endpoints_max: usize,
 }
 
 /// How others reach the ledger actor.
@@ -71,6 +74,7 @@ pub struct Pace {
 pub struct LedgerHandle {
     actor: Addr<LedgerActor>,
     writing: Writing,
+    news: watch::Receiver<u64>,
 }
 
 /// Since when a write has been under way, if one is.
@@ -96,7 +100,9 @@ impl LedgerHandle {
         let books = Arc::new(RwLock::new(books));
         let reader = BooksReader(books.clone());
         let writing = Writing::default();
+        let (tell, news) = watch::channel(0);
         let actor = LedgerActor {
+            tell,
             writing: writing.clone(),
             journal,
             books,
@@ -110,7 +116,7 @@ impl LedgerHandle {
             ctx.set_mailbox_capacity(pace.mailbox_max);
             actor
         });
-        (Self { actor: ledger, writing }, reader)
+        (Self { actor: ledger, writing, news }, reader)
     }
 
     /// Records what happened to a merchant's payment. On return the entry is durable and on the books.
@@ -123,13 +129,33 @@ impl LedgerHandle {
         record: PaymentRecord,
         now: Timestamp,
     ) -> Result<Recorded, NotRecorded> {
+        let key = record.request.as_ref().map(|request| (merchant, request.key.clone()));
+        self.append(Subject::Payment(record.payment), key, Record::Payment(record), now).await
+    }
+
+    /// Records what happened to webhook endpoints. On return the entry is durable and on the books.
+    ///
+    /// # Errors
+    /// As [`LedgerHandle::record`].
+    pub async fn record_webhook(
+        &self,
+        record: WebhookRecord,
+        now: Timestamp,
+    ) -> Result<Recorded, NotRecorded> {
+        self.append(Subject::Webhooks, None, Record::Webhook(record), now).await
+    }
+
+    async fn append(
+        &self,
+        subject: Subject,
+        key: Option<(Arc<str>, Key)>,
+        record: Record,
+        now: Timestamp,
+    ) -> Result<Recorded, NotRecorded> {
         let (reply, recorded) = oneshot::channel();
-        let key = record.request.as_ref().map(|request| request.key.clone());
-        let (payment, record) = (record.payment, Record::Payment(record));
         // Counted here and not on the ledger's thread. A record too large to count fills a batch by itself.
         let bytes = entry::encoded_bytes(&record).unwrap_or(usize::MAX);
-        let append =
-            Append { payment, key: key.map(|key| (merchant, key)), record, bytes, now, reply };
+        let append = Append { subject, key, record, bytes, now, reply };
         if let Err(error) = self.actor.try_send(append) {
             return Err(NotRecorded::Unavailable(match error {
                 actix::dev::SendError::Full(_) => Unavailable::Overloaded,
@@ -137,6 +163,12 @@ impl LedgerHandle {
             }));
         }
         recorded.await.unwrap_or(Err(NotRecorded::Unavailable(Unavailable::OutcomeUnknown)))
+    }
+
+    /// The revision of the webhooks on the books; changes whenever a courier has something to do.
+    #[must_use]
+    pub fn webhook_news(&self) -> watch::Receiver<u64> {
+        self.news.clone()
     }
 
     /// How long the write that is under way has taken so far; zero if none is.
@@ -152,10 +184,17 @@ impl LedgerHandle {
     }
 }
 
+/// What a record is about. Two of one subject are never judged against the same books.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Subject {
+    Payment(PaymentId),
+    Webhooks,
+}
+
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Append {
-    payment: PaymentId,
+    subject: Subject,
     /// The idempotency key the record came under, with its merchant.
     key: Option<(Arc<str>, Key)>,
     record: Record,
@@ -176,6 +215,8 @@ struct Close;
 /// The actor.
 pub struct LedgerActor {
     writing: Writing,
+    /// Tells the couriers that something on the books concerns them.
+    tell: watch::Sender<u64>,
     journal: Writer,
     books: Arc<RwLock<Books>>,
     pace: Pace,
@@ -202,21 +243,21 @@ struct Batch {
     /// Of the records, encoded.
     bytes: usize,
     at: Timestamp,
-    payments: HashSet<PaymentId>,
+    subjects: HashSet<Subject>,
     keys: HashSet<(Arc<str>, Key)>,
 }
 
 impl Batch {
     /// Whether `append` can only be judged once this batch is on the books.
     fn touches(&self, append: &Append) -> bool {
-        self.payments.contains(&append.payment)
+        self.subjects.contains(&append.subject)
             || append.key.as_ref().is_some_and(|key| self.keys.contains(key))
     }
 
     fn add(&mut self, append: Append) {
         self.at = self.at.max(append.now);
         self.bytes = self.bytes.saturating_add(append.bytes);
-        self.payments.insert(append.payment);
+        self.subjects.insert(append.subject);
         self.keys.extend(append.key);
         self.records.push(append.record);
         self.replies.push(append.reply);
@@ -278,9 +319,12 @@ impl Handler<Close> for LedgerActor {
 
 impl LedgerActor {
     fn judge(&self, append: &Append) -> Result<(), Breach> {
-        let Record::Payment(record) = &append.record else { return Ok(()) };
         let books = self.books.read().unwrap_or_else(PoisonError::into_inner);
-        books.check(record, append.now)?;
+        match &append.record {
+            Record::Opened { .. } | Record::Sealed => {}
+            Record::Payment(record) => books.check(record, append.now)?,
+            Record::Webhook(record) => books.check_webhook(record, self.pace.endpoints_max)?,
+        }
         match &append.key {
             Some((merchant, key)) => {
                 books.check_key(merchant, key, self.pace.retention, append.now)
@@ -316,7 +360,11 @@ impl LedgerActor {
                     .entries
                     .first()
                     .map(|entry| Recorded { sequence: entry.sequence, at: entry.at });
-                self.books.write().unwrap_or_else(PoisonError::into_inner).apply(batch);
+                let mut books = self.books.write().unwrap_or_else(PoisonError::into_inner);
+                books.apply(batch);
+                let revision = books.webhooks().revision();
+                drop(books);
+                self.tell.send_if_modified(|told| std::mem::replace(told, revision) != revision);
                 first.map_or(unknown, Ok)
             }
             Err(JournalError::NoSpace { .. }) => {

@@ -9,6 +9,7 @@
 //!                   by the registry)
 //!   scheduler ──expire, inquire──► payment
 //!   reconciliation ──compare──► books, journal     finding ──► alarms ──► alerts
+//!   webhooks ──progress──► ledger        one courier an endpoint
 //! ```
 //!
 //! Message types live with the actor that receives them; others hold a handle, never an address.
@@ -26,6 +27,7 @@ pub mod reconciliation;
 pub mod registry;
 pub mod scheduler;
 pub mod snapshots;
+pub mod webhooks;
 
 use crate::{
     clock::Clock,

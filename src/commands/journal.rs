@@ -9,6 +9,7 @@ use crate::domain::{
     id::{PaymentId, Sequence},
     ledger::{Leg, Transaction},
     money::Currency,
+    webhook::{Settings, WebhookEvent, WebhookRecord},
 };
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -82,7 +83,7 @@ impl Print {
 
     fn selects(&self, entry: &Entry) -> bool {
         let of = match &entry.record {
-            Record::Opened { .. } | Record::Sealed => None,
+            Record::Opened { .. } | Record::Sealed | Record::Webhook(_) => None,
             Record::Payment(record) => Some(record.payment),
         };
         (self.from.unwrap_or(0)..=self.last()).contains(&entry.sequence)
@@ -114,6 +115,11 @@ fn print(out: &mut impl Write, entry: &Entry, batch: &Batch) -> io::Result<()> {
             if let Some(request) = &record.request {
                 writeln!(out, "    key {} ({})", request.key, request.operation.name())?;
             }
+        }
+        Record::Webhook(WebhookRecord { actor, event }) => {
+            let endpoint = event.endpoint().map(|id| format!(" {id}")).unwrap_or_default();
+            let told = event.name().replace('_', " ");
+            writeln!(out, "{sequence}  {at}  {told}{endpoint}, by {actor}")?;
         }
     }
     writeln!(out, "    block {}", batch.hash)
@@ -213,6 +219,14 @@ enum EntryObject<'a> {
         idempotency_key: Option<&'a str>,
         operation: Option<&'static str>,
     },
+    Webhook {
+        endpoint_id: Option<String>,
+        actor: &'a str,
+        /// In a word.
+        event: &'static str,
+        /// What the event itself says, but for secrets.
+        facts: Value,
+    },
 }
 
 #[derive(Serialize)]
@@ -255,6 +269,12 @@ impl<'a> EntryObject<'a> {
                 idempotency_key: record.request.as_ref().map(|request| request.key.as_str()),
                 operation: record.request.as_ref().map(|request| request.operation.name()),
             },
+            Record::Webhook(WebhookRecord { actor, event }) => Self::Webhook {
+                endpoint_id: event.endpoint().map(|id| id.to_string()),
+                actor,
+                event: event.name(),
+                facts: webhook_facts(event),
+            },
         }
     }
 }
@@ -267,6 +287,41 @@ impl TransactionObject {
             pending: leg.pending,
         });
         Self { currency: transaction.currency.code(), legs: legs.collect() }
+    }
+}
+
+fn webhook_facts(event: &WebhookEvent) -> Value {
+    let settings = |settings: &Settings| {
+        json!({
+            "url": settings.url,
+            "events": settings.filter.names().collect::<Vec<_>>(),
+            "description": settings.description,
+        })
+    };
+    match event {
+        WebhookEvent::Created(created) => {
+            json!({"merchantId": created.merchant, "settings": settings(&created.settings)})
+        }
+        WebhookEvent::Updated { settings: new, .. } => json!({"settings": settings(new)}),
+        WebhookEvent::Rotated { old_until, .. } => json!({"oldUntil": old_until.to_string()}),
+        WebhookEvent::Disabled { reason, .. } => json!({"reason": reason.name()}),
+        WebhookEvent::Enabled { .. } | WebhookEvent::Deleted { .. } => json!({}),
+        WebhookEvent::Replayed { from, .. } => json!({"from": from}),
+        WebhookEvent::Redelivered { number, sequence, .. } => {
+            json!({"number": number, "sequence": sequence})
+        }
+        WebhookEvent::Progressed(changes) => {
+            let endpoints = changes.iter().map(|change| {
+                json!({
+                    "endpointId": change.endpoint.to_string(),
+                    "through": change.through,
+                    "open": change.open.iter().map(|(number, _)| number).collect::<Vec<_>>(),
+                    "closed": change.closed,
+                    "dead": change.died.iter().map(|(number, _)| number).collect::<Vec<_>>(),
+                })
+            });
+            json!({"endpoints": endpoints.collect::<Vec<_>>()})
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod demo;
 mod export;
 mod journal;
 mod key;
+mod listen;
 mod offline;
 mod read_only;
 mod restore;
@@ -46,6 +47,8 @@ enum Command {
     Serve(serve::Serve),
     /// Drive a server, kill it, start it again, and audit what is left.
     Demo(demo::Demo),
+    /// Receive webhooks on this machine: verify and print them.
+    Listen(listen::Listen),
     /// API keys.
     #[command(subcommand)]
     Key(key::Key),
@@ -72,6 +75,7 @@ impl CommandLine {
             None => serve::run(self.serve),
             Some(Command::Serve(arguments)) => serve::run(arguments),
             Some(Command::Demo(arguments)) => demo::run(&arguments),
+            Some(Command::Listen(arguments)) => listen::run(arguments),
             Some(Command::Key(key)) => key::run(&key),
             Some(Command::Verify(arguments)) => verify::run(&arguments),
             Some(Command::Journal(journal)) => journal::run(&journal),

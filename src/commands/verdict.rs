@@ -4,7 +4,7 @@
 use super::offline::{Moment, Offline};
 use crate::{
     domain::{
-        books::Books,
+        books::{Books, Breach},
         entry::{Batch, Record},
         id::{PaymentId, Sequence},
         reconciliation::{Check, Failure, Recount},
@@ -161,7 +161,7 @@ impl Verdict {
             let is_last = entries.len() < read;
             if let Some((sequence, payment, what)) = first_breach(&self.books, &located.batch) {
                 let place = Some(position(&located));
-                let (sequence, payment) = (Some(sequence), Some(payment));
+                let sequence = Some(sequence);
                 return Ok(Some(Finding { what, place, sequence, payment }));
             }
             self.bytes += located.bytes;
@@ -192,13 +192,17 @@ impl Verdict {
 }
 
 /// The first entry of the batch that may not follow what is on the books, and why.
-fn first_breach(books: &Books, batch: &Batch) -> Option<(Sequence, PaymentId, String)> {
+fn first_breach(books: &Books, batch: &Batch) -> Option<(Sequence, Option<PaymentId>, String)> {
+    let refused = |breach: &Breach| format!("the rules refuse the entry: {breach}");
     batch.entries.iter().find_map(|entry| match &entry.record {
         Record::Opened { .. } | Record::Sealed => None,
         Record::Payment(record) => {
             let breach = books.check(record, entry.at).err()?;
-            let what = format!("the rules refuse the entry: {breach}");
-            Some((entry.sequence, record.payment, what))
+            Some((entry.sequence, Some(record.payment), refused(&breach)))
+        }
+        Record::Webhook(record) => {
+            let breach = books.check_webhook(record, usize::MAX).err()?;
+            Some((entry.sequence, None, refused(&breach)))
         }
     })
 }
@@ -352,7 +356,7 @@ mod tests {
         ];
         let batch = Batch { entries, hash: Hash::default() };
         let (sequence, of, what) = first_breach(&Books::default(), &batch).unwrap();
-        assert_eq!((sequence, of), (2, payment));
+        assert_eq!((sequence, of), (2, Some(payment)));
         assert!(what.contains("no such payment"), "{what}");
     }
 

@@ -8,13 +8,17 @@ mod alerts;
 mod error;
 mod exposure;
 mod layers;
+mod network;
 mod section;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 pub use alerts::{AlertWebhook, Alerts};
 pub use error::{ConfigError, Fault, Reason};
 pub use layers::SHIPPED;
+pub use network::Network;
+pub use webhooks::{MerchantWebhook, Webhooks};
 
 use crate::domain::{idempotency::Retention, money::Amount};
 use section::{Section, duration_ms};
@@ -46,6 +50,8 @@ pub struct Config {
     pub snapshots: Snapshots,
     /// Checking the books against themselves.
     pub reconciliation: Reconciliation,
+    /// Telling merchants what happened.
+    pub webhooks: Webhooks,
     /// Telling the operator what is wrong.
     pub alerts: Alerts,
     /// What the server tells its operator.
@@ -82,6 +88,7 @@ impl Config {
             journal: root.section("journal", Journal::read),
             snapshots: root.section("snapshots", Snapshots::read),
             reconciliation: root.section("reconciliation", Reconciliation::read),
+            webhooks: root.section("webhooks", Webhooks::read),
             alerts: root.section("alerts", Alerts::read),
             log: root.section("log", Log::read),
             merchants: root.list("merchants", Merchant::read),
@@ -353,11 +360,17 @@ pub struct Merchant {
     pub id: String,
     /// The merchant's API keys; no two names alike.
     pub keys: Vec<ApiKey>,
+    /// Where it is told what happened, if the configuration says so.
+    pub webhook: Option<MerchantWebhook>,
 }
 
 impl Merchant {
     fn read(section: &mut Section<'_>) -> Self {
-        Self { id: section.name("id", &[ADMIN]), keys: section.list("keys", ApiKey::read) }
+        Self {
+            id: section.name("id", &[ADMIN]),
+            keys: section.list("keys", ApiKey::read),
+            webhook: MerchantWebhook::read(section),
+        }
     }
 }
 

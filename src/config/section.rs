@@ -147,6 +147,15 @@ impl Section<'_> {
         })
     }
 
+    /// Whether `key` is there, for keys that may be left out.
+    pub(super) fn has(&mut self, key: &'static str) -> bool {
+        let is_there = self.table.contains_key(key);
+        if !is_there {
+            self.known.push(key);
+        }
+        is_there
+    }
+
     /// The IP address and port under `key`.
     pub(super) fn address(&mut self, key: &'static str) -> SocketAddr {
         let allowed = "an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080";

@@ -4,14 +4,14 @@ use super::*;
 use sha2::{Digest, Sha256};
 use std::{fs, iter};
 
-const NO_VARIABLES: [(&str, &str); 0] = [];
+pub(super) const NO_VARIABLES: [(&str, &str); 0] = [];
 
 fn shipped() -> Config {
     from_file("")
 }
 
 /// The configuration of a file with this text and no environment.
-fn from_file(text: &str) -> Config {
+pub(super) fn from_file(text: &str) -> Config {
     load(text, &NO_VARIABLES).unwrap()
 }
 
@@ -26,14 +26,14 @@ fn load_in(folder: &Path, text: &str, environment: &[(&str, &str)]) -> Result<Co
 }
 
 /// What the operator is told of a file with this text and this environment, without the name of the folder.
-fn refusal(text: &str, environment: &[(&str, &str)]) -> String {
+pub(super) fn refusal(text: &str, environment: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let error = load_in(folder.path(), text, environment).expect_err(text);
     let folder = format!("{}/", folder.path().display());
     error.to_string().replace(&folder, "")
 }
 
-fn one_fault(text: &str, environment: &[(&str, &str)]) -> Fault {
+pub(super) fn one_fault(text: &str, environment: &[(&str, &str)]) -> Fault {
     match load(text, environment) {
         Err(ConfigError::Refused(faults)) if faults.len() == 1 => faults[0].clone(),
         other => panic!("{text} {environment:?}: {other:?}"),
@@ -77,6 +77,21 @@ fn the_shipped_configuration_is_the_documented_one() {
             direct_io: true,
         },
         snapshots: Snapshots { every_ms: 3_600_000, every_bytes: 268_435_456 },
+        webhooks: Webhooks {
+            schedule_ms: [5, 30, 120, 900, 3_600, 10_800, 21_600, 43_200, 86_400]
+                .map(|seconds| seconds * 1_000)
+                .to_vec(),
+            jitter_percent: 20,
+            timeout_ms: 15_000,
+            concurrency_per_endpoint: 32,
+            in_flight_max: 1_024,
+            backlog_per_endpoint: 1_000,
+            endpoints_per_merchant: 20,
+            disable_after_ms: 5 * DAY_MS,
+            progress_every_ms: 250,
+            allow_loopback: true,
+            allow_networks: Vec::new(),
+        },
         reconciliation: Reconciliation {
             every_ms: 1_000,
             full_every_ms: DAY_MS / 24,
@@ -87,6 +102,7 @@ fn the_shipped_configuration_is_the_documented_one() {
         merchants: vec![Merchant {
             id: "merchant_1".to_owned(),
             keys: vec![sample_key("sk_test_merchant_1")],
+            webhook: None,
         }],
         admins: vec![sample_key("ak_test_admin")],
     };
@@ -223,7 +239,7 @@ fn an_unknown_key_is_refused_by_its_full_name_wherever_it_stands() {
 }
 
 /// Every whole number: its section and key, the least and the most.
-const RANGES: [(&str, &str, i64, i64); 17] = [
+const RANGES: [(&str, &str, i64, i64); 24] = [
     ("http", "workers", 0, 1_024),
     ("http", "body_bytes_max", 1_024, 1_048_576),
     ("http", "body_read_timeout_ms", 10, 600_000),
@@ -241,12 +257,19 @@ const RANGES: [(&str, &str, i64, i64); 17] = [
     ("reconciliation", "every_ms", 10, 3_600_000),
     ("snapshots", "every_bytes", 1_048_576, 1_099_511_627_776),
     ("reconciliation", "runs_kept", 1, 10_000),
+    ("webhooks", "jitter_percent", 0, 100),
+    ("webhooks", "timeout_ms", 10, 60_000),
+    ("webhooks", "concurrency_per_endpoint", 1, 256),
+    ("webhooks", "in_flight_max", 2, 65_536),
+    ("webhooks", "backlog_per_endpoint", 10, 10_000),
+    ("webhooks", "endpoints_per_merchant", 1, 1_000),
+    ("webhooks", "progress_every_ms", 10, 60_000),
     // The least is the one that holds the default batch; the smallest of all has a test of its own.
     ("journal", "segment_bytes", 8_400_896, 1_073_741_824),
 ];
 
 /// What else is refused, whatever its section.
-const REFUSED: [(&str, &str, &str); 12] = [
+const REFUSED: [(&str, &str, &str); 16] = [
     ("http", "listen", "'localhost:80' '127.0.0.1' '' 80"),
     ("http", "workers", "'2' 2.0 true 2026-11-22 [2]"),
     ("payments", "authorization_ttl", "'0s' '367d' '-1d' '1month' '1500us' '7' '' 7"),
@@ -259,6 +282,10 @@ const REFUSED: [(&str, &str, &str); 12] = [
     ("log", "level", "3 'inof'"),
     ("log", "form", "'xml' 'Human' ''"),
     ("provider", "sandbox", "'sandbox'"),
+    ("webhooks", "schedule", "'' '5s,' '0s' '31d' '5' 5 ['5s']"),
+    ("webhooks", "disable_after", "'59s' '367d' 5 ''"),
+    ("webhooks", "allow_loopback", "1 'yes'"),
+    ("webhooks", "allow_networks", "'10.0.0.1/8' 'ten' '10.0.0.0/8;fd00::/8' 10"),
 ];
 
 fn refuses(section: &str, key: &str, value: &str) {
@@ -415,8 +442,8 @@ fn all_faults_are_told_at_once_with_what_was_given_what_is_allowed_and_where_it_
 (from the environment variable STRONGROOM__JOURNAL__SEGMENT_BYTES)
   log: 3 is not allowed; it has to be a table (from config.toml)
   merchants[0].keys: missing; it has to be a list of tables (from config.toml)
-  port: no such key; known: data_dir, http, payments, idempotency, provider, journal, snapshots, reconciliation, alerts, \
-log, merchants, admins (from the environment variable STRONGROOM__PORT)";
+  port: no such key; known: data_dir, http, payments, idempotency, provider, journal, snapshots, reconciliation, \
+webhooks, alerts, log, merchants, admins (from the environment variable STRONGROOM__PORT)";
     assert_eq!(refusal(text, &environment), expected);
 }
 

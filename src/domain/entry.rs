@@ -10,6 +10,7 @@ use super::{
     idempotency::Request,
     ledger::Transaction,
     time::Timestamp,
+    webhook::WebhookRecord,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub enum Record {
     Sealed,
     /// Something happened to a payment.
     Payment(PaymentRecord),
+    /// Something happened to webhook endpoints, or deliveries got on.
+    Webhook(WebhookRecord),
 }
 
 /// One event of a payment with all that belongs to it.

@@ -58,6 +58,39 @@ impl fmt::Debug for PaymentId {
     }
 }
 
+/// Which webhook endpoint: `we_` and a UUIDv7.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EndpointId(Uuid);
+
+impl EndpointId {
+    /// What stands before the UUID.
+    pub const PREFIX: &'static str = "we_";
+
+    /// An endpoint's id from the UUIDv7 that the caller made.
+    #[must_use]
+    pub fn new(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+
+    /// Reads `we_` + 32 lower-case hexadecimal digits; nothing else is an endpoint's id.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        parse_simple(text.strip_prefix(Self::PREFIX)?).map(Self)
+    }
+}
+
+impl fmt::Display for EndpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", Self::PREFIX, self.0.simple())
+    }
+}
+
+impl fmt::Debug for EndpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// What an identifier computed from a journal entry names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -67,16 +100,19 @@ pub enum Kind {
     LedgerEntry,
     /// `ref_`: the refund the entry made.
     Refund,
+    /// `evt_`: the event that merchants are told of.
+    Event,
 }
 
 impl Kind {
-    const ALL: [Kind; 3] = [Kind::Transaction, Kind::LedgerEntry, Kind::Refund];
+    const ALL: [Kind; 4] = [Kind::Transaction, Kind::LedgerEntry, Kind::Refund, Kind::Event];
 
     fn prefix(self) -> &'static str {
         match self {
             Kind::Transaction => "txn_",
             Kind::LedgerEntry => "ent_",
             Kind::Refund => "ref_",
+            Kind::Event => "evt_",
         }
     }
 
@@ -86,6 +122,7 @@ impl Kind {
             Kind::Transaction => 1,
             Kind::LedgerEntry => 2,
             Kind::Refund => 3,
+            Kind::Event => 4,
         }
     }
 }
@@ -186,7 +223,7 @@ mod tests {
             millis in 0u64..253_402_207_200_999,
             sequence in 0u64..(1 << 48),
             index: u8,
-            kind in 0usize..3,
+            kind in 0usize..4,
         ) {
             let at = Timestamp::from_millis(millis);
             let id = DerivedId { kind: Kind::ALL[kind], at, sequence, index };

@@ -5,8 +5,8 @@
 //!
 //! Reading order: the vocabulary ([`time`], [`id`], [`money`], [`card_number`], [`event`], [`command`], [`refusal`]),
 //! then the rules of one payment ([`payment`]), of the double entry ([`ledger`]), of retries ([`idempotency`]),
-//! then [`entry`], the atomic unit that is written down, [`books`], what all entries add up to, and
-//! [`reconciliation`], how the books are checked, and [`webhook`], how others are told.
+//! then [`entry`], the atomic unit that is written down, [`books`], what all entries add up to,
+//! [`reconciliation`], how the books are checked, and [`webhook`], how merchants and the operator are told.
 
 pub mod time;
 

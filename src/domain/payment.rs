@@ -219,7 +219,9 @@ fn refund(
     Ok(Event::Refunded { amount, reason })
 }
 
-fn status_after(details: &Details, outcome: &Outcome) -> Status {
+/// Where the provider's answer leaves a payment.
+#[must_use]
+pub fn status_after(details: &Details, outcome: &Outcome) -> Status {
     match (outcome, details.capture) {
         (Outcome::Approved { .. }, CaptureMode::Automatic) => Status::Completed,
         (Outcome::Approved { .. }, CaptureMode::Manual) => Status::Authorized,

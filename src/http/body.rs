@@ -10,6 +10,9 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use serde_json::{Map, Value};
 use std::fmt;
 
+/// The most texts of a list.
+const LIST_MAX: usize = 20;
+
 /// Reads a body to its end, within the limits.
 pub(super) async fn receive(
     request: &HttpRequest,
@@ -106,6 +109,18 @@ impl Body {
         }
     }
 
+    /// A text, or a whole number as a text.
+    pub(super) fn text_or_number(&mut self, field: &str) -> Option<String> {
+        match self.take(field)? {
+            Value::String(text) => Some(text),
+            Value::Number(number) if number.is_u64() => Some(number.to_string()),
+            _ => {
+                self.fault(field, "must be a string or a whole number");
+                None
+            }
+        }
+    }
+
     /// A text that a person wrote, in which no card number may stand.
     pub(super) fn free_text(&mut self, field: &str, characters_max: usize) -> Option<String> {
         let text = self.text(field, characters_max)?;
@@ -114,6 +129,35 @@ impl Body {
             return None;
         }
         Some(text)
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(&mut self, field: &str) -> Option<bool> {
+        let value = self.take(field)?;
+        if !value.is_boolean() {
+            self.fault(field, "must be true or false");
+        }
+        value.as_bool()
+    }
+
+    /// A list of texts that `read` can read; else a fault that says what is `allowed`.
+    pub(super) fn list<T>(
+        &mut self,
+        field: &str,
+        allowed: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let values = match self.take(field)? {
+            Value::Array(values) => values,
+            _ => Vec::new(),
+        };
+        let read = |value: &Value| value.as_str().and_then(&read);
+        let list: Option<Vec<T>> = values.iter().map(read).collect();
+        let list = list.filter(|list| !list.is_empty() && list.len() <= LIST_MAX);
+        if list.is_none() {
+            self.fault(field, &format!("must be a list of 1 to {LIST_MAX} of {allowed}"));
+        }
+        list
     }
 
     /// Pairs of texts, in the order of their keys.

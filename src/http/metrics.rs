@@ -30,6 +30,7 @@ fn registry(core: &Core) -> Registry {
     let mut registry = Registry::with_prefix("strongroom");
     books(&mut registry, core);
     reconciliation(registry.sub_registry_with_prefix("reconciliation"), core);
+    webhooks(registry.sub_registry_with_prefix("webhooks"), core);
     if let Some(Writing { snapshots, .. }) = &core.writing {
         snapshots_made(registry.sub_registry_with_prefix("snapshots"), core, &snapshots.state());
     }
@@ -52,6 +53,30 @@ fn books(registry: &mut Registry, core: &Core) {
     registry.register("payments", help, ConstGauge::new(count(payments)));
     let help = "Payments whose provider has not answered";
     registry.register("payments_processing", help, ConstGauge::new(count(processing)));
+}
+
+fn webhooks(registry: &mut Registry, core: &Core) {
+    let (mut endpoints, mut disabled, mut failing) = (0_u64, 0_u64, 0_u64);
+    let (mut delivered, mut failed, mut waiting, mut dead) = (0_u64, 0_u64, 0_u64, 0_u64);
+    for endpoint in core.books.read().webhooks().endpoints() {
+        let progress = &endpoint.progress;
+        endpoints += 1;
+        disabled += u64::from(endpoint.disabled.is_some());
+        failing += u64::from(progress.failing_since.is_some());
+        delivered = delivered.saturating_add(progress.delivered);
+        failed = failed.saturating_add(progress.failed);
+        waiting = waiting.saturating_add(endpoint.waiting());
+        dead = dead.saturating_add(count(progress.dead.len()));
+    }
+    let mut gauge = |name, help, value| registry.register(name, help, ConstGauge::new(value));
+    gauge("endpoints", "Webhook endpoints", endpoints);
+    gauge("endpoints_disabled", "Endpoints that get nothing", disabled);
+    gauge("endpoints_failing", "Endpoints whose last try failed", failing);
+    gauge("waiting", "Events that endpoints have still to get", waiting);
+    gauge("dead_letters", "Events that were given up and can be redelivered", dead);
+    // Of the endpoints that there are: a deleted one takes its own along.
+    gauge("delivered", "Deliveries that succeeded, at endpoints that still exist", delivered);
+    gauge("failed_attempts", "Tries that failed, at endpoints that still exist", failed);
 }
 
 fn reconciliation(registry: &mut Registry, core: &Core) {

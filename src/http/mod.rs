@@ -4,6 +4,7 @@
 //! answers, `reply` is the one place where an outcome becomes a status, a code and a sentence.
 
 mod body;
+mod events;
 mod headers;
 mod health;
 mod idempotency;
@@ -15,11 +16,13 @@ mod query;
 mod reconciliation;
 mod reply;
 mod snapshots;
+mod webhooks;
 mod wire;
 
 use crate::{
     actors::{
         BooksReader, Engine, alarms::Alarms, reconciliation::Reconciliations, snapshots::Snapshots,
+        webhooks::WebhooksHandle,
     },
     clock::Clock,
     credentials::Credentials,
@@ -70,6 +73,8 @@ pub struct Writing {
     pub engine: Arc<Engine>,
     /// Who makes snapshots.
     pub snapshots: Snapshots,
+    /// The webhook couriers.
+    pub webhooks: WebhooksHandle,
 }
 
 impl Core {
@@ -129,11 +134,50 @@ fn routes(config: &mut web::ServiceConfig) {
                 ("POST", web::post().to(reconciliation::run)),
             ],
         ))
+        .configure(webhook_routes)
         .service(resource("/metrics", [("GET", web::get().to(metrics::read))]))
         .service(resource("/api/snapshot", [("POST", web::post().to(snapshots::make))]))
         .service(resource("/health", [("GET", web::get().to(health::health))]))
         .service(resource("/ready", [("GET", web::get().to(health::ready))]))
         .default_service(web::to(|| async { Problem::no_such_route() }));
+}
+
+fn webhook_routes(config: &mut web::ServiceConfig) {
+    config
+        .service(resource("/api/events", [("GET", web::get().to(events::list))]))
+        .service(resource("/api/events/{id}", [("GET", web::get().to(events::read))]))
+        .service(resource(
+            "/api/events/{id}/deliveries",
+            [("GET", web::get().to(events::deliveries))],
+        ))
+        .service(resource(
+            "/api/events/{id}/redeliver",
+            [("POST", web::post().to(events::redeliver))],
+        ))
+        .service(resource(
+            "/api/webhook-endpoints",
+            [("GET", web::get().to(webhooks::list)), ("POST", web::post().to(webhooks::create))],
+        ))
+        .service(resource(
+            "/api/webhook-endpoints/{id}",
+            [
+                ("GET", web::get().to(webhooks::read)),
+                ("PATCH", web::patch().to(webhooks::update)),
+                ("DELETE", web::delete().to(webhooks::delete)),
+            ],
+        ))
+        .service(resource(
+            "/api/webhook-endpoints/{id}/rotate-secret",
+            [("POST", web::post().to(webhooks::rotate))],
+        ))
+        .service(resource(
+            "/api/webhook-endpoints/{id}/test",
+            [("POST", web::post().to(webhooks::test))],
+        ))
+        .service(resource(
+            "/api/webhook-endpoints/{id}/replay",
+            [("POST", web::post().to(webhooks::replay))],
+        ));
 }
 
 fn resource<const N: usize>(path: &str, methods: [(&'static str, Route); N]) -> Resource {

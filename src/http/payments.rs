@@ -120,7 +120,12 @@ impl Incoming {
     }
 }
 
-fn merchant_of(principal: &Principal, body: &mut Body, door: &Door) -> Result<Arc<str>, Problem> {
+/// Whose money, or whose endpoint, a body is about.
+pub(super) fn merchant_of(
+    principal: &Principal,
+    body: &mut Body,
+    door: &Door,
+) -> Result<Arc<str>, Problem> {
     let named = body.text("merchantId", NAME_CHARACTERS_MAX);
     match principal {
         Principal::Merchant { id, .. } => match named {
@@ -295,20 +300,28 @@ fn visible<T>(
     Ok(view(history.ok_or_else(Problem::no_such_payment)?))
 }
 
+/// Whose list is asked for: a merchant's own, or for an admin the one named, or all.
+pub(super) fn merchant_asked_for(
+    principal: &Principal,
+    query: &mut Query,
+) -> Result<Option<Arc<str>>, Problem> {
+    let named = query.text("merchantId").map(Arc::from);
+    match principal {
+        Principal::Merchant { id, .. } => match named {
+            Some(other) if other != *id => Err(Problem::other_merchant()),
+            _ => Ok(Some(id.clone())),
+        },
+        Principal::Admin { .. } => Ok(named),
+    }
+}
+
 /// `GET /api/payments`
 pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled {
     let principal = headers::principal(&request, &door)?;
     let mut query = Query::of(&request)?;
     let (limit, after) = (query.limit(), query.payment("after"));
-    let named = query.text("merchantId").map(Arc::from);
     let filter = Filter {
-        merchant: match &principal {
-            Principal::Merchant { id, .. } => match named {
-                Some(other) if other != *id => return Err(Problem::other_merchant()),
-                _ => Some(id.clone()),
-            },
-            Principal::Admin { .. } => named,
-        },
+        merchant: merchant_asked_for(&principal, &mut query)?,
         status: query.read("status", "a payment's status", Status::parse),
         customer: query.text("customerId").map(Arc::from),
         from: query.time("from"),

@@ -1,7 +1,11 @@
 //! Query parameters: each one known, given once, of the right form, or the request is refused.
 
 use super::reply::{Fault, Problem};
-use crate::domain::{books::Cut, id::PaymentId, time::Timestamp};
+use crate::domain::{
+    books::Cut,
+    id::{DerivedId, Kind, PaymentId},
+    time::Timestamp,
+};
 use actix_web::{HttpRequest, web};
 
 const LIMIT_DEFAULT: usize = 20;
@@ -57,6 +61,13 @@ impl Query {
             Err(_) => Timestamp::parse(text).map(Cut::Time),
         };
         self.read("at", "an RFC 3339 time or a sequence", read).unwrap_or(Cut::Now)
+    }
+
+    /// The event whose cursor or id stands under `name`.
+    pub(super) fn event(&mut self, name: &str) -> Option<DerivedId> {
+        self.read(name, "an event's id, such as a cursor from `next`", |text| {
+            DerivedId::parse(text).filter(|id| id.kind == Kind::Event)
+        })
     }
 
     pub(super) fn payment(&mut self, name: &str) -> Option<PaymentId> {

@@ -3,8 +3,13 @@
 //! Codes are stable: clients switch on them. Sentences are for people and may change.
 
 use crate::{
-    actors::Unavailable,
-    domain::{books::Position, payment::Status, refusal::Refusal},
+    actors::{Unavailable, ledger::NotRecorded},
+    domain::{
+        books::{Breach, Position},
+        payment::Status,
+        refusal::Refusal,
+        webhook::Misfit,
+    },
     journal::JournalError,
     pipeline::NotDone,
 };
@@ -157,6 +162,36 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "account_not_found", "No such account", detail)
     }
 
+    pub(super) fn no_such_event() -> Self {
+        let detail = "No event of this id is visible with this key.";
+        Self::new(StatusCode::NOT_FOUND, "event_not_found", "No such event", detail)
+    }
+
+    pub(super) fn no_such_endpoint() -> Self {
+        let detail = "No webhook endpoint of this id is visible with this key.";
+        let title = "No such webhook endpoint";
+        Self::new(StatusCode::NOT_FOUND, "webhook_endpoint_not_found", title, detail)
+    }
+
+    pub(super) fn endpoint_of_config() -> Self {
+        let detail =
+            "Its URL and secret stand in the server's configuration and are changed there.";
+        let title = "The webhook endpoint is configured";
+        Self::new(StatusCode::CONFLICT, "webhook_endpoint_configured", title, detail)
+    }
+
+    pub(super) fn endpoint_disabled() -> Self {
+        let detail = "Enable it first, with PATCH {\"enabled\": true}.";
+        let title = "The webhook endpoint is disabled";
+        Self::new(StatusCode::CONFLICT, "webhook_endpoint_disabled", title, detail)
+    }
+
+    pub(super) fn no_endpoint_for_event() -> Self {
+        let detail = "No enabled webhook endpoint was there for it, or none that wants its type.";
+        let title = "Nobody to deliver the event to";
+        Self::new(StatusCode::CONFLICT, "no_webhook_endpoint", title, detail)
+    }
+
     pub(super) fn read_only(position: Position) -> Self {
         let Position { sequence, at, .. } = position;
         let detail = format!(
@@ -214,6 +249,27 @@ impl From<Unavailable> for Problem {
         };
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self { retry_after_s: Some(retry_after_s), ..Self::new(status, code, title, detail) }
+    }
+}
+
+impl From<NotRecorded> for Problem {
+    fn from(not_recorded: NotRecorded) -> Self {
+        let unprocessable = StatusCode::UNPROCESSABLE_ENTITY;
+        match not_recorded {
+            NotRecorded::Unavailable(unavailable) => unavailable.into(),
+            NotRecorded::Breach(Breach::Webhook(Misfit::NoSuchEndpoint(_))) => {
+                Self::no_such_endpoint()
+            }
+            NotRecorded::Breach(Breach::Webhook(misfit @ Misfit::TooManyEndpoints { .. })) => {
+                let (code, title) = ("too_many_webhook_endpoints", "Too many webhook endpoints");
+                Self::new(unprocessable, code, title, &sentence(&misfit.to_string()))
+            }
+            NotRecorded::Breach(Breach::Webhook(misfit @ Misfit::TooManyFilters(_))) => {
+                let (code, title) = ("too_many_changes", "Too many changes of what is wanted");
+                Self::new(unprocessable, code, title, &sentence(&misfit.to_string()))
+            }
+            NotRecorded::Breach(_) => Self::internal(),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     JournalError,
     buffer::{AlignedBuffer, Fields, index},
 };
-use crate::domain::entry::Record;
+use crate::domain::{entry::Record, webhook::Endpoint};
 use bincode::{
     config::{Configuration, Limit, LittleEndian, Varint},
     enc::write::{SizeWriter, Writer},
@@ -88,6 +88,22 @@ pub(super) fn encode_into(record: &Record, out: &mut Vec<u8>) -> Result<(), Jour
         *to = from;
     }
     Ok(())
+}
+
+/// Appends a webhook endpoint to `out`, as a snapshot holds it.
+pub(super) fn encode_endpoint_into(
+    endpoint: &Endpoint,
+    out: &mut Vec<u8>,
+) -> Result<(), JournalError> {
+    let written = bincode::serde::encode_into_std_write(endpoint, out, CONFIG);
+    written.map(drop).map_err(|_| TOO_LARGE)
+}
+
+/// The webhook endpoint at the front of `bytes`, and what stands behind it; the error says what is wrong with them.
+pub(super) fn decode_endpoint(bytes: &[u8]) -> Result<(Endpoint, &[u8]), String> {
+    let (endpoint, read) = bincode::serde::decode_from_slice(bytes, CONFIG)
+        .map_err(|error| format!("a webhook endpoint cannot be decoded: {error}"))?;
+    Ok((endpoint, bytes.get(read..).unwrap_or_default()))
 }
 
 /// The record at the front of `payload`, and what stands behind it. Never panics and never

@@ -97,6 +97,20 @@ impl Client {
         self.send("GET", path, &[("Authorization", &bearer)], None).expect("an answer")
     }
 
+    /// PATCHes JSON.
+    #[track_caller]
+    pub fn patch(&self, path: &str, body: &Value) -> Response {
+        let bearer = format!("Bearer {}", self.api_key);
+        let headers = [("Authorization", bearer.as_str())];
+        self.send("PATCH", path, &headers, Some(body.to_string().as_bytes())).expect("an answer")
+    }
+
+    #[track_caller]
+    pub fn delete(&self, path: &str) -> Response {
+        let bearer = format!("Bearer {}", self.api_key);
+        self.send("DELETE", path, &[("Authorization", &bearer)], None).expect("an answer")
+    }
+
     /// Makes a payment of this body.
     #[track_caller]
     pub fn pay(&self, key: &str, body: &Value) -> Response {

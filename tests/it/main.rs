@@ -15,6 +15,7 @@
 
 mod client;
 mod pager;
+mod receiver;
 mod server;
 mod snapshots;
 mod travel;
@@ -31,6 +32,7 @@ mod idempotency;
 mod keys;
 mod ledger;
 mod limits;
+mod listen;
 mod lists;
 mod outcomes;
 mod payments;
@@ -40,3 +42,7 @@ mod quickstart;
 mod reconciliation;
 mod secrets;
 mod tidy;
+mod webhook_endpoints;
+mod webhook_recovery;
+mod webhook_tls;
+mod webhooks;

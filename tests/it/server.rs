@@ -12,7 +12,7 @@ use std::{
     ops::Deref,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::mpsc,
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::Duration,
 };
@@ -99,6 +99,14 @@ impl TestServer {
     /// Leaves an environment variable out from the next start on.
     pub fn unset(&mut self, name: &str) {
         self.settings.retain(|(known, _)| known != name);
+    }
+
+    /// Puts more lines into merchant_1's part of the configuration, from the next start on, instead of those of an
+    /// earlier call.
+    pub fn configure_merchant_1(&self, lines: &str) {
+        let own = "id = \"merchant_1\"\n";
+        let text = CONFIG.replace(own, &format!("{own}{lines}\n"));
+        fs::write(self.folder.path("strongroom.toml"), text).unwrap();
     }
 
     /// Kills the server as a power failure would (SIGKILL).
@@ -264,6 +272,44 @@ impl Running {
         }
         let log = fs::read_to_string(folder.path("log")).unwrap();
         panic!("the server did not start:\n{log}");
+    }
+}
+
+/// A `strongroom listen` of a developer.
+pub struct Listener {
+    _process: Process,
+    _folder: Folder,
+    url: String,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Listener {
+    #[track_caller]
+    pub fn start(arguments: &[&str]) -> Self {
+        let folder = Folder::new();
+        let mut command = folder.program();
+        let mut process = Process::start(command.args(["listen", "--port", "0"]).args(arguments));
+        let said = BufReader::new(process.0.stdout.take().unwrap()).lines();
+        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let printed = lines.clone();
+        thread::spawn(move || {
+            said.map_while(Result::ok).for_each(|line| printed.lock().unwrap().push(line));
+        });
+        let url = eventually("it listens", || {
+            let lines = lines.lock().unwrap();
+            let address = lines.iter().find_map(|line| line.strip_prefix(LISTENING));
+            address.map(|address| format!("http://{address}/"))
+        });
+        Self { _process: process, _folder: folder, url, lines }
+    }
+
+    pub fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    /// What it printed so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
     }
 }
 

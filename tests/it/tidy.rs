@@ -65,7 +65,7 @@ fn uses(text: &str) -> Vec<String> {
 #[test]
 fn imports_go_down_the_layers_only() {
     let rank = |name: &str| match name {
-        "provider" => LAYERS.iter().position(|layer| *layer == "journal"),
+        "provider" | "wire" => LAYERS.iter().position(|layer| *layer == "journal"),
         name => LAYERS.iter().position(|layer| *layer == name),
     };
     let mut checked = 0;

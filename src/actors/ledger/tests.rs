@@ -42,6 +42,7 @@ fn desk() -> Desk {
         seal_after: Duration::from_secs(3600),
         mailbox_max: 100,
         retention: Retention::Forever,
+        endpoints_max: 2,
     };
     let (sender, fatal) = mpsc::unbounded_channel();
     let (ledger, books) = LedgerHandle::start(writer, books, pace, sender);

@@ -8,6 +8,7 @@
 //! histories, none a second copy.
 
 mod accounts;
+mod events;
 mod keys;
 mod payments;
 mod restore;
@@ -16,6 +17,7 @@ mod restore;
 mod tests;
 
 pub use accounts::{AccountBook, Cut, KindTotal, Line};
+pub use events::{Direction, EventFilter, Happened};
 pub use payments::{Filter, History, Page, Slot, Step};
 pub use restore::{Historian, Placed};
 
@@ -28,8 +30,10 @@ use super::{
     money::Currency,
     payment::{self, Payment},
     time::Timestamp,
+    webhook::{Misfit, Webhooks},
 };
 use accounts::Accounts;
+use events::Entries;
 use keys::Keys;
 use payments::Payments;
 use std::{
@@ -52,6 +56,8 @@ pub struct Books {
     /// Payments whose provider's answer is out.
     processing: BTreeSet<Slot>,
     names: Names,
+    entries: Entries,
+    webhooks: Webhooks,
 }
 
 /// How far the books are.
@@ -103,6 +109,9 @@ pub enum Breach {
         /// What the record would make.
         version: u32,
     },
+    /// The webhook endpoints do not allow it.
+    #[error(transparent)]
+    Webhook(#[from] Misfit),
 }
 
 /// What became of a request that came under an idempotency key.
@@ -167,10 +176,12 @@ impl Books {
     /// Why an entry of it can't follow what is on the books.
     pub fn replay(&mut self, batch: &Batch) -> Result<(), String> {
         for entry in &batch.entries {
-            if let Record::Payment(record) = &entry.record {
-                let judged = self.check(record, entry.at);
-                judged.map_err(|breach| format!("entry {}: {breach}", entry.sequence))?;
-            }
+            let judged = match &entry.record {
+                Record::Opened { .. } | Record::Sealed => Ok(()),
+                Record::Payment(record) => self.check(record, entry.at),
+                Record::Webhook(record) => self.check_webhook(record, usize::MAX),
+            };
+            judged.map_err(|breach| format!("entry {}: {breach}", entry.sequence))?;
         }
         self.apply(batch.clone());
         Ok(())
@@ -186,6 +197,7 @@ impl Books {
             match entry.record {
                 Record::Opened { .. } | Record::Sealed => {}
                 Record::Payment(record) => self.apply_payment(record, entry.at, entry.sequence),
+                Record::Webhook(record) => self.webhooks.apply(record, entry.sequence, entry.at),
             }
         }
     }
@@ -212,6 +224,7 @@ impl Books {
         }
         self.processing.remove(&slot);
         self.await_what_is_due(slot);
+        self.tell(slot, number);
         if let Some(transaction) = &record.transaction {
             self.accounts.post(&self.payments, slot, number, transaction);
         }

@@ -5,8 +5,9 @@ use crate::domain::{
     event::{Details, Event},
     id::{PaymentId, Sequence},
     idempotency::Request,
-    payment::{Payment, Status},
+    payment::{Payment, Status, status_after},
     time::Timestamp,
+    webhook::EventType,
 };
 use hashbrown::{HashTable, hash_table::Entry};
 use std::{
@@ -79,6 +80,25 @@ impl History {
     pub fn payment_as_of(&self, cut: Cut) -> Option<Payment> {
         let steps = self.steps.iter().take_while(|step| cut.includes(step)).count();
         (steps > 0).then(|| self.payment_at(u32::try_from(steps).unwrap_or(u32::MAX)))
+    }
+
+    /// The event that merchants are told of at step `number`, from 0.
+    #[must_use]
+    pub fn event_at(&self, number: usize) -> Option<EventType> {
+        let step = self.steps.get(number)?;
+        let is_last = number.checked_add(1)? == self.steps.len();
+        match &step.event {
+            _ if is_last => EventType::of(self.status),
+            Event::Submitted { outcome: None, .. } => None,
+            Event::Submitted { outcome: Some(outcome), .. } | Event::Settled(outcome) => {
+                EventType::of(status_after(&self.details, outcome))
+            }
+            Event::Captured { .. } => Some(EventType::Completed),
+            Event::Voided => Some(EventType::Voided),
+            Event::Expired => Some(EventType::Expired),
+            // After the refund of all that was left nothing can follow.
+            Event::Refunded { .. } => Some(EventType::PartiallyRefunded),
+        }
     }
 
     /// When the payment came onto the books.

@@ -16,11 +16,9 @@ use crate::domain::{
     payment::Payment,
     reconciliation::expected_position,
     time::Timestamp,
+    webhook::{Endpoint, Webhooks},
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    thread,
-};
+use std::{collections::BTreeMap, thread};
 
 /// A payment's entry in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +79,8 @@ impl Historian {
 }
 
 impl Books {
-    /// The books of these histories, in any order, as of `position`.
+    /// The books of these histories, in any order, and of these webhook endpoints, as of `position`. What the endpoints
+    /// have been told of is counted anew.
     ///
     /// # Errors
     /// Why they cannot be the books of one journal.
@@ -89,8 +88,10 @@ impl Books {
         position: Position,
         blocks: Vec<(Sequence, Hash)>,
         mut histories: Vec<History>,
+        endpoints: Vec<Endpoint>,
     ) -> Result<Self, String> {
         histories.sort_by_key(|history| history.steps().first().map(|step| step.sequence));
+        let webhooks = Webhooks::restore(endpoints);
         let places = places(&histories, position.sequence)?;
         let payments = Payments::of(histories);
         // One big table each, out of the same histories: side by side.
@@ -102,12 +103,13 @@ impl Books {
         });
         let keys = keys.map_err(|_| "the table of keys could not be made")?;
         let payments = payments.found_by(by_id?);
-        let names = Names::default();
-        let (held, processing) = (BTreeSet::new(), BTreeSet::new());
         let mut books =
-            Self { position, blocks, payments, accounts, keys, held, processing, names };
+            Self { position, blocks, payments, accounts, keys, webhooks, ..Self::default() };
         let count = u32::try_from(books.payment_count()).unwrap_or(u32::MAX);
         (0..count).for_each(|slot| books.await_what_is_due(slot));
+        for (_, slot, number) in places {
+            books.tell(slot, number);
+        }
         books.check_sums()?;
         Ok(books)
     }

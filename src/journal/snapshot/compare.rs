@@ -73,6 +73,10 @@ impl Snapshot<'_> {
                         self.compare_steps(books, id, history.steps())
                     })?;
                 }
+                // What endpoints had got by then is no longer known; it is no money.
+                Kind::Endpoints => {
+                    drop(self.endpoints_of(part, Source::Device)?);
+                }
                 Kind::Blocks => {
                     let blocks = self.blocks_of(part, Source::Device)?;
                     let differs =

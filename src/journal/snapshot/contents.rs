@@ -18,7 +18,7 @@
 //!             8    payments
 //!             4    currencies, and for each: 3 bytes code, 16 bytes debits, 16 bytes credits
 //!             4    segments, and for each: 8 bytes first sequence
-//!             4    parts, and for each: 1 byte kind (1 payments, 2 blocks), 8 bytes offset, 8 bytes
+//!             4    parts, and for each: 1 byte kind (1 payments, 2 blocks, 3 endpoints), 8 bytes offset, 8 bytes
 //!                  length, 8 bytes length decompressed, 8 bytes items, 8 bytes entries of payments,
 //!                  16 + 16 bytes first and last payment's id, 32 bytes SHA-256
 //!                the trailer:
@@ -95,6 +95,7 @@ pub(super) struct Part {
 pub(super) enum Kind {
     Payments,
     Blocks,
+    Endpoints,
 }
 
 impl Contents {
@@ -221,6 +222,7 @@ impl Part {
         out.push(match self.kind {
             Kind::Payments => 1,
             Kind::Blocks => 2,
+            Kind::Endpoints => 3,
         });
         for number in [self.offset, self.length, self.plain, self.items, self.entries] {
             out.extend(number.to_le_bytes());
@@ -234,6 +236,7 @@ impl Part {
         let kind = match fields.array()? {
             [1] => Kind::Payments,
             [2] => Kind::Blocks,
+            [3] => Kind::Endpoints,
             _ => return None,
         };
         Some(Self {

@@ -113,6 +113,7 @@ pub(super) fn verify(
             _ if copied.contains(&part.hash) => drop(snapshot.bytes_of(part, Source::Device)?),
             Kind::Payments => drop(snapshot.histories_of(part, Source::Device)?),
             Kind::Blocks => drop(snapshot.blocks_of(part, Source::Device)?),
+            Kind::Endpoints => drop(snapshot.endpoints_of(part, Source::Device)?),
         }
     }
     Ok(())
@@ -137,16 +138,18 @@ impl Snapshot<'_> {
     /// The books as the snapshot holds them.
     fn books(&self) -> Result<Books, String> {
         let (blocks, histories) = self.read_all()?;
-        let books = Books::restore(self.contents.position, blocks, histories)?;
+        let endpoints = self.endpoints(Source::Cache)?;
+        let books = Books::restore(self.contents.position, blocks, histories, endpoints)?;
         match *books.turnover() == self.contents.turnover {
             true => Ok(books),
             false => Err("its payments do not add up to its debits and credits".into()),
         }
     }
 
-    /// All parts, read by as many threads as there are cores.
+    /// All payments and blocks, read by as many threads as there are cores.
     fn read_all(&self) -> Result<(Vec<Block>, Vec<History>), String> {
-        let parts = &self.contents.parts;
+        let parts = self.contents.parts.iter();
+        let parts: Vec<&Part> = parts.filter(|part| part.kind != Kind::Endpoints).collect();
         let next = AtomicUsize::new(0);
         let read: Mutex<Vec<(usize, Result<PartRead, String>)>> = Mutex::default();
         let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -182,7 +185,9 @@ impl Snapshot<'_> {
     fn read_part(&self, part: &Part) -> Result<PartRead, String> {
         Ok(match part.kind {
             Kind::Payments => PartRead::Payments(self.histories_of(part, Source::Cache)?),
-            Kind::Blocks => PartRead::Blocks(self.blocks_of(part, Source::Cache)?),
+            Kind::Blocks | Kind::Endpoints => {
+                PartRead::Blocks(self.blocks_of(part, Source::Cache)?)
+            }
         })
     }
 

@@ -1,9 +1,11 @@
-//! A part of a snapshot: some of the payments, or some of the journal's blocks, compressed and hashed on its own.
+//! A part of a snapshot: some of the payments, of the journal's blocks, or of the webhook endpoints, compressed and hashed on its own.
 //!
 //! ```text
 //! payments part, decompressed: for each payment    u32 entries, and for each entry
 //!                                                  u64 sequence, u64 time, the entry as in a batch
 //! blocks part, decompressed:   for each block      u64 first sequence, 32 bytes hash
+//! endpoints part, decompressed: for each webhook endpoint, in the codec of the entries, its state but for the count of
+//!                              its events, which is counted anew
 //! ```
 
 use super::{
@@ -16,6 +18,7 @@ use crate::{
         entry::{Hash, Record},
         id::{PaymentId, Sequence},
         time::Timestamp,
+        webhook::Endpoint,
     },
     journal::{
         JournalError,
@@ -114,6 +117,14 @@ impl<'a> PartWriter<'a> {
         Ok(())
     }
 
+    /// Adds a webhook endpoint.
+    pub(super) fn endpoint(&mut self, endpoint: &Endpoint) -> Result<(), JournalError> {
+        self.room_for(Kind::Endpoints)?;
+        entry::encode_endpoint_into(endpoint, &mut self.plain)?;
+        self.items += 1;
+        Ok(())
+    }
+
     /// Adds a part of another snapshot as it is.
     pub(super) fn copy(&mut self, part: &Part, content: &[u8]) -> Result<(), JournalError> {
         self.close()?;
@@ -203,6 +214,33 @@ impl Snapshot<'_> {
             true => Ok(()),
             false => Err(format!("its part at byte {} is not as it counts", part.offset).into()),
         }
+    }
+
+    /// The webhook endpoints of a part.
+    pub(super) fn endpoints_of(
+        &self,
+        part: &Part,
+        source: Source,
+    ) -> Result<Vec<Endpoint>, String> {
+        let plain = expand(part, &self.bytes_of(part, source)?)?;
+        let (mut rest, mut endpoints) = (plain.as_slice(), Vec::new());
+        for _ in 0..part.items {
+            let (endpoint, behind) = entry::decode_endpoint(rest)?;
+            endpoints.push(endpoint);
+            rest = behind;
+        }
+        match rest.is_empty() {
+            true => Ok(endpoints),
+            false => Err(format!("its part at byte {} is too long", part.offset)),
+        }
+    }
+
+    /// All webhook endpoints.
+    pub(super) fn endpoints(&self, source: Source) -> Result<Vec<Endpoint>, String> {
+        let parts = self.contents.parts.iter().filter(|part| part.kind == Kind::Endpoints);
+        let endpoints: Result<Vec<_>, _> =
+            parts.map(|part| self.endpoints_of(part, source)).collect();
+        Ok(endpoints?.concat())
     }
 
     /// The blocks of a part, in order.

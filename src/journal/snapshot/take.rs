@@ -13,6 +13,7 @@ use crate::{
         id::{PaymentId, Sequence},
         ledger::Turnover,
         money::Currency,
+        webhook::Webhooks,
     },
     journal::{
         JournalError, archive,
@@ -127,7 +128,11 @@ fn take_after(
     let Some(reader) = Reader::open_at(folders, from.sequence, from, through)? else {
         return Ok(Ok(None));
     };
-    let stretch = Stretch::read(reader)?;
+    let endpoints = match previous.map(|it| it.endpoints(Source::Device)).transpose() {
+        Ok(endpoints) => endpoints.unwrap_or_default(),
+        Err(why) => return Ok(Err(why)),
+    };
+    let stretch = Stretch::read(reader, Webhooks::restore(endpoints))?;
     if stretch.payments.is_empty() {
         return Ok(Ok(None));
     }
@@ -191,6 +196,7 @@ struct Stretch {
     position: Position,
     payments: BTreeMap<PaymentId, Entries>,
     blocks: Vec<Block>,
+    webhooks: Webhooks,
     /// Of payments, and others.
     entries: [u64; 2],
     turnover: BTreeMap<Currency, Turnover>,
@@ -199,12 +205,13 @@ struct Stretch {
 }
 
 impl Stretch {
-    fn read(mut reader: Reader) -> Result<Self, JournalError> {
+    fn read(mut reader: Reader, webhooks: Webhooks) -> Result<Self, JournalError> {
         let mut stretch = Self {
             store: reader.store(),
             position: Position::default(),
             payments: BTreeMap::new(),
             blocks: Vec::new(),
+            webhooks,
             entries: [0; 2],
             turnover: BTreeMap::new(),
             bytes: 0,
@@ -236,6 +243,10 @@ impl Stretch {
                     }
                     let entries = self.payments.entry(record.payment).or_default();
                     entries.push(Placed { sequence: entry.sequence, at: entry.at, record });
+                }
+                Record::Webhook(record) => {
+                    *others += 1;
+                    self.webhooks.apply(record, entry.sequence, entry.at);
                 }
                 Record::Opened { .. } | Record::Sealed => *others += 1,
             }
@@ -277,7 +288,7 @@ fn merge(
     stretch: Stretch,
     writer: &mut PartWriter<'_>,
 ) -> Result<Result<(), String>, JournalError> {
-    let Stretch { mut payments, blocks, .. } = stretch;
+    let Stretch { mut payments, blocks, webhooks, .. } = stretch;
     let parts = |kind| {
         let parts = previous.map(|it| it.contents.parts.as_slice()).unwrap_or_default();
         parts.iter().filter(move |part| part.kind == kind)
@@ -316,6 +327,9 @@ fn merge(
     }
     for block in blocks {
         writer.block(block)?;
+    }
+    for endpoint in webhooks.endpoints() {
+        writer.endpoint(endpoint)?;
     }
     Ok(Ok(()))
 }

@@ -428,6 +428,11 @@ fn forge(disk: &SimulatedDisk, name: &str) {
                     writer.block(block).unwrap();
                 }
             }
+            contents::Kind::Endpoints => {
+                for endpoint in snapshot.endpoints_of(part, Source::Cache).unwrap() {
+                    writer.endpoint(&endpoint).unwrap();
+                }
+            }
         }
     }
     let (mut file, parts) = writer.finish().unwrap();

@@ -19,6 +19,27 @@ const GOLDEN_SEGMENT: &[u8] =
     include_bytes!("../../../tests/golden/journal-v1/00000000000000000001.seg");
 const GOLDEN_WATERMARK: &[u8] = include_bytes!("../../../tests/golden/journal-v1/watermark");
 
+/// Records of kinds that came later: each file is one batch's entries, encoded one after the other.
+const GOLDEN_WEBHOOKS: &[u8] = include_bytes!("../../../tests/golden/journal-v1/webhooks.entries");
+
+#[test]
+fn what_this_release_writes_about_webhooks_is_format_1_to_the_byte() {
+    let written: Vec<u8> = samples::webhooks().iter().flat_map(encoded).collect();
+    let differs = written.iter().zip(GOLDEN_WEBHOOKS).position(|(a, b)| a != b);
+    assert_eq!((differs, written.len()), (None, GOLDEN_WEBHOOKS.len()));
+}
+
+#[test]
+fn what_format_1_holds_about_webhooks_is_read_as_it_was_meant() {
+    let mut rest = GOLDEN_WEBHOOKS;
+    for expected in samples::webhooks() {
+        let (record, behind) = entry::decode(rest).unwrap();
+        assert_eq!(record, expected);
+        rest = behind;
+    }
+    assert!(rest.is_empty());
+}
+
 /// The journal in the golden folder: a start, a batch with every kind of record, a seal.
 fn write_golden() -> (SimulatedDisk, Vec<Batch>) {
     let disk = SimulatedDisk::default();
@@ -58,7 +79,7 @@ fn encoded(record: &Record) -> Vec<u8> {
 
 /// A record of any kind with any texts and numbers.
 fn any_record() -> impl Strategy<Value = Record> {
-    let samples = samples::all();
+    let samples = [samples::all(), samples::webhooks()].concat();
     let texts = (".{0,40}", "[!-~]{1,255}", prop::option::of(any::<u128>()));
     (0..samples.len(), any::<u64>(), any::<u32>(), texts).prop_map(
         move |(kind, epoch, number, (text, key, id))| match samples[kind].clone() {
@@ -74,6 +95,10 @@ fn any_record() -> impl Strategy<Value = Record> {
                     operation: Operation::Refund,
                 });
                 Record::Payment(payment)
+            }
+            Record::Webhook(mut webhook) => {
+                webhook.actor = text.into();
+                Record::Webhook(webhook)
             }
         },
     )

@@ -3,10 +3,15 @@
 use crate::domain::{
     entry::{PaymentRecord, Record},
     event::{CaptureMode, Decline, Details, Event, Outcome},
-    id::PaymentId,
+    id::{EndpointId, PaymentId},
     idempotency::{Fingerprint, Key, Operation, Request},
     ledger,
     money::{Amount, Currency},
+    time::Timestamp,
+    webhook::{
+        Change, Created, DisabledBecause, EventType, Filter, Open, Origin, Pattern, Secret,
+        Settings, Try, TryResult, WebhookEvent, WebhookRecord,
+    },
 };
 use std::sync::Arc;
 use uuid::Uuid;
@@ -96,6 +101,73 @@ fn events() -> Vec<(Arc<Details>, Event, Option<Operation>)> {
         .into_iter()
         .map(|(details, event, operation)| (Arc::clone(details), event, operation))
         .collect()
+}
+
+/// Every kind of webhook record, every field in use.
+pub(super) fn webhooks() -> Vec<Record> {
+    let endpoint = EndpointId::new(Uuid::from_u128(0x019a_abcd_0000_7000_8000_0000_0000_0002));
+    let at = Timestamp::from_millis;
+    let secret = |byte: u8| Secret::new(&[byte; 32]).unwrap();
+    let patterns = EventType::ALL.into_iter().map(Pattern::Exactly);
+    let patterns = [Pattern::Everything, Pattern::Payments].into_iter().chain(patterns);
+    let settings = Settings {
+        url: "https://shop.example/hook?a=1".into(),
+        filter: Filter::new(patterns.collect()).unwrap(),
+        description: Some("größer".into()),
+    };
+    let created = |origin| {
+        let (merchant, settings) = ("acme".into(), settings.clone());
+        let created = Created { endpoint, merchant, settings, secret: secret(7), origin };
+        WebhookEvent::Created(Box::new(created))
+    };
+    let disabled = |reason| WebhookEvent::Disabled { endpoint, reason };
+    let updated = Settings { description: None, ..settings.clone() };
+    let events = [
+        created(Origin::Api),
+        created(Origin::Config),
+        WebhookEvent::Updated { endpoint, settings: updated },
+        WebhookEvent::Rotated { endpoint, secret: secret(8), old_until: at(90_000) },
+        disabled(DisabledBecause::Asked),
+        disabled(DisabledBecause::Gone),
+        disabled(DisabledBecause::Failing),
+        WebhookEvent::Enabled { endpoint },
+        WebhookEvent::Deleted { endpoint },
+        WebhookEvent::Replayed { endpoint, from: 300, cursor: 70_000 },
+        WebhookEvent::Redelivered { endpoint, number: 300, sequence: 70_001 },
+        WebhookEvent::Progressed(vec![progress(endpoint)]),
+    ];
+    let record = |event| Record::Webhook(WebhookRecord { actor: "acme/main".into(), event });
+    events.into_iter().map(record).collect()
+}
+
+/// A report with every result that a try can have.
+fn progress(endpoint: EndpointId) -> Change {
+    let at = Timestamp::from_millis;
+    let results = [
+        TryResult::Answered(503),
+        TryResult::AnsweredInPart(200),
+        TryResult::TimedOut,
+        TryResult::Unresolved,
+        TryResult::Forbidden,
+        TryResult::NotConnected,
+        TryResult::NotSecured,
+        TryResult::Disconnected,
+        TryResult::Garbage,
+    ];
+    let tries = results.map(|result| Try { at: at(1_763_823_845_123), latency_ms: 300, result });
+    let open = |sequence| Open { sequence, due: at(1_763_823_850_123), tries: tries.to_vec() };
+    Change {
+        endpoint,
+        generation: 2,
+        through: 300,
+        cursor: 70_000,
+        open: vec![(299, open(69_998)), (300, Open::new(70_000))],
+        closed: vec![298, 297],
+        died: vec![(12, open(400))],
+        delivered: 280,
+        failed: 65_536,
+        failing_since: Some(at(1_763_823_845_123)),
+    }
 }
 
 /// A record whose encoding takes somewhat more than `bytes`.

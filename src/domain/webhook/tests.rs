@@ -1,0 +1,127 @@
+//! The fold of everything about endpoints.
+
+use super::*;
+use uuid::Uuid;
+
+fn id(number: u128) -> EndpointId {
+    EndpointId::new(Uuid::from_u128(number))
+}
+
+fn at(millis: u64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+fn secret(byte: u8) -> Secret {
+    Secret::new(&[byte; 32]).unwrap()
+}
+
+fn settings(pattern: &str) -> Settings {
+    Settings {
+        url: "https://shop.example".into(),
+        filter: Filter::new(vec![Pattern::parse(pattern).unwrap()]).unwrap(),
+        description: None,
+    }
+}
+
+fn record(event: WebhookEvent) -> WebhookRecord {
+    WebhookRecord { actor: "m/test".into(), event }
+}
+
+fn created(number: u128, merchant: &str, pattern: &str) -> WebhookRecord {
+    record(WebhookEvent::Created(Box::new(Created {
+        endpoint: id(number),
+        merchant: merchant.into(),
+        settings: settings(pattern),
+        secret: secret(1),
+        origin: Origin::Api,
+    })))
+}
+
+#[test]
+fn each_endpoint_numbers_what_it_admits_from_its_making_on_without_gaps() {
+    let mut all = Webhooks::default();
+    all.note("m", EventType::Completed, 1);
+    all.apply(created(1, "m", "*"), 2, at(2));
+    all.apply(created(2, "m", "payment.failed"), 3, at(3));
+    all.apply(created(3, "other", "*"), 4, at(4));
+    for (sequence, kind) in
+        [(5, EventType::Completed), (6, EventType::Failed), (7, EventType::Completed)]
+    {
+        all.note("m", kind, sequence);
+    }
+    let admitted =
+        |all: &Webhooks| [1, 2, 3].map(|number| all.endpoint(id(number)).unwrap().admitted);
+    assert_eq!(admitted(&all), [3, 1, 0]);
+    let changed = WebhookEvent::Updated { endpoint: id(2), settings: settings("payment.*") };
+    all.apply(record(changed), 8, at(8));
+    all.note("m", EventType::Completed, 9);
+    assert_eq!(admitted(&all), [4, 2, 0]);
+    let second = all.endpoint(id(2)).unwrap();
+    assert!(!second.admits(7, EventType::Completed), "by the filter that held then");
+    assert!(second.admits(6, EventType::Failed));
+    assert!(second.admits(9, EventType::Completed));
+    assert!(!second.admits(2, EventType::Failed), "before its making");
+}
+
+#[test]
+fn a_number_is_found_from_the_nearest_mark() {
+    let mut all = Webhooks::default();
+    all.apply(created(1, "m", "*"), 1, at(1));
+    // Every other entry makes an event.
+    for number in 1..=2 * MARK_EVERY + 5 {
+        all.note("m", EventType::Completed, number * 2);
+    }
+    let endpoint = all.endpoint(id(1)).unwrap();
+    assert_eq!(endpoint.mark_before_entry(2), Some((0, 1)));
+    assert_eq!(endpoint.mark_before_entry(2 * MARK_EVERY + 1), Some((0, 1)));
+    let second = Some((MARK_EVERY, 2 * MARK_EVERY + 1));
+    assert_eq!(endpoint.mark_before_entry(2 * MARK_EVERY + 2), second);
+    assert_eq!(endpoint.mark_before_number(MARK_EVERY), Some((0, 1)));
+    assert_eq!(endpoint.mark_before_number(MARK_EVERY + 1), second);
+    assert_eq!(endpoint.mark_before_entry(1), None);
+    assert_eq!(endpoint.mark_before_number(0), None);
+}
+
+#[test]
+fn during_a_rotation_both_secrets_sign_and_then_only_the_new_one() {
+    let mut all = Webhooks::default();
+    all.apply(created(1, "m", "*"), 1, at(1));
+    let rotated =
+        WebhookEvent::Rotated { endpoint: id(1), secret: secret(2), old_until: at(1_000) };
+    all.apply(record(rotated), 2, at(2));
+    let endpoint = all.endpoint(id(1)).unwrap();
+    assert_eq!(endpoint.signing_secrets(at(999)), [secret(2), secret(1)]);
+    assert_eq!(endpoint.signing_secrets(at(1_000)), [secret(2)]);
+}
+
+#[test]
+fn what_cannot_follow_is_refused() {
+    let mut all = Webhooks::default();
+    let enabled = record(WebhookEvent::Enabled { endpoint: id(1) });
+    assert_eq!(all.check(&enabled, 2), Err(Misfit::NoSuchEndpoint(id(1))));
+    all.apply(created(1, "m", "*"), 1, at(1));
+    assert_eq!(all.check(&enabled, 2), Ok(()));
+    assert_eq!(all.check(&created(1, "m", "*"), 2), Err(Misfit::EndpointExists(id(1))));
+    all.apply(created(2, "m", "*"), 2, at(2));
+    let full = Misfit::TooManyEndpoints { merchant: "m".into(), count: 2 };
+    assert_eq!(all.check(&created(3, "m", "*"), 2), Err(full));
+    assert_eq!(all.check(&created(3, "other", "*"), 2), Ok(()));
+    all.apply(record(WebhookEvent::Deleted { endpoint: id(1) }), 3, at(3));
+    assert_eq!(all.check(&created(3, "m", "*"), 2), Ok(()));
+    assert_eq!(all.of_merchant("m").count(), 1);
+}
+
+#[test]
+fn a_stored_fold_goes_on_as_if_it_had_never_been_stored() {
+    let mut all = Webhooks::default();
+    all.apply(created(1, "m", "*"), 1, at(1));
+    all.note("m", EventType::Completed, 2);
+    let stored = serde_json::to_string(&all).unwrap();
+    let mut restored: Webhooks = serde_json::from_str(&stored).unwrap();
+    assert_eq!(all, restored);
+    for fold in [&mut all, &mut restored] {
+        fold.note("m", EventType::Failed, 3);
+        fold.apply(record(WebhookEvent::Deleted { endpoint: id(9) }), 4, at(4));
+    }
+    assert_eq!(all, restored);
+}

@@ -1,0 +1,221 @@
+//! `/api/events`: what happened, to be read, and what became of telling it.
+
+use super::{
+    Core, Door, headers,
+    payments::merchant_asked_for,
+    query::Query,
+    reply::Problem,
+    wire::{EventBody, PageBody, Text, Time, Told},
+};
+use crate::{
+    actors::webhooks::{endpoints, places},
+    domain::{
+        books::{Direction, EventFilter},
+        id::{DerivedId, EndpointId, Kind, Sequence},
+        payment::Payment,
+        webhook::{Endpoint, Filter, Pattern, Try, Upcoming, WebhookEvent},
+    },
+};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+type Handled = Result<HttpResponse, Problem>;
+
+/// `GET /api/events`: newest first, or with `order=asc` oldest first, to catch up from the last event that was seen.
+pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled {
+    let principal = headers::principal(&request, &door)?;
+    let mut query = Query::of(&request)?;
+    let (limit, after) = (query.limit(), query.event("after"));
+    let merchant = merchant_asked_for(&principal, &mut query)?;
+    let types =
+        query.read("type", "an event type such as payment.completed, or payment.*", |text| {
+            Filter::new(vec![Pattern::parse(text)?])
+        });
+    let ascending = query.read("order", "asc or desc", |text| match text {
+        "asc" => Some(true),
+        "desc" => Some(false),
+        _ => None,
+    });
+    query.finish()?;
+    let filter = EventFilter { merchant, types };
+    let books = door.core()?.books.read();
+    if let Some(after) = after {
+        let event = books.event(after.sequence).filter(|event| event.id() == after);
+        let visible = event.filter(|event| principal.sees(&event.history.details.merchant));
+        visible.ok_or_else(Problem::cursor_unknown)?;
+    }
+    let direction = match (ascending.unwrap_or(false), after) {
+        (true, after) => Direction::OldestFirst { after: after.map_or(0, |id| id.sequence) },
+        (false, after) => {
+            let before = after.map_or(Sequence::MAX, |id| id.sequence);
+            Direction::NewestFirst { before }
+        }
+    };
+    let mut events = books.events(&filter, direction);
+    let page: Vec<(Told, Payment)> =
+        events.by_ref().take(limit).map(|event| (Told::of(&event), event.payment())).collect();
+    let more = events.next().is_some();
+    drop(events);
+    drop(books);
+    let next = page.last().filter(|_| more).map(|(told, _)| told.id.to_string());
+    let data = page.iter().map(|(told, payment)| EventBody::of(told, payment, None)).collect();
+    Ok(HttpResponse::Ok().json(PageBody { data, next }))
+}
+
+/// The event of the path, if the asker may see it: what happened, to which payment, and whose it is.
+fn visible(request: &HttpRequest, door: &Door) -> Result<(Told, Payment), Problem> {
+    let principal = headers::principal(request, door)?;
+    let id = request.match_info().get("id").and_then(DerivedId::parse);
+    let id = id.filter(|id| id.kind == Kind::Event).ok_or_else(Problem::no_such_event)?;
+    let books = door.core()?.books.read();
+    let event = books.event(id.sequence).filter(|event| event.id() == id);
+    let event = event.filter(|event| principal.sees(&event.history.details.merchant));
+    let event = event.ok_or_else(Problem::no_such_event)?;
+    Ok((Told::of(&event), event.payment()))
+}
+
+/// `GET /api/events/{id}`
+pub(super) async fn read(request: HttpRequest, door: web::Data<Door>) -> Handled {
+    let (told, payment) = visible(&request, &door)?;
+    Query::of(&request)?.finish()?;
+    Ok(HttpResponse::Ok().json(EventBody::of(&told, &payment, None)))
+}
+
+#[derive(Serialize)]
+struct DeliveriesBody {
+    /// Each try, newest first.
+    data: Vec<TryBody>,
+    /// Where the event stands at each endpoint.
+    endpoints: Vec<StandingBody>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TryBody {
+    endpoint_id: Text<EndpointId>,
+    attempt: usize,
+    at: Time,
+    status_code: Option<u16>,
+    latency_ms: u32,
+    delivered: bool,
+    error: Option<&'static str>,
+    /// When the next try is due, on the last one of an event that is to be tried again.
+    next_attempt_at: Option<Time>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StandingBody {
+    endpoint_id: Text<EndpointId>,
+    sequence: u64,
+    state: &'static str,
+    next_attempt_at: Option<Time>,
+}
+
+/// `GET /api/events/{id}/deliveries`
+pub(super) async fn deliveries(request: HttpRequest, door: web::Data<Door>) -> Handled {
+    let (told, payment) = visible(&request, &door)?;
+    Query::of(&request)?.finish()?;
+    let Core { books, writing, .. } = door.core()?;
+    let sequence = told.id.sequence;
+    let mut body = DeliveriesBody { data: Vec::new(), endpoints: Vec::new() };
+    for id in endpoints_of(door.core()?, &payment.details.merchant) {
+        let Some(place) = places::of_entry(books, id, sequence) else { continue };
+        let books = books.read();
+        let Some(endpoint) = books.webhooks().endpoint(id) else { continue };
+        let standing = standing(endpoint, place.number);
+        let mut tries = recorded(endpoint, place.number);
+        drop(books);
+        let logged = writing.as_ref().map(|writing| writing.webhooks.log.of(id, sequence));
+        tries.extend(
+            logged
+                .into_iter()
+                .flatten()
+                .map(|logged| (logged.tried.at, (logged.attempt, logged.tried))),
+        );
+        let last = tries.len();
+        let rows = tries.into_values().zip(1..).map(|((attempt, tried), row)| TryBody {
+            endpoint_id: Text(id),
+            attempt,
+            at: Time(tried.at),
+            status_code: tried.result.status(),
+            latency_ms: tried.latency_ms,
+            delivered: tried.result.is_success(),
+            error: tried.result.error(),
+            next_attempt_at: standing.1.filter(|_| row == last).map(Time),
+        });
+        body.data.extend(rows);
+        let (state, next) = standing;
+        let endpoint_id = Text(id);
+        let next_attempt_at = next.map(Time);
+        let standing = StandingBody { endpoint_id, sequence: place.number, state, next_attempt_at };
+        body.endpoints.push(standing);
+    }
+    body.data.sort_by_key(|row| std::cmp::Reverse((row.at.0, row.attempt)));
+    Ok(HttpResponse::Ok().json(body))
+}
+
+fn endpoints_of(core: &Core, merchant: &str) -> Vec<EndpointId> {
+    let books = core.books.read();
+    books.webhooks().of_merchant(merchant).map(|endpoint| endpoint.id).collect()
+}
+
+/// Where an event stands at an endpoint, and when it is tried next.
+fn standing(
+    endpoint: &Endpoint,
+    number: u64,
+) -> (&'static str, Option<crate::domain::time::Timestamp>) {
+    let progress = &endpoint.progress;
+    match (progress.open.get(&number), progress.dead.get(&number)) {
+        (Some(open), _) if open.tries.is_empty() => ("pending", None),
+        (Some(open), _) => ("retrying", Some(open.due)),
+        (None, Some(_)) => ("dead", None),
+        (None, None) if number > progress.through => ("pending", None),
+        (None, None) => ("delivered", None),
+    }
+}
+
+/// The tries that the journal knows of, by their time.
+fn recorded(
+    endpoint: &Endpoint,
+    number: u64,
+) -> BTreeMap<crate::domain::time::Timestamp, (usize, Try)> {
+    let progress = &endpoint.progress;
+    let row = progress.open.get(&number).or_else(|| progress.dead.get(&number));
+    let tries = row.into_iter().flat_map(|row| &row.tries);
+    tries.zip(1..).map(|(tried, attempt)| (tried.at, (attempt, *tried))).collect()
+}
+
+#[derive(Serialize)]
+struct RedeliveredBody {
+    endpoints: Vec<Text<EndpointId>>,
+}
+
+/// `POST /api/events/{id}/redeliver`: sends it again now, to every enabled endpoint that it is for.
+pub(super) async fn redeliver(request: HttpRequest, door: web::Data<Door>) -> Handled {
+    let principal = headers::principal(&request, &door)?;
+    let (told, payment) = visible(&request, &door)?;
+    Query::of(&request)?.finish()?;
+    let core = door.core()?;
+    let writing = core.writing()?;
+    let sequence = told.id.sequence;
+    let mut body = RedeliveredBody { endpoints: Vec::new() };
+    for id in endpoints_of(core, &payment.details.merchant) {
+        let enabled = {
+            let books = core.books.read();
+            books.webhooks().endpoint(id).is_some_and(|endpoint| endpoint.disabled.is_none())
+        };
+        let place = places::of_entry(&core.books, id, sequence).filter(|_| enabled);
+        let Some(place) = place else { continue };
+        let event = WebhookEvent::Redelivered { endpoint: id, number: place.number, sequence };
+        endpoints::record(&writing.engine, principal.actor().clone(), event).await?;
+        let next = Upcoming { sequence, payment: payment.details.id };
+        writing.webhooks.redeliver(id, place.number, next);
+        body.endpoints.push(Text(id));
+    }
+    if body.endpoints.is_empty() {
+        return Err(Problem::no_endpoint_for_event());
+    }
+    Ok(HttpResponse::Accepted().json(body))
+}

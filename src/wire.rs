@@ -1,0 +1,262 @@
+//! How things look on the wire, in answers and in webhooks alike: JSON, camelCase, times in RFC 3339. Saved answers are rendered again from the books by
+//! this code, so **what it writes for an old payment must never change**; a golden test holds that.
+
+use crate::domain::{
+    books::Happened,
+    event::Details,
+    id::DerivedId,
+    payment::{Payment, Refund},
+    time::Timestamp,
+    webhook::EventType,
+};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+/// A time as RFC 3339 with milliseconds.
+pub struct Time(pub Timestamp);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// Anything by its display form.
+pub struct Text<T>(pub T);
+
+impl<T: std::fmt::Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// A page of a list.
+#[derive(Serialize)]
+pub struct PageBody<T> {
+    /// What it shows.
+    pub data: Vec<T>,
+    /// The cursor to go on with; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// A payment as clients see it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PaymentBody<'a> {
+    id: Text<crate::domain::id::PaymentId>,
+    merchant_id: &'a str,
+    amount: i64,
+    currency: &'a str,
+    status: &'a str,
+    capture: &'a str,
+    amount_capturable: i64,
+    amount_captured: i64,
+    amount_refunded: i64,
+    payment_method: &'a str,
+    customer_id: Option<&'a str>,
+    provider: &'a str,
+    provider_reference: Option<&'a str>,
+    failure: Option<FailureBody>,
+    idempotency_key: Option<&'a str>,
+    description: Option<&'a str>,
+    metadata: Metadata<'a>,
+    refunds: Vec<RefundBody<'a>>,
+    expires_at: Option<Time>,
+    created_at: Time,
+    updated_at: Time,
+}
+
+#[derive(Serialize)]
+struct FailureBody {
+    code: &'static str,
+    message: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RefundBody<'a> {
+    id: Text<crate::domain::id::DerivedId>,
+    amount: i64,
+    reason: Option<&'a str>,
+    created_at: Time,
+}
+
+struct Metadata<'a>(&'a Details);
+
+impl Serialize for Metadata<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.metadata.len()))?;
+        for (key, value) in &self.0.metadata {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'a> PaymentBody<'a> {
+    /// The payment as it stands in `payment`.
+    #[must_use]
+    pub fn of(payment: &'a Payment) -> Self {
+        let details = &payment.details;
+        Self {
+            id: Text(details.id),
+            merchant_id: &details.merchant,
+            amount: details.amount.minor_units(),
+            currency: details.currency.code(),
+            status: payment.status.name(),
+            capture: details.capture.name(),
+            amount_capturable: payment.capturable(),
+            amount_captured: payment.captured,
+            amount_refunded: payment.refunded,
+            payment_method: &details.payment_method,
+            customer_id: details.customer.as_deref(),
+            provider: &details.provider,
+            provider_reference: payment.provider_reference.as_deref(),
+            failure: payment
+                .failure
+                .map(|decline| FailureBody { code: decline.code(), message: decline.message() }),
+            idempotency_key: payment.created_under.as_ref().map(|key| key.as_str()),
+            description: details.description.as_deref(),
+            metadata: Metadata(details),
+            refunds: payment.refunds.iter().map(RefundBody::of).collect(),
+            expires_at: payment.expires_at.map(Time),
+            created_at: Time(payment.created_at),
+            updated_at: Time(payment.updated_at),
+        }
+    }
+}
+
+/// An event as merchants are told of it, pulled or sent.
+#[derive(Serialize)]
+pub struct EventBody<'a> {
+    id: Text<DerivedId>,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    timestamp: Time,
+    /// The event's number at the endpoint that it is sent to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sequence: Option<u64>,
+    /// The payment as it was right after the event.
+    data: PaymentBody<'a>,
+}
+
+impl<'a> EventBody<'a> {
+    /// The event that happened, whose payment is `payment`.
+    #[must_use]
+    pub fn of(event: &Told, payment: &'a Payment, sequence: Option<u64>) -> Self {
+        Self {
+            id: Text(event.id),
+            kind: event.kind.name(),
+            timestamp: Time(event.at),
+            sequence,
+            data: PaymentBody::of(payment),
+        }
+    }
+}
+
+/// An event without its payment.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// What it is called.
+    pub id: DerivedId,
+    /// What kind of thing happened.
+    pub kind: EventType,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Told {
+    /// What happened.
+    #[must_use]
+    pub fn of(event: &Happened<'_>) -> Self {
+        Self { id: event.id(), kind: event.kind, at: event.step.at }
+    }
+}
+
+impl<'a> RefundBody<'a> {
+    fn of(refund: &'a Refund) -> Self {
+        Self {
+            id: Text(refund.id),
+            amount: refund.amount.minor_units(),
+            reason: refund.reason.as_deref(),
+            created_at: Time(refund.created_at),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{
+        event::{CaptureMode, Decline, Event, Outcome},
+        id::PaymentId,
+        idempotency::Key,
+        money::{Amount, Currency},
+    };
+    use std::sync::Arc;
+    use uuid::Uuid;
+
+    fn details(capture: CaptureMode, full: bool) -> Arc<Details> {
+        let pair = |key: &str, value: &str| (key.into(), value.into());
+        Arc::new(Details {
+            id: PaymentId::new(Uuid::from_u128(0x0199_aabb_ccdd_7abc_8def_0123_4567_89ab)),
+            merchant: "merchant_1".into(),
+            amount: Amount::new(4999).unwrap(),
+            currency: Currency::for_payment("USD").unwrap(),
+            capture,
+            payment_method: "tok_visa".into(),
+            customer: full.then(|| "cust_7".into()),
+            description: full.then(|| "Größe \"M\"\n".into()),
+            metadata: if full {
+                Box::new([pair("a", "1"), pair("ü", "")])
+            } else {
+                Box::default()
+            },
+            provider: "sandbox".into(),
+            hold_ms: 604_800_000,
+        })
+    }
+
+    fn payment(details: Arc<Details>, key: &str, events: &[Event]) -> Payment {
+        let mut payment = Payment::pending(details, Key::new(key));
+        for (step, event) in (1u64..).zip(events) {
+            payment.apply(event, Timestamp::from_millis(1_763_823_845_000 + step), step);
+        }
+        payment
+    }
+
+    fn submitted(details: &Arc<Details>, outcome: Option<Outcome>) -> Event {
+        Event::Submitted { details: details.clone(), outcome }
+    }
+
+    #[test]
+    fn an_answer_that_was_given_once_is_rendered_the_same_for_ever() {
+        let approved = Outcome::Approved { reference: "sbx_1".into() };
+        let refund = |units, reason: Option<&str>| Event::Refunded {
+            amount: Amount::new(units).unwrap(),
+            reason: reason.map(Into::into),
+        };
+        let charge = details(CaptureMode::Automatic, true);
+        let held = details(CaptureMode::Manual, false);
+        let declined = Outcome::Declined(Decline::InsufficientFunds);
+        let payments = [
+            payment(
+                charge.clone(),
+                "order_\"1\"",
+                &[
+                    submitted(&charge, Some(approved.clone())),
+                    refund(1000, Some("damaged")),
+                    refund(3999, None),
+                ],
+            ),
+            payment(held.clone(), "k", &[submitted(&held, Some(approved))]),
+            payment(held.clone(), "k", &[submitted(&held, None)]),
+            payment(held.clone(), "k", &[submitted(&held, Some(declined))]),
+        ];
+        let rendered: Vec<String> = payments
+            .iter()
+            .map(|payment| serde_json::to_string(&PaymentBody::of(payment)).unwrap())
+            .collect();
+        let golden = include_str!("../tests/golden/answers-v1/payments.jsonl");
+        assert_eq!(rendered, golden.lines().collect::<Vec<_>>());
+    }
+}
