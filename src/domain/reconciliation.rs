@@ -16,6 +16,7 @@ use super::{
     ledger::{self, Account, AccountKind, Balance, Balances, Turnover},
     money::Currency,
     payment::Payment,
+    webhook::Numbering,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -55,6 +56,9 @@ pub struct Recount {
     next: Next,
     payments_match: Check,
     keys_match: Check,
+    events_match: Check,
+    /// Each endpoint, and how many events it should have been told of.
+    endpoints: Vec<(Numbering, u64)>,
 }
 
 /// The running balances first: going back to the moment takes the longer, the more has been booked since.
@@ -159,6 +163,12 @@ impl Recount {
             next: Next::AccountBooks(0),
             payments_match: Check::new("payments_match_ledger"),
             keys_match: Check::new("keys_match_payments"),
+            events_match: Check::new("events_match_payments"),
+            endpoints: books
+                .webhooks()
+                .endpoints()
+                .map(|endpoint| (endpoint.numbering(), 0))
+                .collect(),
         }
     }
 
@@ -195,6 +205,28 @@ impl Recount {
         !matches!(self.next, Next::Done)
     }
 
+    /// The event that a step makes, if it makes one, must be found and listed, and is counted at the endpoints that want
+    /// it.
+    fn count_event(&mut self, books: &Books, history: &History, number: usize) {
+        let Some(step) = history.steps().get(number) else { return };
+        let (id, merchant, sequence) =
+            (history.details.id, &history.details.merchant, step.sequence);
+        let made = history.event_at(number);
+        let found = books.event(sequence).map(|event| (event.history.details.id, event.kind));
+        let holds = found == made.map(|kind| (id, kind))
+            && books.lists_event(merchant, sequence) == made.is_some();
+        self.events_match.look_at(Some((id, sequence)), holds, || {
+            format!("the event that entry {sequence} made of {id} is not in the list of {merchant}")
+        });
+        for (endpoint, counted) in &mut self.endpoints {
+            if endpoint.merchant == *merchant
+                && made.is_some_and(|kind| endpoint.admits(sequence, kind))
+            {
+                *counted += 1;
+            }
+        }
+    }
+
     fn count_histories(&mut self, books: &Books, from: Slot, slice: usize) -> usize {
         let done = usize::try_from(from).unwrap_or(usize::MAX);
         let slice = slice.min(self.payments.saturating_sub(done));
@@ -209,11 +241,12 @@ impl Recount {
         let mut payment = Payment::pending(details.clone(), None);
         let mut position = Balance::default();
         let mut last = 0;
-        for step in history.steps() {
+        for (number, step) in history.steps().iter().enumerate() {
             if step.sequence > self.kept.position.sequence {
                 break;
             }
             last = step.sequence;
+            self.count_event(books, history, number);
             payment.apply(&step.event, step.at, step.sequence);
             if let Some(request) = &step.request {
                 let answered =
@@ -299,10 +332,25 @@ impl Recount {
                 format!("{currency}: all accounts sum to {} (pending {})", sum.posted, sum.pending)
             });
         }
+        for (endpoint, counted) in &self.endpoints {
+            self.events_match.look(endpoint.admitted == *counted, || {
+                format!(
+                    "the webhook endpoint {} was told of {} events, {counted} happened that it wants",
+                    endpoint.id, endpoint.admitted
+                )
+            });
+        }
         Report {
             position: self.kept.position,
             turnover: self.turnover,
-            checks: vec![debits_equal, zero, balances_match, self.payments_match, self.keys_match],
+            checks: vec![
+                debits_equal,
+                zero,
+                balances_match,
+                self.payments_match,
+                self.keys_match,
+                self.events_match,
+            ],
         }
     }
 }

@@ -286,7 +286,7 @@ fn an_endpoint_that_answers_410_is_disabled_and_goes_on_where_it_was_when_enable
         (endpoint["enabled"] == false).then_some(endpoint)
     });
     assert_eq!(disabled["disabledReason"], "gone");
-    let alarms = |server: &TestServer| server.get("/ready").of(200).json["alarms"].clone();
+    let alarms = |server: &TestServer| server.admin().get("/ready").of(200).json["alarms"].clone();
     let alarm = eventually("the alarm", || {
         let alarms = alarms(&server);
         alarms.is_array().then(|| alarms[0].clone())

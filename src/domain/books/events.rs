@@ -90,6 +90,21 @@ impl Books {
         self.entries.event(&self.payments, sequence)
     }
 
+    /// Whether entry `sequence` stands in the merchant's list of events.
+    #[must_use]
+    pub fn lists_event(&self, merchant: &str, sequence: Sequence) -> bool {
+        let own = self.entries.of_merchant.get(merchant);
+        own.is_some_and(|own| own.binary_search(&sequence).is_ok())
+    }
+
+    /// Seeds a fault: forgets a merchant's last event, so that a test sees reconciliation find it.
+    #[cfg(test)]
+    pub(super) fn corrupt_events(&mut self, merchant: &str) {
+        if let Some(own) = self.entries.of_merchant.get_mut(merchant) {
+            own.pop();
+        }
+    }
+
     /// Events that `filter` admits, in the order of `direction`.
     pub fn events<'a>(
         &'a self,

@@ -260,6 +260,18 @@ fn a_balance_changed_behind_the_books_back_is_found() {
 }
 
 #[test]
+fn an_event_that_is_no_longer_in_its_merchants_list_is_found() {
+    let mut desk = charged();
+    assert!(desk.reconcile().balanced());
+    let merchant = desk.books.histories(0).next().unwrap().details.merchant.clone();
+    desk.books.corrupt_events(&merchant);
+    let report = desk.reconcile();
+    let check = report.checks.iter().find(|check| check.name == "events_match_payments").unwrap();
+    assert_eq!((check.failed, report.balanced()), (1, false));
+    assert!(check.failures[0].what.contains(&*merchant), "{}", check.failures[0].what);
+}
+
+#[test]
 fn a_recount_in_slices_leaves_out_what_comes_later() {
     let mut desk = charged();
     let mut recount = Recount::begin(&desk.books);

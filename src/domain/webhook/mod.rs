@@ -88,9 +88,14 @@ impl Endpoint {
     /// Whether it gets an event of this type that is derived from entry `sequence`.
     #[must_use]
     pub fn admits(&self, sequence: Sequence, kind: EventType) -> bool {
-        let held = self.filters.partition_point(|(from, _)| *from < sequence);
-        let held = held.checked_sub(1).and_then(|last| self.filters.get(last));
-        held.is_some_and(|(_, filter)| filter.admits(kind))
+        admits(&self.filters, sequence, kind)
+    }
+
+    /// How its events were numbered so far, so that it can be counted anew while more happens.
+    #[must_use]
+    pub fn numbering(&self) -> Numbering {
+        let (merchant, filters) = (self.merchant.clone(), self.filters.clone());
+        Numbering { id: self.id, merchant, admitted: self.admitted, filters }
     }
 
     /// The secrets that sign at `now`, the newest first.
@@ -133,6 +138,32 @@ impl Endpoint {
     pub fn waiting(&self) -> u64 {
         let open = u64::try_from(self.progress.open.len()).unwrap_or(u64::MAX);
         self.admitted.saturating_sub(self.progress.through).saturating_add(open)
+    }
+}
+
+fn admits(filters: &[(Sequence, Filter)], sequence: Sequence, kind: EventType) -> bool {
+    let held = filters.partition_point(|(from, _)| *from < sequence);
+    let held = held.checked_sub(1).and_then(|last| filters.get(last));
+    held.is_some_and(|(_, filter)| filter.admits(kind))
+}
+
+/// How an endpoint's events are numbered, as of one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Numbering {
+    /// Whose.
+    pub id: EndpointId,
+    /// Whose payments it is told of.
+    pub merchant: Arc<str>,
+    /// The number of its last event.
+    pub admitted: u64,
+    filters: Vec<(Sequence, Filter)>,
+}
+
+impl Numbering {
+    /// As [`Endpoint::admits`].
+    #[must_use]
+    pub fn admits(&self, sequence: Sequence, kind: EventType) -> bool {
+        admits(&self.filters, sequence, kind)
     }
 }
 
