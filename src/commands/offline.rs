@@ -53,6 +53,16 @@ pub(super) enum WrongFolder {
         /// Which folder.
         folder: PathBuf,
     },
+    /// A server would write there, and the next backup would be refused.
+    #[error(
+        "{0} is a backup, and a server writes to its folder: make a data folder of it with `strongroom restore {0} --data \
+         NEW`, or look at it with `serve --read-only`",
+        folder.display()
+    )]
+    Backup {
+        /// Which folder.
+        folder: PathBuf,
+    },
     /// A process was killed over it, or another one is at work there.
     #[error(
         "{} is there already: another restore is at work, or one was cut off; if none runs, remove it and start again",

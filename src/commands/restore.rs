@@ -12,7 +12,7 @@ use crate::{
     domain::{books, entry::Hash, id::Sequence},
     journal::{
         DataLock, JournalError, NewFolder,
-        backup::{Extent, Note},
+        backup::{self, Extent, Note},
     },
 };
 use anyhow::Context;
@@ -87,7 +87,7 @@ fn end(backup: &Offline, until: Option<Moment>) -> anyhow::Result<Extent> {
     let note = Note::read(backup.folder())?;
     let scan = Scan::of(backup, until, note.as_ref().map(|note| note.through))?;
     if let Some(what) = note.and_then(|note| scan.differs_from(&note)) {
-        let file = backup.folder().join("BACKUP");
+        let file = backup.folder().join(backup::NOTE);
         let sequence = scan.end.last.sequence.saturating_add(1);
         return Err(JournalError::Damaged { file, offset: 0, sequence, what: what.into() }.into());
     }

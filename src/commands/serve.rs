@@ -1,11 +1,14 @@
 //! `strongroom serve`: takes payments over HTTP until it is told to stop.
 
-use super::{offline::Moment, read_only};
+use super::{
+    offline::{Moment, WrongFolder},
+    read_only,
+};
 use crate::{
     app::{self, Signal, Started, Stopped},
     clock::SystemClock,
     config::Config,
-    journal::DataLock,
+    journal::{DataLock, backup},
     telemetry,
 };
 use anyhow::Context;
@@ -55,6 +58,9 @@ pub fn run(arguments: Serve) -> anyhow::Result<()> {
     config.http.connections_max = connections_max(config.http.connections_max);
     if arguments.read_only {
         return read_only::run(&config, arguments.at);
+    }
+    if config.data_dir.join(backup::NOTE).exists() {
+        return Err(WrongFolder::Backup { folder: config.data_dir }.into());
     }
     // First the lock: a second process is told so, whatever its address.
     let lock = DataLock::take(&config.data_dir).map_err(Stopped::Journal)?;

@@ -131,12 +131,8 @@ impl Verdict {
             let difference = it.difference.as_ref()?;
             let (payment, sequence) = difference.at.unzip();
             Some(Finding {
-                what: format!(
-                    "the snapshot {} is not what the journal says: {}",
-                    it.file.display(),
-                    difference.what
-                ),
-                place: None,
+                what: format!("the snapshot is not what the journal says: {}", difference.what),
+                place: Some(Position { file: it.file.clone(), offset: 0 }),
                 sequence: sequence.or(Some(it.sequence)),
                 payment,
             })

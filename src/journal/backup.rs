@@ -28,7 +28,7 @@ use std::{
 use uuid::Uuid;
 
 /// The name of the note in a backup's folder.
-const NOTE: &str = "BACKUP";
+pub const NOTE: &str = "BACKUP";
 
 /// Which journal, and how far it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

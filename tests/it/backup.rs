@@ -342,6 +342,8 @@ fn a_folder_that_is_not_meant_for_it_is_refused_and_stays_as_it_is() {
     check_refusal(&nothing, 2, &["no journal in nowhere"]);
     assert!(!server.path("backup").exists());
     backup(&server, "backup");
+    let served = run(server.program(&["serve", "--data", "backup", "--listen", "127.0.0.1:0"]));
+    check_refusal(&served, 2, &["backup is a backup", "strongroom restore backup"]);
     check_refusal(&restore(&server, &["backup", "--data", "data"]), 2, &["data is not empty"]);
     check_refusal(&restore(&server, &["nowhere", "--data", "new"]), 2, &["no journal in nowhere"]);
     // One that was killed over its work leaves a folder that nobody takes for data.
