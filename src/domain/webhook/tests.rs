@@ -112,6 +112,17 @@ fn what_cannot_follow_is_refused() {
 }
 
 #[test]
+fn a_merchant_with_all_its_endpoints_keeps_no_configured_one_out() {
+    let mut all = Webhooks::default();
+    all.apply(created(1, "m", "*"), 1, at(1));
+    let mut configured = created(2, "m", "*");
+    if let WebhookEvent::Created(created) = &mut configured.event {
+        created.origin = Origin::Config;
+    }
+    assert_eq!(all.check(&configured, 1), Ok(()));
+}
+
+#[test]
 fn a_stored_fold_goes_on_as_if_it_had_never_been_stored() {
     let mut all = Webhooks::default();
     all.apply(created(1, "m", "*"), 1, at(1));
