@@ -13,6 +13,7 @@ use crate::{
         books::{Direction, EventFilter},
         id::{DerivedId, EndpointId, Kind, Sequence},
         payment::Payment,
+        time::Timestamp,
         webhook::{Endpoint, Filter, Pattern, Try, Upcoming, WebhookEvent},
     },
 };
@@ -161,15 +162,14 @@ fn endpoints_of(core: &Core, merchant: &str) -> Vec<EndpointId> {
     books.webhooks().of_merchant(merchant).map(|endpoint| endpoint.id).collect()
 }
 
-/// Where an event stands at an endpoint, and when it is tried next.
-fn standing(
-    endpoint: &Endpoint,
-    number: u64,
-) -> (&'static str, Option<crate::domain::time::Timestamp>) {
+/// Where an event stands at an endpoint, and when it is tried next: no time while the endpoint is disabled, nor for what
+/// is tried at once.
+fn standing(endpoint: &Endpoint, number: u64) -> (&'static str, Option<Timestamp>) {
     let progress = &endpoint.progress;
     match (progress.open.get(&number), progress.dead.get(&number)) {
         (Some(open), _) if open.tries.is_empty() => ("pending", None),
-        (Some(open), _) => ("retrying", Some(open.due)),
+        (Some(_), _) if endpoint.disabled.is_some() => ("retrying", None),
+        (Some(open), _) => ("retrying", Some(open.due).filter(|due| *due > Timestamp::default())),
         (None, Some(_)) => ("dead", None),
         (None, None) if number > progress.through => ("pending", None),
         (None, None) => ("delivered", None),
@@ -177,10 +177,7 @@ fn standing(
 }
 
 /// The tries that the journal knows of, by their time.
-fn recorded(
-    endpoint: &Endpoint,
-    number: u64,
-) -> BTreeMap<crate::domain::time::Timestamp, (usize, Try)> {
+fn recorded(endpoint: &Endpoint, number: u64) -> BTreeMap<Timestamp, (usize, Try)> {
     let progress = &endpoint.progress;
     let row = progress.open.get(&number).or_else(|| progress.dead.get(&number));
     let tries = row.into_iter().flat_map(|row| &row.tries);

@@ -279,20 +279,23 @@ fn an_endpoint_that_answers_410_is_disabled_and_goes_on_where_it_was_when_enable
     let server = TestServer::start();
     let receiver = Receiver::start_with(Conduct::Answer(410, ""));
     let endpoint = endpoint(&server, &receiver);
-    server.charge("a", 100).of(201);
+    let payment = server.charge("a", 100).of(201).id();
     let path = path_of(&endpoint);
     let disabled = eventually("the endpoint is disabled", || {
         let endpoint = server.get(&path).of(200).json;
         (endpoint["enabled"] == false).then_some(endpoint)
     });
     assert_eq!(disabled["disabledReason"], "gone");
-    let alarms = |server: &TestServer| server.get("/ready").of(200).json["alarms"].clone();
+    let alarms = |server: &TestServer| server.admin().get("/ready").of(200).json["alarms"].clone();
     let alarm = eventually("the alarm", || {
         let alarms = alarms(&server);
         alarms.is_array().then(|| alarms[0].clone())
     });
     assert_eq!(alarm["code"], "endpoint.disabled");
     assert!(text(&alarm, "detail").contains(text(&endpoint, "id")), "{alarm}");
+    let event = event_of(&server, &payment, "payment.completed");
+    let stands = wait_for_state(&server, &event, "retrying");
+    assert_eq!(stands["endpoints"][0]["nextAttemptAt"], Value::Null, "not while it is disabled");
     server.charge("b", 200).of(201);
     receiver.conduct(Conduct::Answer(200, ""));
     let before = receiver.count();
