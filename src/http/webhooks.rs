@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     actors::webhooks::{
+        NotTested,
         endpoints::{self, SECRET_OVERLAP_MS},
         guard::Guard,
         places,
@@ -325,7 +326,10 @@ pub(super) async fn test(request: HttpRequest, door: web::Data<Door>) -> Handled
     let (_, endpoint) = visible(&request, &door)?;
     Query::of(&request)?.finish()?;
     let sent = door.core()?.writing()?.webhooks.test(endpoint.id).await;
-    let sent = sent.ok_or_else(Problem::not_serving)?;
+    let sent = sent.map_err(|why| match why {
+        NotTested::NobodyThere => Problem::not_serving(),
+        NotTested::UnderWay => Problem::test_under_way(),
+    })?;
     let answer = String::from_utf8_lossy(&sent.answer);
     Ok(HttpResponse::Ok().json(TestBody {
         delivered: sent.tried.result.is_success(),

@@ -7,7 +7,7 @@ use crate::{
     wait::eventually,
 };
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{net::TcpListener, time::Duration};
 
 /// Retries come quickly, so that a test need not wait for them.
 pub const QUICK: (&str, &str) = ("STRONGROOM__WEBHOOKS__SCHEDULE", "20ms, 20ms, 20ms");
@@ -426,4 +426,34 @@ fn endpoints_that_hang_leave_half_of_the_places_for_tries_to_the_healthy() {
     server.charge("last", 1).of(201);
     healthy.wait_for(32);
     assert_eq!(begun(), 3);
+}
+
+#[test]
+fn tests_of_endpoints_that_hang_take_no_place_of_a_delivery() {
+    let server = TestServer::start_with(&[
+        ("STRONGROOM__WEBHOOKS__IN_FLIGHT_MAX", "2"),
+        ("STRONGROOM__WEBHOOKS__TIMEOUT_MS", "60000"),
+    ]);
+    let (hanging, healthy) = (TcpListener::bind("127.0.0.1:0").unwrap(), Receiver::start());
+    let url = format!("http://{}/", hanging.local_addr().unwrap());
+    let tests: Vec<String> = (0..4)
+        .map(|_| {
+            let body = json!({"url": url, "events": ["payment.voided"]});
+            let made = server.post("/api/webhook-endpoints", "", &body).of(201).json;
+            format!("{}/test", path_of(&made))
+        })
+        .collect();
+    endpoint(&server, &healthy);
+    std::thread::scope(|scope| {
+        for test in &tests {
+            scope.spawn(|| server.post(test, "", &json!({})).of(200));
+        }
+        let held: Vec<_> = tests.iter().map(|_| hanging.accept().unwrap()).collect();
+        server.charge("a", 100).of(201);
+        healthy.wait_for(1);
+        for test in &tests {
+            server.post(test, "", &json!({})).problem(409, "webhook_test_under_way");
+        }
+        drop(held);
+    });
 }

@@ -137,6 +137,15 @@ fn alert_endpoint_disabled(
     );
 }
 
+/// Why no `endpoint.test` was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotTested {
+    /// The endpoint is gone, or the server stops.
+    NobodyThere,
+    /// The endpoint has not answered the one before.
+    UnderWay,
+}
+
 /// How others reach the couriers.
 #[derive(Clone)]
 pub struct WebhooksHandle {
@@ -205,9 +214,12 @@ impl WebhooksHandle {
         Ok(Self { supervisor: told.await?, thread: thread.handle(), guard, log })
     }
 
-    /// Sends an `endpoint.test` at once, and says what came back; `None` if there is no such endpoint.
-    pub async fn test(&self, endpoint: EndpointId) -> Option<Sent> {
-        self.supervisor.send(TestEndpoint(endpoint)).await.ok().flatten()
+    /// Sends an `endpoint.test` at once, and says what came back.
+    ///
+    /// # Errors
+    /// Nothing was sent.
+    pub async fn test(&self, endpoint: EndpointId) -> Result<Sent, NotTested> {
+        self.supervisor.send(TestEndpoint(endpoint)).await.unwrap_or(Err(NotTested::NobodyThere))
     }
 
     /// Has an event sent again that the books have open again.
@@ -389,16 +401,19 @@ impl Handler<ReportAll> for Supervisor {
 }
 
 #[derive(Message)]
-#[rtype(result = "Option<Sent>")]
+#[rtype(result = "Result<Sent, NotTested>")]
 struct TestEndpoint(EndpointId);
 
 impl Handler<TestEndpoint> for Supervisor {
-    type Result = ResponseFuture<Option<Sent>>;
+    type Result = ResponseFuture<Result<Sent, NotTested>>;
 
     fn handle(&mut self, TestEndpoint(id): TestEndpoint, _: &mut Context<Self>) -> Self::Result {
         self.look();
         let courier = self.couriers.get(&id).map(|employed| employed.courier.clone());
-        Box::pin(async move { courier?.send(Test).await.ok() })
+        Box::pin(async move {
+            let courier = courier.ok_or(NotTested::NobodyThere)?;
+            courier.send(Test).await.unwrap_or(Err(NotTested::NobodyThere))
+        })
     }
 }
 
