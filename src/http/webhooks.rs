@@ -52,7 +52,7 @@ struct EndpointBody {
     /// Since when no try has succeeded.
     failing_since: Option<Time>,
     counts: CountsBody,
-    /// Until when the secret before the last rotation signs too.
+    /// Until when the secret before the last rotation signs too, and at the latest those before it.
     old_secret_until: Option<Time>,
     created_at: Time,
     updated_at: Time,
@@ -96,7 +96,7 @@ impl EndpointBody {
                 waiting: endpoint.waiting(),
                 dead: progress.dead.len(),
             },
-            old_secret_until: endpoint.old_secret.as_ref().map(|(_, until)| Time(*until)),
+            old_secret_until: endpoint.old_secrets.last().map(|(_, until)| Time(*until)),
             created_at: Time(endpoint.created_at),
             updated_at: Time(endpoint.updated_at),
             secret: secret.map(Secret::expose),
