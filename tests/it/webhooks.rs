@@ -429,6 +429,26 @@ fn endpoints_that_hang_leave_half_of_the_places_for_tries_to_the_healthy() {
 }
 
 #[test]
+fn healthy_endpoints_that_begin_to_hang_leave_places_to_those_not_known_yet() {
+    let server = TestServer::start_with(&[PATIENT, ("STRONGROOM__WEBHOOKS__IN_FLIGHT_MAX", "4")]);
+    let (once_healthy, new) = (Receiver::start(), Receiver::start());
+    endpoint(&server, &once_healthy);
+    server.charge("first", 1).of(201);
+    eventually("it is known to be healthy", || {
+        let known = server.get("/api/webhook-endpoints").of(200).json["data"][0].clone();
+        (known["counts"]["delivered"] == 1).then_some(())
+    });
+    once_healthy.conduct(Conduct::Hang);
+    server.charge("a", 1).of(201);
+    server.charge("b", 1).of(201);
+    once_healthy.wait_for(3);
+    endpoint(&server, &new);
+    server.charge("c", 1).of(201);
+    new.wait_for(1);
+    assert!(once_healthy.connections() >= 2, "its tries are still under way");
+}
+
+#[test]
 fn tests_of_endpoints_that_hang_take_no_place_of_a_delivery() {
     let server = TestServer::start_with(&[
         ("STRONGROOM__WEBHOOKS__IN_FLIGHT_MAX", "2"),

@@ -129,11 +129,11 @@ impl Courier {
             return;
         };
         let sending = self.post(Parcel { id: told.id.to_string(), body: body.into() });
-        let (courier, office) = (ctx.address(), self.office.clone());
-        office.in_flight.set(office.in_flight.get().saturating_add(1));
+        let courier = ctx.address();
+        let leave_place = self.office.take_place(self.queue.is_healthy());
         actix_rt::spawn(async move {
             let sent = sending.await;
-            office.in_flight.set(office.in_flight.get().saturating_sub(1));
+            leave_place();
             courier.do_send(Tried { due, sent });
         });
     }

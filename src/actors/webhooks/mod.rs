@@ -81,8 +81,8 @@ struct Office {
     in_flight_max: usize,
     log: Arc<DeliveryLog>,
     alarms: Arc<Alarms>,
-    /// How many tries are under way.
-    in_flight: Cell<usize>,
+    /// How many tries are under way: to endpoints that were known to be healthy, and to others.
+    in_flight: [Cell<usize>; 2],
     /// The endpoints with progress to report.
     reporting: RefCell<BTreeSet<EndpointId>>,
 }
@@ -94,8 +94,28 @@ impl Office {
 
     /// How many more tries may begin now. Half of the places are for endpoints that are known to be healthy.
     fn places(&self, is_healthy: bool) -> usize {
-        let max = if is_healthy { self.in_flight_max } else { self.in_flight_max / 2 };
-        max.saturating_sub(self.in_flight.get())
+        let free = self.in_flight_max.saturating_sub(self.in_flight());
+        let [_, others] = &self.in_flight;
+        match is_healthy {
+            true => free,
+            false => (self.in_flight_max / 2).saturating_sub(others.get()).min(free),
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.in_flight.iter().map(Cell::get).sum()
+    }
+
+    /// Takes a place, until what is returned is called.
+    fn take_place(self: &Rc<Self>, is_healthy: bool) -> impl FnOnce() + use<> {
+        let office = self.clone();
+        let count = move |change: fn(usize, usize) -> usize| {
+            let [healthy, others] = &office.in_flight;
+            let places = if is_healthy { healthy } else { others };
+            places.set(change(places.get(), 1));
+        };
+        count(usize::saturating_add);
+        move || count(usize::saturating_sub)
     }
 
     /// Writes what concerns webhooks, unless the room on disk is needed for payments.
@@ -199,7 +219,7 @@ impl WebhooksHandle {
                 in_flight_max,
                 log: their_log,
                 alarms,
-                in_flight: Cell::new(0),
+                in_flight: Default::default(),
                 reporting: RefCell::default(),
             };
             let supervisor = Supervisor {
@@ -451,7 +471,7 @@ impl Handler<CloseAll> for Supervisor {
         let (office, supervisor) = (self.office.clone(), ctx.address());
         Box::pin(async move {
             let idle = async {
-                while office.in_flight.get() > 0 {
+                while office.in_flight() > 0 {
                     tokio::time::sleep(PACE).await;
                 }
             };
