@@ -8,7 +8,10 @@ use super::{
     wire::{EventBody, PageBody, Text, Time, Told},
 };
 use crate::{
-    actors::webhooks::{endpoints, places},
+    actors::{
+        BooksReader,
+        webhooks::{endpoints, places},
+    },
     domain::{
         books::{Direction, EventFilter},
         id::{DerivedId, EndpointId, Kind, Sequence},
@@ -20,6 +23,9 @@ use crate::{
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use std::collections::BTreeMap;
+
+/// How many entries are looked at while the books are held.
+const SLICE: usize = 1024;
 
 type Handled = Result<HttpResponse, Problem>;
 
@@ -40,8 +46,9 @@ pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled
     });
     query.finish()?;
     let filter = EventFilter { merchant, types };
-    let books = door.core()?.books.read();
+    let books = &door.core()?.books;
     if let Some(after) = after {
+        let books = books.read();
         let event = books.event(after.sequence).filter(|event| event.id() == after);
         let visible = event.filter(|event| principal.sees(&event.history.details.merchant));
         visible.ok_or_else(Problem::cursor_unknown)?;
@@ -53,15 +60,37 @@ pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled
             Direction::NewestFirst { before }
         }
     };
-    let mut events = books.events(&filter, direction);
-    let page: Vec<(Told, Payment)> =
-        events.by_ref().take(limit).map(|event| (Told::of(&event), event.payment())).collect();
-    let more = events.next().is_some();
-    drop(events);
-    drop(books);
+    let (page, more) = page(books, &filter, direction, limit).await;
     let next = page.last().filter(|_| more).map(|(told, _)| told.id.to_string());
     let data = page.iter().map(|(told, payment)| EventBody::of(told, payment, None)).collect();
     Ok(HttpResponse::Ok().json(PageBody { data, next }))
+}
+
+/// At most `limit` events, and whether there are more. Payments go on between slices of the books, however rare what is
+/// looked for is.
+async fn page(
+    books: &BooksReader,
+    filter: &EventFilter,
+    direction: Direction,
+    limit: usize,
+) -> (Vec<(Told, Payment)>, bool) {
+    let mut page = Vec::new();
+    let mut on = Some(direction);
+    while let Some(direction) = on
+        && page.len() <= limit
+    {
+        let wanted = limit.saturating_add(1).saturating_sub(page.len());
+        {
+            let books = books.read();
+            let (found, rest) = books.events(filter, direction, (wanted, SLICE));
+            page.extend(found.iter().map(|event| (Told::of(event), event.payment())));
+            on = rest;
+        }
+        tokio::task::yield_now().await;
+    }
+    let more = page.len() > limit;
+    page.truncate(limit);
+    (page, more)
 }
 
 /// The event of the path, if the asker may see it: what happened, to which payment, and whose it is.
