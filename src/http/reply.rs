@@ -186,7 +186,7 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "webhook_endpoint_disabled", title, detail)
     }
 
-    pub(super) fn test_under_way() -> Self {
+    pub(super) fn still_testing() -> Self {
         let detail = "The endpoint has not answered the test before yet. Nothing was sent.";
         let title = "A test is under way";
         Self::new(StatusCode::CONFLICT, "webhook_test_under_way", title, detail)

@@ -328,7 +328,7 @@ pub(super) async fn test(request: HttpRequest, door: web::Data<Door>) -> Handled
     let sent = door.core()?.writing()?.webhooks.test(endpoint.id).await;
     let sent = sent.map_err(|why| match why {
         NotTested::NobodyThere => Problem::not_serving(),
-        NotTested::UnderWay => Problem::test_under_way(),
+        NotTested::UnderWay => Problem::still_testing(),
     })?;
     let answer = String::from_utf8_lossy(&sent.answer);
     Ok(HttpResponse::Ok().json(TestBody {
