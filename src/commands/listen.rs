@@ -126,7 +126,30 @@ fn print(
     };
     let mut out = io::stdout().lock();
     let (now, kind, id) = (clock.now(), text("type"), id.unwrap_or("?"));
-    writeln!(out, "{now}  {kind}  {id}{number}  {verdict}")?;
-    writeln!(out, "    {}", String::from_utf8_lossy(body))?;
+    writeln!(out, "{now}  {}  {}{number}  {verdict}", printable(&kind), printable(id))?;
+    writeln!(out, "    {}", printable(&String::from_utf8_lossy(body)))?;
     out.flush()
+}
+
+/// A text without power over a terminal: anybody on this machine can send one, a web page too.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_moves_no_cursor_and_begins_no_line() {
+        assert_eq!(printable("a\u{1b}[2J\r\n\u{9b}b"), r"a\u{1b}[2J\r\n\u{9b}b");
+        assert_eq!(printable("{\"name\": \"Zoë\"}"), "{\"name\": \"Zoë\"}");
+    }
 }

@@ -62,6 +62,12 @@ pub fn run(arguments: Serve) -> anyhow::Result<()> {
     if config.data_dir.join(backup::NOTE).exists() {
         return Err(WrongFolder::Backup { folder: config.data_dir }.into());
     }
+    if config.webhooks.allow_loopback && !config.http.listen.ip().is_loopback() {
+        tracing::warn!(
+            "webhooks.allow_loopback is on and the server listens beyond loopback: merchants can have webhooks sent to \
+             programs on this machine; set it to false"
+        );
+    }
     // First the lock: a second process is told so, whatever its address.
     let lock = DataLock::take(&config.data_dir).map_err(Stopped::Journal)?;
     let (listener, address) = listen(config.http.listen)?;

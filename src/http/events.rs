@@ -8,17 +8,24 @@ use super::{
     wire::{EventBody, PageBody, Text, Time, Told},
 };
 use crate::{
-    actors::webhooks::{endpoints, places},
+    actors::{
+        BooksReader,
+        webhooks::{endpoints, places},
+    },
     domain::{
         books::{Direction, EventFilter},
         id::{DerivedId, EndpointId, Kind, Sequence},
         payment::Payment,
+        time::Timestamp,
         webhook::{Endpoint, Filter, Pattern, Try, Upcoming, WebhookEvent},
     },
 };
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use std::collections::BTreeMap;
+
+/// How many entries are looked at while the books are held.
+const SLICE: usize = 1024;
 
 type Handled = Result<HttpResponse, Problem>;
 
@@ -39,8 +46,9 @@ pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled
     });
     query.finish()?;
     let filter = EventFilter { merchant, types };
-    let books = door.core()?.books.read();
+    let books = &door.core()?.books;
     if let Some(after) = after {
+        let books = books.read();
         let event = books.event(after.sequence).filter(|event| event.id() == after);
         let visible = event.filter(|event| principal.sees(&event.history.details.merchant));
         visible.ok_or_else(Problem::cursor_unknown)?;
@@ -52,15 +60,37 @@ pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled
             Direction::NewestFirst { before }
         }
     };
-    let mut events = books.events(&filter, direction);
-    let page: Vec<(Told, Payment)> =
-        events.by_ref().take(limit).map(|event| (Told::of(&event), event.payment())).collect();
-    let more = events.next().is_some();
-    drop(events);
-    drop(books);
+    let (page, more) = page(books, &filter, direction, limit).await;
     let next = page.last().filter(|_| more).map(|(told, _)| told.id.to_string());
     let data = page.iter().map(|(told, payment)| EventBody::of(told, payment, None)).collect();
     Ok(HttpResponse::Ok().json(PageBody { data, next }))
+}
+
+/// At most `limit` events, and whether there are more. Payments go on between slices of the books, however rare what is
+/// looked for is.
+async fn page(
+    books: &BooksReader,
+    filter: &EventFilter,
+    direction: Direction,
+    limit: usize,
+) -> (Vec<(Told, Payment)>, bool) {
+    let mut page = Vec::new();
+    let mut on = Some(direction);
+    while let Some(direction) = on
+        && page.len() <= limit
+    {
+        let wanted = limit.saturating_add(1).saturating_sub(page.len());
+        {
+            let books = books.read();
+            let (found, rest) = books.events(filter, direction, (wanted, SLICE));
+            page.extend(found.iter().map(|event| (Told::of(event), event.payment())));
+            on = rest;
+        }
+        tokio::task::yield_now().await;
+    }
+    let more = page.len() > limit;
+    page.truncate(limit);
+    (page, more)
 }
 
 /// The event of the path, if the asker may see it: what happened, to which payment, and whose it is.
@@ -161,15 +191,14 @@ fn endpoints_of(core: &Core, merchant: &str) -> Vec<EndpointId> {
     books.webhooks().of_merchant(merchant).map(|endpoint| endpoint.id).collect()
 }
 
-/// Where an event stands at an endpoint, and when it is tried next.
-fn standing(
-    endpoint: &Endpoint,
-    number: u64,
-) -> (&'static str, Option<crate::domain::time::Timestamp>) {
+/// Where an event stands at an endpoint, and when it is tried next: no time while the endpoint is disabled, nor for what
+/// is tried at once.
+fn standing(endpoint: &Endpoint, number: u64) -> (&'static str, Option<Timestamp>) {
     let progress = &endpoint.progress;
     match (progress.open.get(&number), progress.dead.get(&number)) {
         (Some(open), _) if open.tries.is_empty() => ("pending", None),
-        (Some(open), _) => ("retrying", Some(open.due)),
+        (Some(_), _) if endpoint.disabled.is_some() => ("retrying", None),
+        (Some(open), _) => ("retrying", Some(open.due).filter(|due| *due > Timestamp::default())),
         (None, Some(_)) => ("dead", None),
         (None, None) if number > progress.through => ("pending", None),
         (None, None) => ("delivered", None),
@@ -177,10 +206,7 @@ fn standing(
 }
 
 /// The tries that the journal knows of, by their time.
-fn recorded(
-    endpoint: &Endpoint,
-    number: u64,
-) -> BTreeMap<crate::domain::time::Timestamp, (usize, Try)> {
+fn recorded(endpoint: &Endpoint, number: u64) -> BTreeMap<Timestamp, (usize, Try)> {
     let progress = &endpoint.progress;
     let row = progress.open.get(&number).or_else(|| progress.dead.get(&number));
     let tries = row.into_iter().flat_map(|row| &row.tries);

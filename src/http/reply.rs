@@ -186,6 +186,12 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "webhook_endpoint_disabled", title, detail)
     }
 
+    pub(super) fn still_testing() -> Self {
+        let detail = "The endpoint has not answered the test before yet. Nothing was sent.";
+        let title = "A test is under way";
+        Self::new(StatusCode::CONFLICT, "webhook_test_under_way", title, detail)
+    }
+
     pub(super) fn no_endpoint_for_event() -> Self {
         let detail = "No enabled webhook endpoint was there for it, or none that wants its type.";
         let title = "Nobody to deliver the event to";

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     actors::webhooks::{
+        NotTested,
         endpoints::{self, SECRET_OVERLAP_MS},
         guard::Guard,
         places,
@@ -51,7 +52,7 @@ struct EndpointBody {
     /// Since when no try has succeeded.
     failing_since: Option<Time>,
     counts: CountsBody,
-    /// Until when the secret before the last rotation signs too.
+    /// Until when the secret before the last rotation signs too, and at the latest those before it.
     old_secret_until: Option<Time>,
     created_at: Time,
     updated_at: Time,
@@ -95,7 +96,7 @@ impl EndpointBody {
                 waiting: endpoint.waiting(),
                 dead: progress.dead.len(),
             },
-            old_secret_until: endpoint.old_secret.as_ref().map(|(_, until)| Time(*until)),
+            old_secret_until: endpoint.old_secrets.last().map(|(_, until)| Time(*until)),
             created_at: Time(endpoint.created_at),
             updated_at: Time(endpoint.updated_at),
             secret: secret.map(Secret::expose),
@@ -325,7 +326,10 @@ pub(super) async fn test(request: HttpRequest, door: web::Data<Door>) -> Handled
     let (_, endpoint) = visible(&request, &door)?;
     Query::of(&request)?.finish()?;
     let sent = door.core()?.writing()?.webhooks.test(endpoint.id).await;
-    let sent = sent.ok_or_else(Problem::not_serving)?;
+    let sent = sent.map_err(|why| match why {
+        NotTested::NobodyThere => Problem::not_serving(),
+        NotTested::UnderWay => Problem::still_testing(),
+    })?;
     let answer = String::from_utf8_lossy(&sent.answer);
     Ok(HttpResponse::Ok().json(TestBody {
         delivered: sent.tried.result.is_success(),

@@ -7,7 +7,7 @@ use crate::{
     wait::eventually,
 };
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{net::TcpListener, time::Duration};
 
 /// Retries come quickly, so that a test need not wait for them.
 pub const QUICK: (&str, &str) = ("STRONGROOM__WEBHOOKS__SCHEDULE", "20ms, 20ms, 20ms");
@@ -156,7 +156,7 @@ fn during_a_rotation_both_secrets_sign() {
     let got = receiver.wait_for(2).remove(1);
     got.verify(own).unwrap();
     got.verify(new).unwrap();
-    assert!(got.verify(old).is_err());
+    got.verify(old).unwrap();
 }
 
 #[test]
@@ -279,7 +279,7 @@ fn an_endpoint_that_answers_410_is_disabled_and_goes_on_where_it_was_when_enable
     let server = TestServer::start();
     let receiver = Receiver::start_with(Conduct::Answer(410, ""));
     let endpoint = endpoint(&server, &receiver);
-    server.charge("a", 100).of(201);
+    let payment = server.charge("a", 100).of(201).id();
     let path = path_of(&endpoint);
     let disabled = eventually("the endpoint is disabled", || {
         let endpoint = server.get(&path).of(200).json;
@@ -293,6 +293,9 @@ fn an_endpoint_that_answers_410_is_disabled_and_goes_on_where_it_was_when_enable
     });
     assert_eq!(alarm["code"], "endpoint.disabled");
     assert!(text(&alarm, "detail").contains(text(&endpoint, "id")), "{alarm}");
+    let event = event_of(&server, &payment, "payment.completed");
+    let stands = wait_for_state(&server, &event, "retrying");
+    assert_eq!(stands["endpoints"][0]["nextAttemptAt"], Value::Null, "not while it is disabled");
     server.charge("b", 200).of(201);
     receiver.conduct(Conduct::Answer(200, ""));
     let before = receiver.count();
@@ -423,4 +426,54 @@ fn endpoints_that_hang_leave_half_of_the_places_for_tries_to_the_healthy() {
     server.charge("last", 1).of(201);
     healthy.wait_for(32);
     assert_eq!(begun(), 3);
+}
+
+#[test]
+fn healthy_endpoints_that_begin_to_hang_leave_places_to_those_not_known_yet() {
+    let server = TestServer::start_with(&[PATIENT, ("STRONGROOM__WEBHOOKS__IN_FLIGHT_MAX", "4")]);
+    let (once_healthy, new) = (Receiver::start(), Receiver::start());
+    endpoint(&server, &once_healthy);
+    server.charge("first", 1).of(201);
+    eventually("it is known to be healthy", || {
+        let known = server.get("/api/webhook-endpoints").of(200).json["data"][0].clone();
+        (known["counts"]["delivered"] == 1).then_some(())
+    });
+    once_healthy.conduct(Conduct::Hang);
+    server.charge("a", 1).of(201);
+    server.charge("b", 1).of(201);
+    once_healthy.wait_for(3);
+    endpoint(&server, &new);
+    server.charge("c", 1).of(201);
+    new.wait_for(1);
+    assert!(once_healthy.connections() >= 2, "its tries are still under way");
+}
+
+#[test]
+fn tests_of_endpoints_that_hang_take_no_place_of_a_delivery() {
+    let server = TestServer::start_with(&[
+        ("STRONGROOM__WEBHOOKS__IN_FLIGHT_MAX", "2"),
+        ("STRONGROOM__WEBHOOKS__TIMEOUT_MS", "60000"),
+    ]);
+    let (hanging, healthy) = (TcpListener::bind("127.0.0.1:0").unwrap(), Receiver::start());
+    let url = format!("http://{}/", hanging.local_addr().unwrap());
+    let tests: Vec<String> = (0..4)
+        .map(|_| {
+            let body = json!({"url": url, "events": ["payment.voided"]});
+            let made = server.post("/api/webhook-endpoints", "", &body).of(201).json;
+            format!("{}/test", path_of(&made))
+        })
+        .collect();
+    endpoint(&server, &healthy);
+    std::thread::scope(|scope| {
+        for test in &tests {
+            scope.spawn(|| server.post(test, "", &json!({})).of(200));
+        }
+        let held: Vec<_> = tests.iter().map(|_| hanging.accept().unwrap()).collect();
+        server.charge("a", 100).of(201);
+        healthy.wait_for(1);
+        for test in &tests {
+            server.post(test, "", &json!({})).problem(409, "webhook_test_under_way");
+        }
+        drop(held);
+    });
 }

@@ -4,7 +4,7 @@
 //! neither payments nor the other endpoints wait for it.
 
 use super::{
-    Office,
+    NotTested, Office,
     guard::Target,
     post::{self, Parcel, Sent},
 };
@@ -25,7 +25,7 @@ use actix_web::web::Bytes;
 use awc::Client;
 use serde::Serialize;
 use std::{
-    rc::Rc,
+    rc::{Rc, Weak},
     time::{Duration, Instant},
 };
 
@@ -48,6 +48,8 @@ pub(super) struct Courier {
     client: Option<(Target, Client)>,
     last_sent: Instant,
     alarm: Option<SpawnHandle>,
+    /// Held by the test that is under way.
+    testing: Weak<()>,
     is_closing: bool,
 }
 
@@ -63,6 +65,7 @@ impl Courier {
             client: None,
             last_sent: Instant::now(),
             alarm: None,
+            testing: Weak::new(),
             is_closing: false,
         }
     }
@@ -127,8 +130,10 @@ impl Courier {
         };
         let sending = self.post(Parcel { id: told.id.to_string(), body: body.into() });
         let courier = ctx.address();
+        let leave_place = self.office.take_place(self.queue.is_healthy());
         actix_rt::spawn(async move {
             let sent = sending.await;
+            leave_place();
             courier.do_send(Tried { due, sent });
         });
     }
@@ -154,17 +159,14 @@ impl Courier {
                 Some((client, uri))
             }
         };
-        office.in_flight.set(office.in_flight.get().saturating_add(1));
         async move {
-            let sent = match client {
+            match client {
                 Some((client, uri)) => {
                     let limits = (office.clock.clone(), office.timeout);
                     post::send(client, uri, parcel, secrets, limits).await
                 }
                 None => Sent::forbidden(now),
-            };
-            office.in_flight.set(office.in_flight.get().saturating_sub(1));
-            sent
+            }
         }
     }
 
@@ -392,20 +394,31 @@ struct TestData {
     endpoint_id: Text<EndpointId>,
 }
 
-/// Send an `endpoint.test`, whatever the endpoint's state, and say what came back.
+/// Send an `endpoint.test`, whatever the endpoint's state, and say what came back. One at a time, so that tests, which
+/// take no place of deliveries, take up little.
 #[derive(Message)]
-#[rtype(result = "Sent")]
+#[rtype(result = "Result<Sent, NotTested>")]
 pub(super) struct Test;
 
 impl Handler<Test> for Courier {
-    type Result = ResponseFuture<Sent>;
+    type Result = ResponseFuture<Result<Sent, NotTested>>;
 
-    fn handle(&mut self, _: Test, _: &mut Context<Self>) -> ResponseFuture<Sent> {
+    fn handle(&mut self, _: Test, _: &mut Context<Self>) -> Self::Result {
+        if self.testing.strong_count() > 0 {
+            return Box::pin(std::future::ready(Err(NotTested::UnderWay)));
+        }
+        let under_way = Rc::new(());
+        self.testing = Rc::downgrade(&under_way);
         let now = self.office.clock.now();
         let id = format!("evt_{}", clock::new_uuid(now).simple());
         let data = TestData { endpoint_id: Text(self.endpoint.id) };
         let body = TestBody { id: id.clone(), kind: "endpoint.test", timestamp: Time(now), data };
         let body = serde_json::to_vec(&body).map(Bytes::from).unwrap_or_default();
-        Box::pin(self.post(Parcel { id, body }))
+        let sending = self.post(Parcel { id, body });
+        Box::pin(async move {
+            let sent = sending.await;
+            drop(under_way);
+            Ok(sent)
+        })
     }
 }

@@ -83,11 +83,9 @@ pub enum Refused {
         /// The name.
         host: String,
     },
-    /// An address is not public.
-    #[error("leads to {address}, which is not public: {what}")]
+    /// An address is not public. Which one is not said: merchants read this, and names inside are none of theirs.
+    #[error("leads to an address that is not public: {what}")]
     NotPublic {
-        /// The address.
-        address: IpAddr,
         /// What it is.
         what: &'static str,
     },
@@ -214,8 +212,8 @@ impl Guard {
             IpAddr::V6(v6) => v6.octets()[0] & 0b1110_0000 == 0b0010_0000,
         };
         match special {
-            Some((_, what)) => Err(Refused::NotPublic { address, what }),
-            None if !is_public => Err(Refused::NotPublic { address, what: "not assigned" }),
+            Some((_, what)) => Err(Refused::NotPublic { what }),
+            None if !is_public => Err(Refused::NotPublic { what: "not assigned" }),
             None => Ok(()),
         }
     }

@@ -81,8 +81,8 @@ struct Office {
     in_flight_max: usize,
     log: Arc<DeliveryLog>,
     alarms: Arc<Alarms>,
-    /// How many tries are under way.
-    in_flight: Cell<usize>,
+    /// How many tries are under way: to endpoints that were known to be healthy, and to others.
+    in_flight: [Cell<usize>; 2],
     /// The endpoints with progress to report.
     reporting: RefCell<BTreeSet<EndpointId>>,
 }
@@ -94,8 +94,28 @@ impl Office {
 
     /// How many more tries may begin now. Half of the places are for endpoints that are known to be healthy.
     fn places(&self, is_healthy: bool) -> usize {
-        let max = if is_healthy { self.in_flight_max } else { self.in_flight_max / 2 };
-        max.saturating_sub(self.in_flight.get())
+        let free = self.in_flight_max.saturating_sub(self.in_flight());
+        let [_, others] = &self.in_flight;
+        match is_healthy {
+            true => free,
+            false => (self.in_flight_max / 2).saturating_sub(others.get()).min(free),
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.in_flight.iter().map(Cell::get).sum()
+    }
+
+    /// Takes a place, until what is returned is called.
+    fn take_place(self: &Rc<Self>, is_healthy: bool) -> impl FnOnce() + use<> {
+        let office = self.clone();
+        let count = move |change: fn(usize, usize) -> usize| {
+            let [healthy, others] = &office.in_flight;
+            let places = if is_healthy { healthy } else { others };
+            places.set(change(places.get(), 1));
+        };
+        count(usize::saturating_add);
+        move || count(usize::saturating_sub)
     }
 
     /// Writes what concerns webhooks, unless the room on disk is needed for payments.
@@ -135,6 +155,15 @@ fn alert_endpoint_disabled(
              repair it and enable it again with PATCH {{\"enabled\": true}}, or delete it; nothing is lost meanwhile"
         ),
     );
+}
+
+/// Why no `endpoint.test` was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotTested {
+    /// The endpoint is gone, or the server stops.
+    NobodyThere,
+    /// The endpoint has not answered the one before.
+    UnderWay,
 }
 
 /// How others reach the couriers.
@@ -190,7 +219,7 @@ impl WebhooksHandle {
                 in_flight_max,
                 log: their_log,
                 alarms,
-                in_flight: Cell::new(0),
+                in_flight: Default::default(),
                 reporting: RefCell::default(),
             };
             let supervisor = Supervisor {
@@ -205,9 +234,12 @@ impl WebhooksHandle {
         Ok(Self { supervisor: told.await?, thread: thread.handle(), guard, log })
     }
 
-    /// Sends an `endpoint.test` at once, and says what came back; `None` if there is no such endpoint.
-    pub async fn test(&self, endpoint: EndpointId) -> Option<Sent> {
-        self.supervisor.send(TestEndpoint(endpoint)).await.ok().flatten()
+    /// Sends an `endpoint.test` at once, and says what came back.
+    ///
+    /// # Errors
+    /// Nothing was sent.
+    pub async fn test(&self, endpoint: EndpointId) -> Result<Sent, NotTested> {
+        self.supervisor.send(TestEndpoint(endpoint)).await.unwrap_or(Err(NotTested::NobodyThere))
     }
 
     /// Has an event sent again that the books have open again.
@@ -389,16 +421,19 @@ impl Handler<ReportAll> for Supervisor {
 }
 
 #[derive(Message)]
-#[rtype(result = "Option<Sent>")]
+#[rtype(result = "Result<Sent, NotTested>")]
 struct TestEndpoint(EndpointId);
 
 impl Handler<TestEndpoint> for Supervisor {
-    type Result = ResponseFuture<Option<Sent>>;
+    type Result = ResponseFuture<Result<Sent, NotTested>>;
 
     fn handle(&mut self, TestEndpoint(id): TestEndpoint, _: &mut Context<Self>) -> Self::Result {
         self.look();
         let courier = self.couriers.get(&id).map(|employed| employed.courier.clone());
-        Box::pin(async move { courier?.send(Test).await.ok() })
+        Box::pin(async move {
+            let courier = courier.ok_or(NotTested::NobodyThere)?;
+            courier.send(Test).await.unwrap_or(Err(NotTested::NobodyThere))
+        })
     }
 }
 
@@ -436,7 +471,7 @@ impl Handler<CloseAll> for Supervisor {
         let (office, supervisor) = (self.office.clone(), ctx.address());
         Box::pin(async move {
             let idle = async {
-                while office.in_flight.get() > 0 {
+                while office.in_flight() > 0 {
                     tokio::time::sleep(PACE).await;
                 }
             };

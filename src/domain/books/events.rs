@@ -65,6 +65,16 @@ pub enum Direction {
     },
 }
 
+impl Direction {
+    /// The same way, from behind an entry on.
+    fn past(self, sequence: Sequence) -> Self {
+        match self {
+            Self::NewestFirst { .. } => Self::NewestFirst { before: sequence },
+            Self::OldestFirst { .. } => Self::OldestFirst { after: sequence },
+        }
+    }
+}
+
 impl Books {
     /// Whether `record` may be written next, of a merchant that can have `endpoints_max` webhook endpoints.
     ///
@@ -105,13 +115,16 @@ impl Books {
         }
     }
 
-    /// Events that `filter` admits, in the order of `direction`.
+    /// Events that `filter` admits, in the order of `direction`: at most `limits.0`, looking at no more than `limits.1`
+    /// entries. Returns them and from where to look on; `None` if there is nothing more.
+    #[must_use]
     pub fn events<'a>(
         &'a self,
-        filter: &'a EventFilter,
+        filter: &EventFilter,
         direction: Direction,
-    ) -> impl Iterator<Item = Happened<'a>> {
-        self.entries.list(&self.payments, filter, direction)
+        limits: (usize, usize),
+    ) -> (Vec<Happened<'a>>, Option<Direction>) {
+        self.entries.list(&self.payments, filter, direction, limits)
     }
 
     /// The entry of the merchant's first event at `time` or later.
@@ -193,18 +206,27 @@ impl Entries {
         Some(Happened { kind, history, step: history.steps().get(number)?, version })
     }
 
-    /// Events that `filter` admits, in the order of `direction`.
+    /// Events that `filter` admits, in the order of `direction`: at most `count`, looking at no more than `scan_max`
+    /// entries. Returns them and from where to look on; `None` if there is nothing more.
     pub(super) fn list<'a>(
-        &'a self,
+        &self,
         payments: &'a Payments,
-        filter: &'a EventFilter,
+        filter: &EventFilter,
         direction: Direction,
-    ) -> impl Iterator<Item = Happened<'a>> {
+        (count, scan_max): (usize, usize),
+    ) -> (Vec<Happened<'a>>, Option<Direction>) {
         let types = filter.types.as_ref();
-        let admits = move |event: &Happened<'_>| types.is_none_or(|types| types.admits(event.kind));
-        self.entries(filter.merchant.as_deref(), direction)
-            .filter_map(|sequence| self.event(payments, sequence))
-            .filter(admits)
+        let admits = |event: &Happened<'_>| types.is_none_or(|types| types.admits(event.kind));
+        let mut found = Vec::new();
+        let mut on = direction;
+        for (looked, sequence) in self.entries(filter.merchant.as_deref(), direction).enumerate() {
+            if found.len() >= count || looked >= scan_max {
+                return (found, Some(on));
+            }
+            on = direction.past(sequence);
+            found.extend(self.event(payments, sequence).filter(admits));
+        }
+        (found, None)
     }
 
     /// The entries that may make events of the merchant, or of any.

@@ -340,3 +340,28 @@ fn a_look_at_the_past_of_a_busy_account_is_exact_across_checkpoints() {
         }
     }
 }
+
+#[test]
+fn rare_events_are_looked_for_in_slices_that_are_bounded_by_entries_not_by_finds() {
+    use crate::domain::webhook::{EventType, Filter, Pattern};
+    let mut desk = Desk::default();
+    for number in 0..7 {
+        let submit = Command::Submit { details: details(number, 10), outcome: Some(approved()) };
+        assert!(desk.command(number, submit, u64::from(number)));
+    }
+    // Entries 2, 4 and 6.
+    let completed = Filter::new(vec![Pattern::Exactly(EventType::Completed)]);
+    let filter = EventFilter { merchant: None, types: completed };
+    let look = |direction, limits| {
+        let (found, on) = desk.books.events(&filter, direction, limits);
+        (found.iter().map(|event| event.step.sequence).collect::<Vec<_>>(), on)
+    };
+    let before = |before| Direction::NewestFirst { before };
+    let after = |after| Direction::OldestFirst { after };
+    assert_eq!(look(before(Sequence::MAX), (10, 3)), (vec![6], Some(before(5))));
+    assert_eq!(look(before(5), (10, 3)), (vec![4, 2], Some(before(2))));
+    assert_eq!(look(before(2), (10, 3)), (vec![], None));
+    assert_eq!(look(after(0), (10, 1)), (vec![], Some(after(1))));
+    assert_eq!(look(after(1), (2, 10)), (vec![2, 4], Some(after(4))));
+    assert_eq!(look(after(4), (2, 10)), (vec![6], None));
+}

@@ -34,6 +34,9 @@ const MARK_EVERY: u64 = 1024;
 /// How often an endpoint's filter can be changed: each change is kept, since it decides how events are numbered.
 const FILTERS_MAX: usize = 1000;
 
+/// How many secrets of the past can sign beside the present one, which bounds the header.
+const OLD_SECRETS_MAX: usize = 8;
+
 /// Every endpoint there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Webhooks {
@@ -58,8 +61,8 @@ pub struct Endpoint {
     pub origin: Origin,
     /// What signs.
     pub secret: Secret,
-    /// The secret before, and until when it signs too.
-    pub old_secret: Option<(Secret, Timestamp)>,
+    /// The secrets before, oldest first, and until when each signs too: at most [`OLD_SECRETS_MAX`].
+    pub old_secrets: Vec<(Secret, Timestamp)>,
     /// Why nothing is sent to it, and since when; `None`: it is enabled.
     pub disabled: Option<(DisabledBecause, Timestamp)>,
     /// When it was made.
@@ -101,7 +104,7 @@ impl Endpoint {
     /// The secrets that sign at `now`, the newest first.
     #[must_use]
     pub fn signing_secrets(&self, now: Timestamp) -> Vec<Secret> {
-        let old = self.old_secret.as_ref().filter(|(_, until)| now < *until);
+        let old = self.old_secrets.iter().rev().filter(|(_, until)| now < *until);
         let old = old.map(|(secret, _)| secret.clone());
         [self.secret.clone()].into_iter().chain(old).collect()
     }
@@ -243,7 +246,8 @@ impl Webhooks {
                     return Err(Misfit::EndpointExists(created.endpoint));
                 }
                 let count = self.by_merchant.get(&created.merchant).map_or(0, BTreeSet::len);
-                if count >= endpoints_max {
+                // The operator's own word in the configuration is no merchant's to use up.
+                if created.origin == Origin::Api && count >= endpoints_max {
                     let merchant = created.merchant.clone();
                     return Err(Misfit::TooManyEndpoints { merchant, count });
                 }
@@ -297,7 +301,7 @@ impl Webhooks {
             description: settings.description,
             origin,
             secret,
-            old_secret: None,
+            old_secrets: Vec::new(),
             disabled: None,
             created_at: at,
             updated_at: at,
@@ -346,7 +350,11 @@ impl Endpoint {
             }
             WebhookEvent::Rotated { secret, old_until, .. } => {
                 let old = std::mem::replace(&mut self.secret, secret);
-                self.old_secret = Some((old, old_until));
+                // All of them: whoever rotates twice may still verify with the first.
+                self.old_secrets.retain(|(_, until)| at < *until);
+                self.old_secrets.push((old, old_until));
+                let surplus = self.old_secrets.len().saturating_sub(OLD_SECRETS_MAX);
+                self.old_secrets.drain(..surplus);
             }
             WebhookEvent::Disabled { reason, .. } => self.disabled = Some((reason, at)),
             WebhookEvent::Enabled { .. } => {

@@ -362,11 +362,19 @@ impl Queue {
         self.window = (self.window / 2).max(1);
         let Some(open) = self.progress.open.get_mut(&due.number) else { return Verdict::Stale };
         open.tries.push(tried);
+        if open.tries.len() > self.terms.schedule.waits_ms.len().saturating_add(1) {
+            open.tries.remove(0);
+        }
         let is_gone = tried.result.status() == Some(410);
         let wait = self.terms.schedule.wait_ms(open.tries.len(), dice, retry_after_ms);
         let verdict = match wait {
-            // It is tried first thing if somebody enables the endpoint again.
-            _ if is_gone => Verdict::Gone,
+            // Being enabled again brings it forward. Until it is disabled on the books, which a full disk can put off,
+            // it is left alone like any that fails.
+            _ if is_gone => {
+                let wait = wait.or(self.terms.schedule.waits_ms.last().copied());
+                open.due = now.plus_millis(wait.unwrap_or_default());
+                Verdict::Gone
+            }
             Some(wait) => {
                 open.due = now.plus_millis(wait);
                 Verdict::Again(open.due)
@@ -405,6 +413,7 @@ impl Queue {
         if let Some(open) = self.progress.open.get(&number) {
             self.ready.remove(&(open.due, number));
         }
+        self.died.retain(|(dead, _)| *dead != number);
         self.progress.reopen(number, next.sequence);
         // The books have it open since the wish was recorded.
         self.journaled.insert(number);

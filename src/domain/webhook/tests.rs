@@ -95,6 +95,25 @@ fn during_a_rotation_both_secrets_sign_and_then_only_the_new_one() {
 }
 
 #[test]
+fn whoever_rotates_twice_can_still_verify_with_the_first_secret() {
+    let mut all = Webhooks::default();
+    all.apply(created(1, "m", "*"), 1, at(1));
+    let mut rotate = |byte: u8, now: u64| {
+        let old_until = at(now + 1_000);
+        let rotated = WebhookEvent::Rotated { endpoint: id(1), secret: secret(byte), old_until };
+        all.apply(record(rotated), u64::from(byte), at(now));
+        all.endpoint(id(1)).unwrap().clone()
+    };
+    rotate(2, 10);
+    let twice = rotate(3, 20);
+    assert_eq!(twice.signing_secrets(at(21)), [secret(3), secret(2), secret(1)]);
+    assert_eq!(twice.signing_secrets(at(1_010)), [secret(3), secret(2)]);
+    assert_eq!(rotate(4, 2_000).signing_secrets(at(2_001)), [secret(4), secret(3)]);
+    let often = (5..30).map(|byte| rotate(byte, 2_100)).last().unwrap();
+    assert_eq!(often.signing_secrets(at(2_101)).len(), 1 + OLD_SECRETS_MAX);
+}
+
+#[test]
 fn what_cannot_follow_is_refused() {
     let mut all = Webhooks::default();
     let enabled = record(WebhookEvent::Enabled { endpoint: id(1) });
@@ -109,6 +128,17 @@ fn what_cannot_follow_is_refused() {
     all.apply(record(WebhookEvent::Deleted { endpoint: id(1) }), 3, at(3));
     assert_eq!(all.check(&created(3, "m", "*"), 2), Ok(()));
     assert_eq!(all.of_merchant("m").count(), 1);
+}
+
+#[test]
+fn a_merchant_with_all_its_endpoints_keeps_no_configured_one_out() {
+    let mut all = Webhooks::default();
+    all.apply(created(1, "m", "*"), 1, at(1));
+    let mut configured = created(2, "m", "*");
+    if let WebhookEvent::Created(created) = &mut configured.event {
+        created.origin = Origin::Config;
+    }
+    assert_eq!(all.check(&configured, 1), Ok(()));
 }
 
 #[test]

@@ -157,7 +157,8 @@ async fn a_name_that_changes_its_answer_is_caught_at_the_next_connection() {
     let first = client.lookup("shop.example", 8443).await.unwrap();
     assert_eq!(first, ["93.184.216.34:8443".parse().unwrap()]);
     let second = client.lookup("shop.example", 8443).await.unwrap_err();
-    assert!(second.to_string().contains("169.254.169.254"), "{second}");
+    let told = second.to_string();
+    assert!(told.contains("not public") && !told.contains("169.254"), "{told}");
 }
 
 #[actix_rt::test]

@@ -258,6 +258,38 @@ fn an_endpoint_that_answers_410_wants_nothing_more() {
 }
 
 #[test]
+fn an_endpoint_that_is_gone_and_cannot_be_disabled_yet_is_left_alone_and_takes_up_no_more() {
+    let mut desk = Desk::with(&[10]);
+    for _ in 0..30 {
+        let due = desk.due();
+        assert_eq!(desk.finish(due[0], TryResult::Answered(410)), Verdict::Gone);
+        assert_eq!(desk.due(), [], "it is not tried again at once");
+        desk.now = desk.queue.wakes_at(desk.now).unwrap();
+    }
+    assert_eq!(desk.queue.progress().open[&1].tries.len(), 10, "as many as the schedule has");
+    let due = desk.due();
+    desk.finish(due[0], TryResult::Answered(410));
+    desk.queue.bring_forward();
+    assert_eq!(sequences(&desk.due()), [10], "first thing when it is enabled");
+}
+
+#[test]
+fn a_dead_letter_that_is_redelivered_before_it_was_reported_is_not_reported_dead() {
+    let mut desk = Desk::with(&[10]);
+    while desk.queue.progress().dead.is_empty() {
+        let due = desk.due();
+        desk.finish(due[0], TryResult::Answered(500));
+        desk.now = desk.now.plus_millis(24 * HOUR_MS);
+    }
+    desk.queue.reopen(1, upcoming(10));
+    let due = desk.due();
+    assert_eq!(desk.finish(due[0], TryResult::Answered(200)), Verdict::Delivered);
+    let mut books = Progress::after(0);
+    books.apply(desk.queue.report().unwrap());
+    assert_eq!((books.open.len(), books.dead.len()), (0, 0));
+}
+
+#[test]
 fn an_endpoint_that_asks_for_time_gets_it() {
     let mut desk = Desk::with(&[10]);
     let due = desk.due();
