@@ -76,8 +76,7 @@ pub async fn run(engine: Arc<Engine>, task: Task) -> Result<Done, NotDone> {
             }
         };
         engine.disk_answers().map_err(NotDone::Unavailable)?;
-        let outstanding = engine.books.read().processing_count();
-        let room = engine.admission.reserve(body_bytes, outstanding);
+        let room = engine.admission.reserve(body_bytes, &engine.books);
         let _room = room.map_err(NotDone::Unavailable)?;
         let attempt = Perform {
             wish: perform.wish.clone(),

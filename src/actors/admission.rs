@@ -3,7 +3,7 @@
 //! A command takes a [`Place`] among those in flight and, before it does anything, sets the room on disk aside that its
 //! outcome needs. So whatever has begun can be recorded, even when the disk fills up meanwhile.
 
-use super::Unavailable;
+use super::{BooksReader, Unavailable};
 use crate::journal::{Reservation, Space};
 use std::sync::{
     Arc,
@@ -61,7 +61,7 @@ impl Admission {
     }
 
     /// Sets room on disk aside for the outcome of a command whose body has `body_bytes`, beyond the room for
-    /// provider answers that `outstanding` payments still wait for.
+    /// provider answers that payments on the books still wait for.
     ///
     /// # Errors
     /// [`Unavailable::StorageFull`]; [`Unavailable::Overloaded`] while the next segment is being made;
@@ -69,8 +69,9 @@ impl Admission {
     pub fn reserve(
         &self,
         body_bytes: usize,
-        outstanding: usize,
+        books: &BooksReader,
     ) -> Result<Reservation, Unavailable> {
+        let outstanding = books.read().processing_count();
         let bytes = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         if self.space.is_closed() {
             return Err(Unavailable::NotServing);
@@ -93,11 +94,11 @@ impl Admission {
     ///
     /// # Errors
     /// Why not.
-    pub fn ready(&self, outstanding: usize) -> Result<(), Unavailable> {
+    pub fn ready(&self, books: &BooksReader) -> Result<(), Unavailable> {
         if !self.open.load(Ordering::Acquire) {
             return Err(Unavailable::NotServing);
         }
-        self.reserve(0, outstanding).map(drop)
+        self.reserve(0, books).map(drop)
     }
 
     /// Admits nothing more.

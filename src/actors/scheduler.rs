@@ -137,8 +137,7 @@ async fn carry_out(engine: &Arc<Engine>, id: PaymentId, wish: Wish) -> Result<()
     let lapses = matches!(wish, Wish::Expire);
     let part = if lapses { EXPIRY } else { INQUIRY };
     // For an answer that is out the room is set aside already. A hold waits until there is room to book its end.
-    let outstanding = engine.books.read().processing_count();
-    let _room = lapses.then(|| engine.admission.reserve(0, outstanding)).transpose()?;
+    let _room = lapses.then(|| engine.admission.reserve(0, &engine.books)).transpose()?;
     match engine.perform(id, Perform::by_system(wish, part)).await {
         Ok(Some(Payment { status, .. })) => {
             tracing::info!(payment = %id, status = status.name(), by = part, "payment looked after");

@@ -65,7 +65,6 @@ pub(super) async fn ready(
         return Ok(HttpResponse::Ok().json(body));
     };
     engine.disk_answers()?;
-    let outstanding = core.books.read().processing_count();
-    engine.admission.ready(outstanding)?;
+    engine.admission.ready(&core.books)?;
     Ok(HttpResponse::Ok().json(StatusBody { status: "ready", alarms }))
 }

@@ -205,8 +205,7 @@ fn clear(to: &Folders) -> Result<(), JournalError> {
 
 /// The first entries of all segments, in order.
 fn segments(folders: &Folders) -> Result<Vec<Sequence>, JournalError> {
-    let segments = folders.segments();
-    let segments = segments.map_err(JournalError::io("list", folders.journal.path("")))?;
+    let segments = folders.segments()?;
     Ok(segments.into_keys().collect())
 }
 

@@ -65,14 +65,7 @@ pub fn encode(record: &Record, buffer: &mut AlignedBuffer) -> Result<(), Journal
         .and_then(|()| bincode::serde::encode_into_writer(record, &mut sink, CONFIG));
     // The only other failures of the encoder are types that a record does not hold.
     written.map_err(|_| full)?;
-    let length = buffer.len() - start - PREFIX_BYTES;
-    let prefix =
-        u32::try_from(length).ok().filter(|_| length <= RECORD_BYTES_MAX).ok_or(TOO_LARGE)?;
-    let fields = prefix.to_le_bytes().into_iter().chain(VERSION.to_le_bytes());
-    for (to, from) in buffer.iter_mut().skip(start).zip(fields) {
-        *to = from;
-    }
-    Ok(())
+    write_prefix(buffer.get_mut(start..).unwrap_or_default())
 }
 
 /// Appends the record to `out`, as it stands in a batch.
@@ -80,11 +73,16 @@ pub(super) fn encode_into(record: &Record, out: &mut Vec<u8>) -> Result<(), Jour
     let start = out.len();
     out.extend([0; PREFIX_BYTES]);
     bincode::serde::encode_into_std_write(record, out, CONFIG).map_err(|_| TOO_LARGE)?;
-    let length = out.len() - start - PREFIX_BYTES;
+    write_prefix(out.get_mut(start..).unwrap_or_default())
+}
+
+/// Writes length and version before the encoded record that stands in the rest of `entry`.
+fn write_prefix(entry: &mut [u8]) -> Result<(), JournalError> {
+    let length = entry.len() - PREFIX_BYTES;
     let prefix =
         u32::try_from(length).ok().filter(|_| length <= RECORD_BYTES_MAX).ok_or(TOO_LARGE)?;
     let fields = prefix.to_le_bytes().into_iter().chain(VERSION.to_le_bytes());
-    for (to, from) in out.iter_mut().skip(start).zip(fields) {
+    for (to, from) in entry.iter_mut().zip(fields) {
         *to = from;
     }
     Ok(())

@@ -3,7 +3,7 @@
 //! Each is behind a [`Disk`] of its own. What each holds is for the modules that write there to say.
 
 use super::{
-    archive,
+    JournalError, archive,
     disk::{DirectIo, Disk, RealDisk},
     segment,
 };
@@ -55,7 +55,11 @@ impl Folders {
 
     /// All segments by their first entry. One that stands in both places counts as not archived: its archiving was cut
     /// short, or is under way.
-    pub(super) fn segments(&self) -> io::Result<BTreeMap<Sequence, Place>> {
+    pub(super) fn segments(&self) -> Result<BTreeMap<Sequence, Place>, JournalError> {
+        self.list_segments().map_err(JournalError::io("list", self.journal.path("")))
+    }
+
+    fn list_segments(&self) -> io::Result<BTreeMap<Sequence, Place>> {
         // In this order: a segment that goes to the archive meanwhile is seen in one of them at least.
         let journal = self.journal.list()?;
         let journal = journal.iter().filter_map(|name| segment::first_of(name));

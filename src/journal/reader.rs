@@ -130,7 +130,7 @@ impl Reader {
     ) -> Result<Option<Self>, JournalError> {
         let disk = &folders.journal;
         let names = disk.list().map_err(JournalError::io("list", disk.path("")))?;
-        let segments = segments(folders)?;
+        let segments = folders.segments()?;
         if segments.is_empty() && !names.iter().any(|name| is_of_a_journal(name)) {
             return Ok(None);
         }
@@ -186,7 +186,7 @@ impl Reader {
     /// error.
     pub fn go_on(&mut self, through: Sequence) -> Result<(), JournalError> {
         self.through = through;
-        let segments = segments(&self.folders)?;
+        let segments = self.folders.segments()?;
         let current = self.chain.segment_first;
         let Some(folder) = segments.get(&current) else {
             return Err(self.damaged_here("the segment is gone".into()));
@@ -415,12 +415,6 @@ fn path(folders: &Folders, first: Sequence, folder: Folder) -> PathBuf {
         Folder::Journal => folders.journal.path(&segment::file_name(first)),
         Folder::Archive => folders.archive.path(&archive::file_name(first)),
     }
-}
-
-fn segments(
-    folders: &Folders,
-) -> Result<std::collections::BTreeMap<Sequence, Folder>, JournalError> {
-    folders.segments().map_err(JournalError::io("list", folders.journal.path("")))
 }
 
 impl Iterator for Reader {

@@ -138,8 +138,7 @@ fn start(folders: &Folders, covered: books::Position) -> Result<Sequence, Journa
     if covered.sequence == 0 {
         return Ok(0);
     }
-    let segments = folders.segments();
-    let segments = segments.map_err(JournalError::io("list", folders.journal.path("")))?;
+    let segments = folders.segments()?;
     let mut here = segments.into_iter().filter(|(_, place)| *place == Place::Journal);
     let behind = covered.sequence.saturating_add(1);
     Ok(here.next().map_or(0, |(first, _)| first.min(behind)))

@@ -32,8 +32,7 @@ pub async fn record(
 ) -> Result<Recorded, NotRecorded> {
     let _place = engine.admission.enter().map_err(NotRecorded::Unavailable)?;
     engine.disk_answers().map_err(NotRecorded::Unavailable)?;
-    let outstanding = engine.books.read().processing_count();
-    let room = engine.admission.reserve(0, outstanding);
+    let room = engine.admission.reserve(0, &engine.books);
     let _room = room.map_err(NotRecorded::Unavailable)?;
     engine.ledger.record_webhook(WebhookRecord { actor, event }, engine.clock.now()).await
 }

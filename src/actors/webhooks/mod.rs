@@ -120,8 +120,7 @@ impl Office {
 
     /// Writes what concerns webhooks, unless the room on disk is needed for payments.
     async fn record(&self, event: WebhookEvent, bytes: usize) -> Result<(), String> {
-        let outstanding = self.books.read().processing_count();
-        let room = self.admission.reserve(bytes, outstanding);
+        let room = self.admission.reserve(bytes, &self.books);
         let _room = room.map_err(|unavailable| unavailable.to_string())?;
         let record = WebhookRecord { actor: ACTOR.into(), event };
         match self.ledger.record_webhook(record, self.clock.now()).await {

@@ -217,12 +217,7 @@ impl Payments {
     pub(super) fn of(histories: Vec<History>) -> Self {
         let mut payments = Self::default();
         for (slot, history) in (0..).zip(&histories) {
-            match payments.by_merchant.get_mut(&history.details.merchant) {
-                Some(slots) => slots.push(slot),
-                None => {
-                    payments.by_merchant.insert(history.details.merchant.clone(), vec![slot]);
-                }
-            }
+            payments.file(&history.details.merchant, slot);
         }
         Self { all: histories, ..payments }
     }
@@ -248,15 +243,17 @@ impl Payments {
         Self { by_id, ..self }
     }
 
+    fn file(&mut self, merchant: &Arc<str>, slot: Slot) {
+        match self.by_merchant.get_mut(merchant) {
+            Some(slots) => slots.push(slot),
+            None => drop(self.by_merchant.insert(merchant.clone(), vec![slot])),
+        }
+    }
+
     fn open(&mut self, details: Arc<Details>) -> Option<Slot> {
         let slot = Slot::try_from(self.all.len()).ok()?;
         let hash = self.hasher.hash_one(details.id);
-        match self.by_merchant.get_mut(&details.merchant) {
-            Some(slots) => slots.push(slot),
-            None => {
-                self.by_merchant.insert(details.merchant.clone(), vec![slot]);
-            }
-        }
+        self.file(&details.merchant, slot);
         self.all.push(History::new(details, Status::Pending, Vec::new()));
         let Self { all, by_id, hasher, .. } = self;
         by_id.insert_unique(hash, slot, |slot| {

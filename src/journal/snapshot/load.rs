@@ -121,8 +121,7 @@ pub(super) fn verify(
 
 /// Every segment that went into the snapshot must still be there: it is the audit trail.
 fn check_segments(folders: &Folders, contents: &Contents) -> Result<(), JournalError> {
-    let segments = folders.segments();
-    let segments = segments.map_err(JournalError::io("list", folders.journal.path("")))?;
+    let segments = folders.segments()?;
     match contents.segments.iter().find(|first| !segments.contains_key(first)) {
         None => Ok(()),
         Some(missing) => Err(JournalError::Damaged {

@@ -92,19 +92,19 @@ impl<'a> PartWriter<'a> {
     }
 
     /// Adds a payment, whose id is above those before it.
-    pub(super) fn payment(&mut self, id: PaymentId, entries: &Entries) -> Result<(), JournalError> {
+    pub(super) fn payment(&mut self, id: PaymentId, entries: Entries) -> Result<(), JournalError> {
         self.room_for(Kind::Payments)?;
         let first = self.ids.map_or(id, |(first, _)| first);
         self.ids = Some((first, id));
         let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         self.plain.extend(count.to_le_bytes());
+        self.items += 1;
+        self.entries += bytes(entries.len());
         for Placed { sequence, at, record } in entries {
             self.plain.extend(sequence.to_le_bytes());
             self.plain.extend(at.millis().to_le_bytes());
-            entry::encode_into(&Record::Payment(record.clone()), &mut self.plain)?;
+            entry::encode_into(&Record::Payment(record), &mut self.plain)?;
         }
-        self.items += 1;
-        self.entries += bytes(entries.len());
         Ok(())
     }
 

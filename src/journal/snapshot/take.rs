@@ -267,8 +267,7 @@ impl Stretch {
             sum.credits += since.credits;
         }
         let [payments, others] = previous.map(|it| it.entries).unwrap_or_default();
-        let segments = folders.segments();
-        let segments = segments.map_err(JournalError::io("list", folders.journal.path("")))?;
+        let segments = folders.segments()?;
         Ok(Contents {
             store: self.store,
             position: self.position,
@@ -307,7 +306,7 @@ fn merge(
         }
     }
     for (id, entries) in payments {
-        writer.payment(id, &entries)?;
+        writer.payment(id, entries)?;
     }
     let last = parts(Kind::Blocks).next_back();
     for part in parts(Kind::Blocks) {
@@ -352,10 +351,10 @@ fn merge_part(
     let merged = previous.payments_of(part, Source::Device, |id, mut entries| {
         let behind = added.split_off(&id);
         for (id, entries) in std::mem::replace(&mut added, behind) {
-            writer.payment(id, &entries)?;
+            writer.payment(id, entries)?;
         }
         entries.extend(added.remove(&id).unwrap_or_default());
-        writer.payment(id, &entries).map_err(Stop::from)
+        writer.payment(id, entries).map_err(Stop::from)
     });
     match merged {
         Err(Stop::Damaged(why)) => return Ok(Err(why)),
@@ -363,7 +362,7 @@ fn merge_part(
         Ok(()) => {}
     }
     for (id, entries) in added {
-        writer.payment(id, &entries)?;
+        writer.payment(id, entries)?;
     }
     Ok(Ok(()))
 }
@@ -414,8 +413,7 @@ fn archive_covered(folders: &Folders) -> Result<u64, JournalError> {
         Some(older) => *older,
         None => return Ok(0),
     };
-    let segments = folders.segments();
-    let segments = segments.map_err(JournalError::io("list", folders.journal.path("")))?;
+    let segments = folders.segments()?;
     let mut archived = 0;
     for ((first, place), next) in segments.iter().zip(segments.keys().skip(1)) {
         if *place == Place::Journal && *next <= covered {

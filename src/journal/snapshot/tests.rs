@@ -418,7 +418,7 @@ fn forge(disk: &SimulatedDisk, name: &str) {
                         Arc::make_mut(details).description = Some("another".into());
                         forged = true;
                     }
-                    writer.payment(id, &entries).unwrap();
+                    writer.payment(id, entries).unwrap();
                     Ok::<_, String>(())
                 };
                 snapshot.payments_of(part, Source::Cache, forge).unwrap();
