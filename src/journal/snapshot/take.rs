@@ -103,38 +103,54 @@ pub fn newest(folders: &Folders) -> Result<Option<Held>, JournalError> {
 fn take_stretch(folders: &Folders, through: Sequence) -> Result<Option<Taken>, JournalError> {
     let mut damaged = Vec::new();
     for sequence in list(folders)? {
-        let taken = match Snapshot::open(&*folders.snapshots, file_name(sequence)) {
-            Ok(snapshot) => take_after(folders, Some(&snapshot), through)?,
-            Err(why) => Err(why),
-        };
+        let taken = Snapshot::open(&*folders.snapshots, file_name(sequence))
+            .map_err(Stop::Damaged)
+            .and_then(|snapshot| take_after(folders, Some(&snapshot), through));
         match taken {
             Ok(taken) => return Ok(taken.map(|taken| Taken { damaged, ..taken })),
-            Err(why) => damaged.push(load::set_aside(folders, sequence, why)?),
+            Err(Stop::Damaged(why)) => damaged.push(load::set_aside(folders, sequence, why)?),
+            Err(Stop::Failed(error)) => return Err(error),
         }
     }
-    match take_after(folders, None, through)? {
+    match take_after(folders, None, through) {
         Ok(taken) => Ok(taken.map(|taken| Taken { damaged, ..taken })),
-        Err(why) => Err(failed(folders, why)),
+        Err(Stop::Damaged(why)) => Err(failed(folders, why)),
+        Err(Stop::Failed(error)) => Err(error),
     }
 }
 
-/// The inner error says that `previous` is damaged.
+/// Why no snapshot is made after the previous one.
+enum Stop {
+    /// The previous one is damaged.
+    Damaged(String),
+    Failed(JournalError),
+}
+
+impl From<String> for Stop {
+    fn from(why: String) -> Self {
+        Self::Damaged(why)
+    }
+}
+
+impl From<JournalError> for Stop {
+    fn from(error: JournalError) -> Self {
+        Self::Failed(error)
+    }
+}
+
 fn take_after(
     folders: &Folders,
     previous: Option<&Snapshot<'_>>,
     through: Sequence,
-) -> Result<Result<Option<Taken>, String>, JournalError> {
+) -> Result<Option<Taken>, Stop> {
     let from = previous.map(|it| it.contents.position).unwrap_or_default();
     let Some(reader) = Reader::open_at(folders, from.sequence, from, through)? else {
-        return Ok(Ok(None));
+        return Ok(None);
     };
-    let endpoints = match previous.map(|it| it.endpoints(Source::Device)).transpose() {
-        Ok(endpoints) => endpoints.unwrap_or_default(),
-        Err(why) => return Ok(Err(why)),
-    };
-    let stretch = Stretch::read(reader, Webhooks::restore(endpoints))?;
+    let endpoints = previous.map(|it| it.endpoints(Source::Device)).transpose()?;
+    let stretch = Stretch::read(reader, Webhooks::restore(endpoints.unwrap_or_default()))?;
     if stretch.payments.is_empty() {
-        return Ok(Ok(None));
+        return Ok(None);
     }
     check_room(folders, previous, &stretch)?;
     let name = file_name(stretch.position.sequence);
@@ -144,9 +160,7 @@ fn take_after(
     debug_assert_eq!(file.length(), bytes(HEADER_BYTES));
     let mut contents = stretch.contents(folders, previous)?;
     let mut writer = PartWriter::new(file);
-    if let Err(why) = merge(previous, stretch, &mut writer)? {
-        return Ok(Err(why));
-    }
+    merge(previous, stretch, &mut writer)?;
     let (mut file, parts) = writer.finish()?;
     contents.parts = parts;
     let of_payments = contents.parts.iter().filter(|part| part.kind == Kind::Payments);
@@ -166,7 +180,7 @@ fn take_after(
         bytes: length,
         payments: contents.payments,
     };
-    Ok(Ok(Some(Taken { snapshot, archived: archive_covered(folders)?, damaged: Vec::new() })))
+    Ok(Some(Taken { snapshot, archived: archive_covered(folders)?, damaged: Vec::new() }))
 }
 
 /// A snapshot must not take the room that the journal needs next.
@@ -280,13 +294,12 @@ impl Stretch {
     }
 }
 
-/// Writes every payment and every block, those of `previous` and those of the stretch. The inner error says that
-/// `previous` is damaged.
+/// Writes every payment and every block, those of `previous` and those of the stretch.
 fn merge(
     previous: Option<&Snapshot<'_>>,
     stretch: Stretch,
     writer: &mut PartWriter<'_>,
-) -> Result<Result<(), String>, JournalError> {
+) -> Result<(), Stop> {
     let Stretch { mut payments, blocks, webhooks, .. } = stretch;
     let parts = |kind| {
         let parts = previous.map(|it| it.contents.parts.as_slice()).unwrap_or_default();
@@ -301,9 +314,7 @@ fn merge(
             Some(next) => here.split_off(&next.first),
             None => BTreeMap::new(),
         };
-        if let Err(why) = merge_part(previous, part, here, writer)? {
-            return Ok(Err(why));
-        }
+        merge_part(previous, part, here, writer)?;
     }
     for (id, entries) in payments {
         writer.payment(id, entries)?;
@@ -311,17 +322,12 @@ fn merge(
     let last = parts(Kind::Blocks).next_back();
     for part in parts(Kind::Blocks) {
         let Some(previous) = previous else { continue };
-        let copied = match Some(part) == last {
-            false => {
-                previous.bytes_of(part, Source::Device).map(|content| writer.copy(part, &content))
+        if Some(part) == last {
+            for block in previous.blocks_of(part, Source::Device)? {
+                writer.block(block)?;
             }
-            true => previous
-                .blocks_of(part, Source::Device)
-                .map(|blocks| blocks.into_iter().try_for_each(|block| writer.block(block))),
-        };
-        match copied {
-            Ok(written) => written?,
-            Err(why) => return Ok(Err(why)),
+        } else {
+            writer.copy(part, &previous.bytes_of(part, Source::Device)?)?;
         }
     }
     for block in blocks {
@@ -330,7 +336,7 @@ fn merge(
     for endpoint in webhooks.endpoints() {
         writer.endpoint(endpoint)?;
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
 /// Writes a part of `previous` with what was added to it since.
@@ -339,51 +345,24 @@ fn merge_part(
     part: &Part,
     mut added: BTreeMap<PaymentId, Entries>,
     writer: &mut PartWriter<'_>,
-) -> Result<Result<(), String>, JournalError> {
+) -> Result<(), Stop> {
     if added.is_empty() {
-        return match previous.bytes_of(part, Source::Device) {
-            Ok(content) => writer.copy(part, &content).map(Ok),
-            Err(why) => Ok(Err(why)),
-        };
+        return Ok(writer.copy(part, &previous.bytes_of(part, Source::Device)?)?);
     }
     let more: usize = added.values().map(PartWriter::size_of).sum();
     writer.expect(index(part.plain).saturating_add(more))?;
-    let merged = previous.payments_of(part, Source::Device, |id, mut entries| {
+    previous.payments_of(part, Source::Device, |id, mut entries| {
         let behind = added.split_off(&id);
         for (id, entries) in std::mem::replace(&mut added, behind) {
             writer.payment(id, entries)?;
         }
         entries.extend(added.remove(&id).unwrap_or_default());
         writer.payment(id, entries).map_err(Stop::from)
-    });
-    match merged {
-        Err(Stop::Damaged(why)) => return Ok(Err(why)),
-        Err(Stop::Failed(error)) => return Err(error),
-        Ok(()) => {}
-    }
+    })?;
     for (id, entries) in added {
         writer.payment(id, entries)?;
     }
-    Ok(Ok(()))
-}
-
-/// Why merging a part stops.
-enum Stop {
-    /// The previous snapshot is damaged.
-    Damaged(String),
-    Failed(JournalError),
-}
-
-impl From<String> for Stop {
-    fn from(why: String) -> Self {
-        Self::Damaged(why)
-    }
-}
-
-impl From<JournalError> for Stop {
-    fn from(error: JournalError) -> Self {
-        Self::Failed(error)
-    }
+    Ok(())
 }
 
 /// Removes what a process that was killed left of a snapshot: the next one has another name.
