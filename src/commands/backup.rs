@@ -108,10 +108,11 @@ impl Made {
     ) -> anyhow::Result<Self> {
         let folders = Folders::open(to, DirectIo::WhereAvailable)
             .map_err(JournalError::io("open", to.into()))?;
-        let mut progress = Progress::new("copying");
+        let progress = Progress::new("copying");
         let mut tell = |copied: &Copied, count: usize| {
             let done = copied.segments.saturating_add(copied.already_there);
-            progress.tell(|| format!("segment {done} of {count}"));
+            let all = u64::try_from(count).unwrap_or(u64::MAX);
+            progress.tell((done, all), || format!("segment {done} of {count}"));
         };
         let copied = backup::copy(source.folders(), &folders, end, &mut tell)?;
         drop(progress);

@@ -112,7 +112,7 @@ impl Scan {
         until: Option<Moment>,
         noted: Option<Sequence>,
     ) -> anyhow::Result<Self> {
-        let mut progress = Progress::new("reading the backup");
+        let progress = Progress::new("reading the backup");
         let mut reader = backup.read()?;
         let end = Extent { store: reader.store(), last: books::Position::default() };
         let mut scan = Self { end, noted: None, is_cut: false };
@@ -134,7 +134,7 @@ impl Scan {
                 break;
             }
             let (segment, segments) = reader.segments();
-            progress.tell(|| format!("segment {segment} of {segments}"));
+            progress.tell((segment, segments), || format!("segment {segment} of {segments}"));
         }
         Ok(scan)
     }

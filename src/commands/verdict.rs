@@ -14,12 +14,9 @@ use crate::{
         snapshot::{self, Comparison},
     },
 };
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use std::{
-    io::{self, IsTerminal, Write},
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::path::Path;
 
 /// What became of it.
 #[derive(Default)]
@@ -56,8 +53,8 @@ pub(super) struct Finding {
 /// [`JournalError::Damaged`], or the journal cannot be read.
 pub(super) fn books_at(journal: &Offline, at: Option<Moment>) -> anyhow::Result<(Books, u64)> {
     let mut verdict = Verdict::default();
-    let mut progress = Progress::new("reading");
-    verdict.damage = verdict.replay(&mut journal.read()?, at, &mut progress)?;
+    let progress = Progress::new("reading");
+    verdict.damage = verdict.replay(&mut journal.read()?, at, &progress)?;
     match verdict.damage {
         Some(damage) => Err(damage.to_error().into()),
         None => Ok((verdict.books, verdict.bytes)),
@@ -75,14 +72,14 @@ impl Verdict {
                 return Ok(verdict);
             }
         };
-        let mut progress = Progress::new("verifying");
-        verdict.damage = verdict.replay(&mut reader, None, &mut progress)?;
+        let progress = Progress::new("verifying");
+        verdict.damage = verdict.replay(&mut reader, None, &progress)?;
         verdict.segments = reader.segments().0;
         verdict.torn = reader.tail();
         if verdict.damage.is_none() {
-            verdict.recount(&mut progress);
+            verdict.recount(&progress);
             locate(&mut verdict.findings, journal.read()?)?;
-            progress.tell(|| "holding the snapshots against the journal".into());
+            progress.tell((1, 1), || "holding the snapshots against the journal".into());
             verdict.snapshots = snapshot::compare(journal.folders(), &verdict.books)?;
             // Beside a server that runs, one may have been made of later entries.
             let is_live = journal.through() < Sequence::MAX;
@@ -144,7 +141,7 @@ impl Verdict {
         &mut self,
         reader: &mut Reader,
         until: Option<Moment>,
-        progress: &mut Progress,
+        progress: &Progress,
     ) -> Result<Option<Finding>, JournalError> {
         while let Some(located) = reader.next() {
             let mut located = match located {
@@ -162,8 +159,8 @@ impl Verdict {
             }
             self.bytes += located.bytes;
             self.books.apply(located.batch);
-            progress.tell(|| {
-                let (segment, segments) = reader.segments();
+            let (segment, segments) = reader.segments();
+            progress.tell((segment, segments), || {
                 let entries = self.books.position().sequence;
                 format!("segment {segment} of {segments}, {entries} entries")
             });
@@ -175,11 +172,11 @@ impl Verdict {
     }
 
     /// Counts everything anew from the payments' histories and compares it with what is kept.
-    fn recount(&mut self, progress: &mut Progress) {
+    fn recount(&mut self, progress: &Progress) {
         const SLICE: usize = 4096;
         let mut recount = Recount::begin(&self.books);
         while recount.proceed(&self.books, SLICE) {
-            progress.tell(|| "counting the books anew".into());
+            progress.tell((1, 1), || "counting the books anew".into());
         }
         self.checks = recount.finish().checks;
         let failures = self.checks.iter().flat_map(|check| &check.failures);
@@ -287,40 +284,31 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// One line on the terminal that says how far the work is; nothing if it is short or nobody looks. Gone when dropped.
-pub(super) struct Progress {
-    /// What the work is.
-    doing: &'static str,
-    /// When the line is written next; `None` without a terminal.
-    next: Option<Instant>,
-    shown: bool,
-}
+/// A bar on the terminal that says how far the work is; nothing if nobody looks. Gone when dropped.
+pub(super) struct Progress(ProgressBar);
 
 impl Progress {
-    const FIRST_AFTER: Duration = Duration::from_secs(1);
-    const EVERY: Duration = Duration::from_millis(200);
-
     pub(super) fn new(doing: &'static str) -> Self {
-        let next = io::stderr().is_terminal().then(|| Instant::now() + Self::FIRST_AFTER);
-        Self { doing, next, shown: false }
+        let bar = ProgressBar::new(1).with_prefix(doing);
+        Self(match ProgressStyle::with_template("{prefix}: [{bar:30}] {msg}") {
+            Ok(style) => bar.with_style(style.progress_chars("=> ")),
+            Err(_) => bar,
+        })
     }
 
-    pub(super) fn tell(&mut self, line: impl FnOnce() -> String) {
-        let now = Instant::now();
-        if self.next.is_some_and(|next| next <= now) {
-            self.next = Some(now + Self::EVERY);
-            self.shown = true;
-            // A terminal that is gone is no reason to stop.
-            drop(write!(io::stderr(), "\r\x1b[K{}: {}", self.doing, line()));
+    /// `done` of `all` parts of the work are done, or are about to be.
+    pub(super) fn tell(&self, (done, all): (u64, u64), line: impl FnOnce() -> String) {
+        if !self.0.is_hidden() {
+            self.0.set_length(all);
+            self.0.set_position(done);
+            self.0.set_message(line());
         }
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.shown {
-            drop(write!(io::stderr(), "\r\x1b[K"));
-        }
+        self.0.finish_and_clear();
     }
 }
 
