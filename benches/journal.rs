@@ -16,6 +16,7 @@ use strongroom::{
         idempotency::{Fingerprint, Key, Operation, Request},
         ledger,
         money::{Amount, Currency},
+        payment::Form,
         time::Timestamp,
     },
     journal::{
@@ -56,6 +57,7 @@ fn charge() -> Record {
             fingerprint: Fingerprint::of("POST", "/api/payments", b"{}"),
             operation: Operation::Create,
         }),
+        form: Form::default(),
     })
 }
 

@@ -15,7 +15,7 @@ use strongroom::domain::{
     idempotency::{Fingerprint, Key, Operation, Request},
     ledger,
     money::{Amount, Currency},
-    payment::{self, Payment},
+    payment::{self, Form, Payment},
     time::Timestamp,
 };
 use uuid::Uuid;
@@ -55,6 +55,7 @@ fn record(payment: &Payment, event: Event, number: u128) -> PaymentRecord {
             fingerprint: Fingerprint::of("POST", "/api/payments", b"{}"),
             operation: Operation::Create,
         }),
+        form: Form::default(),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
         },
     },
     clock::{Clock, StoppedClock, SystemClock},
-    config::Config,
+    config::{Config, ProviderKind, SANDBOX},
     credentials::Credentials,
     domain::{books::Books, entry::Batch, id::Sequence, time::Timestamp},
     http::{self, Core, Door, Limits, Writing},
@@ -26,7 +26,8 @@ use crate::{
         DataLock, DirectIo, Folders, JournalError, Options, Recovered, Report, Writer, recover,
         snapshot::{self, Loaded, Refused},
     },
-    provider::{Provider, Sandbox},
+    provider::{Line, Lines, Pace as LinePace, Routes, Rule, Sandbox, Stripe, stripe},
+    trust,
 };
 use actix::Actor;
 use actix_rt::Arbiter;
@@ -213,10 +214,8 @@ impl Crew {
         let in_flight_max = u32::try_from(config.http.in_flight_max).unwrap_or(u32::MAX);
         let admission = Arc::new(Admission::new(in_flight_max, space.clone()));
         let retention = config.idempotency.retention;
-        let provider: Arc<dyn Provider> =
-            Arc::new(Sandbox::new(config.provider.sandbox.decline_at));
-        #[cfg(feature = "fault-injection")]
-        let provider = crate::provider::faulty::faults_from_environment(provider);
+        let scheduler_thread = Arbiter::new();
+        let alarms = Arc::new(start_alarms(&scheduler_thread, config, &clock));
         let engine = Arc::new(Engine {
             books: books.clone(),
             ledger: ledger.clone(),
@@ -229,16 +228,15 @@ impl Crew {
             stall_max: Duration::from_millis(config.http.request_deadline_ms),
             registry: Arc::new(Registry::default()),
             admission: admission.clone(),
-            provider,
+            lines: Arc::new(lines(config)),
+            alarms: alarms.clone(),
             clock: clock.clone(),
             answer_within: Duration::from_millis(config.provider.answer_within_ms),
             retention,
         });
-        let scheduler_thread = Arbiter::new();
         let inquire_after = Duration::from_millis(config.provider.inquire_after_ms);
         let scheduler = Scheduler::new(engine.clone(), inquire_after);
         scheduler_thread.spawn_fn(|| drop(scheduler.start()));
-        let alarms = Arc::new(start_alarms(&scheduler_thread, config, &clock));
         let rhythm = Rhythm {
             every: Duration::from_millis(config.snapshots.every_ms),
             every_bytes: config.snapshots.every_bytes,
@@ -415,6 +413,47 @@ async fn start_webhooks(
     let guard = Guard::new(&config.webhooks, Arc::new(SystemNames));
     let started = WebhooksHandle::start(engine, &config.webhooks, guard, alarms.clone()).await;
     Ok(started.map_err(io::Error::other)?)
+}
+
+/// The lines to the sandbox and to the configured providers, each on a thread of its own, and the routes to them.
+fn lines(config: &Config) -> Lines {
+    let sandbox = Box::new(Sandbox::new(config.provider.sandbox.decline_at));
+    #[cfg(feature = "fault-injection")]
+    let sandbox = crate::provider::faulty::faults_from_environment(sandbox);
+    let sandbox = (Arc::from(SANDBOX), Arc::new(Line::Inside(sandbox)));
+    let slow_after = Duration::from_millis(config.provider.answer_within_ms);
+    let outside = config.providers.iter().map(|provider| {
+        let pace = LinePace {
+            in_flight_max: provider.in_flight_max,
+            deadline: Duration::from_millis(provider.deadline_ms),
+            slow_after,
+            failures_max: provider.failures_max,
+            rest: Duration::from_millis(provider.rest_ms),
+        };
+        let line = match provider.kind {
+            ProviderKind::Stripe => {
+                let settings = stripe::Settings {
+                    url: provider.url.clone(),
+                    secret_key: provider.secret_key.expose().into(),
+                    webhook_secret: provider.webhook_secret.as_ref().map(|it| it.expose().into()),
+                };
+                let connections_max = provider.in_flight_max;
+                Line::outside(Stripe::TERMS, pace, move || {
+                    Stripe::new(settings, trust::tls(), connections_max)
+                })
+            }
+        };
+        (Arc::from(provider.name.as_str()), Arc::new(line))
+    });
+    let rules = config.routes.iter().map(|route| Rule {
+        merchant: route.merchant.as_deref().map(Arc::from),
+        currency: route.currency,
+        amount_min: route.amount_min,
+        amount_max: route.amount_max,
+        providers: route.providers.iter().map(|name| Arc::from(name.as_str())).collect(),
+    });
+    let routes = Routes { rules: rules.collect(), otherwise: SANDBOX.into() };
+    Lines::new([sandbox].into_iter().chain(outside).collect(), routes)
 }
 
 fn start_alarms(thread: &Arbiter, config: &Config, clock: &Arc<dyn Clock>) -> Alarms {

@@ -3,6 +3,12 @@
 //! The shell asks once per command and hands the answer on; the domain never asks. How long something took is measured
 //! with [`std::time::Instant`], never with this clock.
 
+#[cfg(feature = "fault-injection")]
+mod moved;
+
+#[cfg(feature = "fault-injection")]
+pub use moved::MovedClock;
+
 use crate::domain::time::Timestamp;
 use std::{
     fmt,

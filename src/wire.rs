@@ -3,9 +3,9 @@
 
 use crate::domain::{
     books::Happened,
-    event::Details,
+    event::{Details, Failure, Note},
     id::DerivedId,
-    payment::{Payment, Refund},
+    payment::{Attempt, Form, Noted, Payment, Refund},
     time::Timestamp,
     webhook::EventType,
 };
@@ -55,7 +55,7 @@ pub struct PaymentBody<'a> {
     customer_id: Option<&'a str>,
     provider: &'a str,
     provider_reference: Option<&'a str>,
-    failure: Option<FailureBody>,
+    failure: Option<FailureBody<'a>>,
     idempotency_key: Option<&'a str>,
     description: Option<&'a str>,
     metadata: Metadata<'a>,
@@ -63,12 +63,95 @@ pub struct PaymentBody<'a> {
     expires_at: Option<Time>,
     created_at: Time,
     updated_at: Time,
+    /// What was asked of providers; not in answers of the first form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: Option<Vec<AttemptBody<'a>>>,
+    /// Not in answers of the first form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    needs_review: Option<bool>,
+    /// What was found out, if anything was.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<NoteBody<'a>>,
 }
 
+/// Something that was asked of a provider.
 #[derive(Serialize)]
-struct FailureBody {
+#[serde(rename_all = "camelCase")]
+struct AttemptBody<'a> {
+    id: Text<DerivedId>,
+    operation: &'static str,
+    provider: &'a str,
+    amount: i64,
+    status: &'static str,
+    provider_reference: Option<&'a str>,
+    failure: Option<FailureBody<'a>>,
+    created_at: Time,
+    updated_at: Time,
+}
+
+impl<'a> AttemptBody<'a> {
+    fn of(attempt: &'a Attempt, details: &Details) -> Self {
+        Self {
+            id: Text(attempt.id()),
+            operation: attempt.operation(details),
+            provider: &attempt.ask.provider,
+            amount: attempt.amount(details).minor_units(),
+            status: attempt.standing.name(),
+            provider_reference: attempt.reference.as_deref(),
+            failure: attempt.failure.as_ref().map(FailureBody::of),
+            created_at: Time(attempt.created_at),
+            updated_at: Time(attempt.updated_at),
+        }
+    }
+}
+
+/// Something that was found out about a payment.
+#[derive(Serialize)]
+struct NoteBody<'a> {
+    at: Time,
+    note: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'static str>,
+    what: &'a str,
+    settled: bool,
+}
+
+impl<'a> NoteBody<'a> {
+    fn of(noted: &'a Noted) -> Self {
+        let source = match &noted.note {
+            Note::Contradicted { evidence, .. } => Some(evidence.name()),
+            Note::Undecided { .. } | Note::Reviewed { .. } => None,
+        };
+        Self {
+            at: Time(noted.at),
+            note: noted.note.name(),
+            source,
+            what: noted.note.what(),
+            settled: noted.settled,
+        }
+    }
+}
+
+/// Why nothing was done.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureBody<'a> {
     code: &'static str,
     message: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider_code: Option<&'a str>,
+}
+
+impl<'a> FailureBody<'a> {
+    /// As clients see it.
+    #[must_use]
+    pub fn of(failure: &'a Failure) -> Self {
+        Self {
+            code: failure.decline.code(),
+            message: failure.decline.message(),
+            provider_code: failure.code.as_deref(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -78,6 +161,11 @@ struct RefundBody<'a> {
     amount: i64,
     reason: Option<&'a str>,
     created_at: Time,
+    /// Not in answers of the first form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<FailureBody<'a>>,
 }
 
 struct Metadata<'a>(&'a Details);
@@ -97,6 +185,8 @@ impl<'a> PaymentBody<'a> {
     #[must_use]
     pub fn of(payment: &'a Payment) -> Self {
         let details = &payment.details;
+        let shows_attempts = payment.form > Form::First;
+        let attempts = payment.attempts.iter().map(|it| AttemptBody::of(it, details));
         Self {
             id: Text(details.id),
             merchant_id: &details.merchant,
@@ -109,18 +199,19 @@ impl<'a> PaymentBody<'a> {
             amount_refunded: payment.refunded,
             payment_method: &details.payment_method,
             customer_id: details.customer.as_deref(),
-            provider: &details.provider,
+            provider: &payment.provider,
             provider_reference: payment.provider_reference.as_deref(),
-            failure: payment
-                .failure
-                .map(|decline| FailureBody { code: decline.code(), message: decline.message() }),
+            failure: payment.failure.as_ref().map(FailureBody::of),
             idempotency_key: payment.created_under.as_ref().map(|key| key.as_str()),
             description: details.description.as_deref(),
             metadata: Metadata(details),
-            refunds: payment.refunds.iter().map(RefundBody::of).collect(),
+            refunds: payment.refunds.iter().map(|it| RefundBody::of(it, payment.form)).collect(),
             expires_at: payment.expires_at.map(Time),
             created_at: Time(payment.created_at),
             updated_at: Time(payment.updated_at),
+            attempts: shows_attempts.then(|| attempts.collect()),
+            needs_review: shows_attempts.then(|| payment.unsettled_notes().next().is_some()),
+            notes: payment.notes.iter().map(NoteBody::of).collect(),
         }
     }
 }
@@ -173,8 +264,10 @@ impl Told {
 }
 
 impl<'a> RefundBody<'a> {
-    fn of(refund: &'a Refund) -> Self {
+    fn of(refund: &'a Refund, form: Form) -> Self {
         Self {
+            status: (form > Form::First).then(|| refund.standing.name()),
+            failure: refund.failure.as_ref().map(FailureBody::of),
             id: Text(refund.id),
             amount: refund.amount.minor_units(),
             reason: refund.reason.as_deref(),
@@ -187,7 +280,7 @@ impl<'a> RefundBody<'a> {
 mod tests {
     use super::*;
     use crate::domain::{
-        event::{CaptureMode, Decline, Event, Outcome},
+        event::{Action, Answered, Ask, CaptureMode, Decline, Event, Evidence, Outcome, Standing},
         id::PaymentId,
         idempotency::Key,
         money::{Amount, Currency},
@@ -238,7 +331,7 @@ mod tests {
         let charge = details(CaptureMode::Automatic, true);
         let held = details(CaptureMode::Manual, false);
         let declined = Outcome::Declined(Decline::InsufficientFunds);
-        let payments = [
+        let mut payments = [
             payment(
                 charge.clone(),
                 "order_\"1\"",
@@ -252,11 +345,58 @@ mod tests {
             payment(held.clone(), "k", &[submitted(&held, None)]),
             payment(held.clone(), "k", &[submitted(&held, Some(declined))]),
         ];
-        let rendered: Vec<String> = payments
-            .iter()
-            .map(|payment| serde_json::to_string(&PaymentBody::of(payment)).unwrap())
+        let first = include_str!("../tests/golden/answers-v1/payments.jsonl");
+        let second = include_str!("../tests/golden/answers-v2/payments.jsonl");
+        for (form, golden) in [(Form::First, first), (Form::Second, second)] {
+            payments.iter_mut().for_each(|payment| payment.form = form);
+            assert_eq!(rendered(&payments), golden.lines().collect::<Vec<_>>());
+        }
+    }
+
+    fn rendered(payments: &[Payment]) -> Vec<String> {
+        let text = |payment| serde_json::to_string(&PaymentBody::of(payment)).unwrap();
+        payments.iter().map(text).collect()
+    }
+
+    #[test]
+    fn an_answer_about_attempts_that_was_given_once_is_rendered_the_same_for_ever() {
+        let charge = details(CaptureMode::Automatic, false);
+        let ask = |action| Ask { provider: "stripe".into(), action };
+        let answered = |attempt, action, outcome, evidence| {
+            let was = Standing::Out;
+            Box::new(Answered { attempt, ask: ask(action), was, outcome, evidence })
+        };
+        let approved = |reference: &str| Outcome::Approved { reference: reference.into() };
+        let by = |decline, code: &str| Outcome::DeclinedBy { decline, code: code.into() };
+        let refund = Action::Refund { amount: Amount::new(1000).unwrap() };
+        let asked = || Event::Asked { ask: ask(refund), reason: Some("damaged".into()) };
+        let down = by(Decline::ProviderUnavailable, "connection_failed");
+        let unreached = answered(1, Action::Authorize, down, Evidence::Reply);
+        let contradicted = Note::Contradicted {
+            evidence: Evidence::Webhook("evt_1".into()),
+            what: "stripe took 5".into(),
+        };
+        let events = [
+            Event::Initiated(charge.clone()),
+            Event::Rerouted { answered: unreached, next: "other".into() },
+            Event::Answered(answered(2, Action::Authorize, approved("pi_1"), Evidence::LookUp)),
+            asked(),
+            Event::Answered(answered(4, refund, approved("re_1"), Evidence::Reply)),
+            asked(),
+            Event::Answered(answered(
+                6,
+                refund,
+                by(Decline::ProcessingError, "x"),
+                Evidence::Reply,
+            )),
+            asked(),
+            Event::Noted(Box::new(contradicted)),
+            Event::Noted(Box::new(Note::Reviewed { what: "it is right".into() })),
+        ];
+        let payments: Vec<Payment> = (1..=events.len())
+            .map(|steps| payment(charge.clone(), "k", &events[..steps]))
             .collect();
-        let golden = include_str!("../tests/golden/answers-v1/payments.jsonl");
-        assert_eq!(rendered, golden.lines().collect::<Vec<_>>());
+        let golden = include_str!("../tests/golden/answers-v2/attempts.jsonl");
+        assert_eq!(rendered(&payments), golden.lines().collect::<Vec<_>>());
     }
 }

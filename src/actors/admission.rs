@@ -71,7 +71,7 @@ impl Admission {
         body_bytes: usize,
         books: &BooksReader,
     ) -> Result<Reservation, Unavailable> {
-        let outstanding = books.read().processing_count();
+        let outstanding = books.read().in_doubt_count();
         let bytes = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         if self.space.is_closed() {
             return Err(Unavailable::NotServing);

@@ -3,10 +3,11 @@
 //! Messages are signed by Standard Webhooks, as merchants' are. They are not kept: what stands in `/ready` and in the log
 //! is the record, the message only wakes somebody.
 
-use super::{alarms::Alarm, webhooks};
+use super::alarms::Alarm;
 use crate::{
     clock::{Clock, new_uuid},
     domain::{time::Timestamp, webhook::Secret},
+    trust,
 };
 use actix_rt::Arbiter;
 use awc::{Client, Connector};
@@ -76,7 +77,7 @@ impl Alerts {
 
 fn client() -> Client {
     Client::builder()
-        .connector(Connector::new().rustls_0_23(webhooks::tls()))
+        .connector(Connector::new().rustls_0_23(trust::tls()))
         .disable_redirects()
         .timeout(ANSWER_WITHIN)
         .add_default_header(("user-agent", concat!("strongroom/", env!("CARGO_PKG_VERSION"))))

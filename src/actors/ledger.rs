@@ -9,7 +9,7 @@ use super::{BooksReader, Unavailable};
 use crate::{
     domain::{
         books::{Books, Breach},
-        entry::{PaymentRecord, Record},
+        entry::{PaymentRecord, Record, Stray},
         id::{PaymentId, Sequence},
         idempotency::{Key, Retention},
         time::Timestamp,
@@ -145,6 +145,18 @@ impl LedgerHandle {
         self.append(Subject::Webhooks, None, Record::Webhook(record), now).await
     }
 
+    /// Puts money on record that no payment is about. On return the entry is durable.
+    ///
+    /// # Errors
+    /// As [`LedgerHandle::record`].
+    pub async fn record_stray(
+        &self,
+        stray: Stray,
+        now: Timestamp,
+    ) -> Result<Recorded, NotRecorded> {
+        self.append(Subject::Strays, None, Record::Stray(stray), now).await
+    }
+
     async fn append(
         &self,
         subject: Subject,
@@ -189,6 +201,7 @@ impl LedgerHandle {
 enum Subject {
     Payment(PaymentId),
     Webhooks,
+    Strays,
 }
 
 #[derive(Message)]
@@ -321,7 +334,7 @@ impl LedgerActor {
     fn judge(&self, append: &Append) -> Result<(), Breach> {
         let books = self.books.read().unwrap_or_else(PoisonError::into_inner);
         match &append.record {
-            Record::Opened { .. } | Record::Sealed => {}
+            Record::Opened { .. } | Record::Sealed | Record::Stray(_) => {}
             Record::Payment(record) => books.check(record, append.now)?,
             Record::Webhook(record) => books.check_webhook(record, self.pace.endpoints_max)?,
         }

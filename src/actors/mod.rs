@@ -7,7 +7,7 @@
 //!                  (one a payment,     (the only writer)
 //!                   found or woken
 //!                   by the registry)
-//!   scheduler ──expire, inquire──► payment
+//!   scheduler ──expire, hear──► payment ──ask──► provider      attempts: the long way there
 //!   reconciliation ──compare──► books, journal     finding ──► alarms ──► alerts
 //!   webhooks ──progress──► ledger        one courier an endpoint
 //! ```
@@ -17,11 +17,14 @@
 pub mod admission;
 pub mod alarms;
 pub mod alerts;
+pub mod attempts;
 pub mod background;
 #[cfg(feature = "fault-injection")]
 pub mod faulty;
 pub mod idempotency;
+mod inquiry;
 pub mod ledger;
+pub mod news;
 pub mod payment;
 pub mod reconciliation;
 pub mod registry;
@@ -32,7 +35,7 @@ pub mod webhooks;
 use crate::{
     clock::Clock,
     domain::{books::Books, id::PaymentId, idempotency::Retention, payment::Payment},
-    provider::Provider,
+    provider::Lines,
 };
 use payment::{NotPerformed, PaymentActor, Perform, Wish};
 use std::{
@@ -50,6 +53,9 @@ pub enum Unavailable {
     /// The process is coming up or going down.
     #[error("the server is starting or stopping")]
     NotServing,
+    /// The provider is slow or failing, or has as many calls as it may have.
+    #[error("the provider takes no new payments")]
+    ProviderUnavailable,
     /// The disk has no room for the outcome.
     #[error("the disk has no room left for new payments")]
     StorageFull,
@@ -92,7 +98,9 @@ pub struct Engine {
     /// How much may be worked on.
     pub admission: Arc<admission::Admission>,
     /// Who moves the money.
-    pub provider: Arc<dyn Provider>,
+    pub lines: Arc<Lines>,
+    /// What is wrong now.
+    pub alarms: Arc<alarms::Alarms>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// How long a provider's answer is waited for before it counts as unknown.

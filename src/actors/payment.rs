@@ -1,23 +1,25 @@
 //! One payment, awake: owns its state machine and takes one wish at a time.
 //!
-//! A wish is decided, the provider asked, the fact recorded by the ledger, and only then part of the payment. Nothing
-//! interleaves, so limits cannot be raced: the second of two refunds is judged after the first one is on the books.
+//! A wish is decided and the fact recorded by the ledger, and only then part of the payment. Nothing interleaves, so
+//! limits cannot be raced: the second of two refunds is judged after the first one is on the books. What needs a
+//! provider that acts outside goes the long way, see [`super::attempts`].
 
-use super::{Engine, Unavailable, ledger::NotRecorded};
+use super::{Engine, Unavailable, ledger::NotRecorded, news};
 use crate::{
     domain::{
         books::Breach,
         command::Command,
         entry::PaymentRecord,
-        event::{Details, Event, Outcome},
+        event::{Details, Event, Evidence},
+        id::{DerivedId, Sequence},
         idempotency::{Operation, Request},
         ledger,
         money::Amount,
-        payment::{self, Payment, Status},
+        payment::{self, Form, Payment},
         refusal::Refusal,
         time::Timestamp,
     },
-    provider::Answer,
+    provider::{Answer, News},
 };
 use actix::{Actor, ActorFutureExt, AtomicResponse, Context, Handler, Message, WrapFuture};
 use std::sync::Arc;
@@ -40,8 +42,48 @@ pub enum Wish {
     },
     /// Let the hold lapse.
     Expire,
-    /// Ask the provider again what became of it.
-    Inquire,
+    /// Book what a provider said about an attempt that was out.
+    Hear(Heard),
+    /// Book what a provider told by itself.
+    Heed(News),
+    /// Book what a person found out.
+    Resolve(Resolution),
+}
+
+/// What a provider said about an attempt when nobody waited for it any more.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// The entry that began the attempt.
+    pub attempt: Sequence,
+    /// What it said.
+    pub answer: Answer,
+    /// How it was asked.
+    pub evidence: Evidence,
+    /// Whether the attempt is so old that a provider that knows nothing of it never will, and that one that can't say
+    /// leaves it to a person.
+    pub is_last_word: bool,
+}
+
+/// What a person found out.
+#[derive(Clone, Debug)]
+pub struct Resolution {
+    /// About which attempt; `None`: the one that is out.
+    pub attempt: Option<DerivedId>,
+    /// What became of it.
+    pub finding: Finding,
+    /// The person's words.
+    pub reason: Box<str>,
+}
+
+/// What a person found out about an attempt.
+#[derive(Clone, Debug)]
+pub enum Finding {
+    /// It was done, under this name at the provider.
+    Done(Option<Box<str>>),
+    /// Nothing was done.
+    NotDone,
+    /// What was noted against the payment is dealt with, and the books are right as they are.
+    Dismissed,
 }
 
 impl Wish {
@@ -53,7 +95,8 @@ impl Wish {
             Self::Capture(_) => Some(Operation::Capture),
             Self::Void => Some(Operation::Void),
             Self::Refund { .. } => Some(Operation::Refund),
-            Self::Expire | Self::Inquire => None,
+            Self::Resolve(_) => Some(Operation::Resolve),
+            Self::Expire | Self::Hear(_) | Self::Heed(_) => None,
         }
     }
 }
@@ -92,6 +135,12 @@ pub enum NotPerformed {
 impl From<Refusal> for NotPerformed {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
+    }
+}
+
+impl From<Unavailable> for NotPerformed {
+    fn from(unavailable: Unavailable) -> Self {
+        Self::Unavailable(unavailable)
     }
 }
 
@@ -138,59 +187,56 @@ impl Handler<Perform> for PaymentActor {
     }
 }
 
-struct Work {
-    payment: Payment,
-    engine: Arc<Engine>,
+/// A payment that is being worked on.
+pub(super) struct Work {
+    pub(super) payment: Payment,
+    pub(super) engine: Arc<Engine>,
+}
+
+/// Who wants something, and under which key.
+pub(super) struct By {
+    pub(super) actor: Arc<str>,
+    pub(super) request: Option<Request>,
+}
+
+impl By {
+    /// The server's own.
+    pub(super) fn system(part: &'static str) -> Self {
+        Self { actor: Arc::from(part), request: None }
+    }
 }
 
 impl Work {
     async fn perform(&mut self, task: Perform) -> Result<(), NotPerformed> {
         let Perform { wish, actor, request } = task;
-        let command = match wish {
-            Wish::Submit(details) => {
-                let outcome = self.submit(&details).await;
-                Command::Submit { details, outcome }
+        let by = By { actor, request };
+        match wish {
+            Wish::Submit(details) => self.submit(details, by).await,
+            Wish::Capture(amount) => self.change_unless_lapsed(Command::Capture(amount), by).await,
+            Wish::Void => self.change_unless_lapsed(Command::Void, by).await,
+            Wish::Refund { amount, reason } => {
+                self.change_unless_lapsed(Command::Refund { amount, reason }, by).await
             }
-            Wish::Inquire if self.payment.status == Status::Processing => {
-                match self.look_up().await {
-                    Some(outcome) => Command::Settle(outcome),
-                    None => return Ok(()),
-                }
-            }
-            Wish::Inquire => return Ok(()),
-            Wish::Capture(amount) => Command::Capture(amount),
-            Wish::Void => Command::Void,
-            Wish::Refund { amount, reason } => Command::Refund { amount, reason },
-            Wish::Expire => Command::Expire,
-        };
-        // Not before the provider has answered: whoever looked at the books meanwhile saw them without this.
-        let now = self.engine.clock.now();
-        if self.payment.has_lapsed(now) && !matches!(command, Command::Expire) {
-            // The scheduler has not come to it yet. A hold that is over is over.
-            self.decide_and_record(Command::Expire, super::scheduler::EXPIRY.into(), None, now)
-                .await?;
+            Wish::Expire => self.change(Command::Expire, by).await,
+            Wish::Hear(heard) => self.hear(heard, by).await,
+            Wish::Heed(message) => news::heed(self, message, by).await,
+            Wish::Resolve(resolution) => self.resolve(resolution, by).await,
         }
-        self.decide_and_record(command, actor, request, now).await
     }
 
-    /// Asks the provider; `None` if it has not answered in time or does not know.
-    async fn submit(&self, details: &Details) -> Option<Outcome> {
-        let answer = self.engine.provider.submit(details);
-        definite(tokio::time::timeout(self.engine.answer_within, answer).await)
-    }
-
-    async fn look_up(&self) -> Option<Outcome> {
-        let details = &self.payment.details;
-        let answer = self.engine.provider.look_up(details.id, details);
-        definite(tokio::time::timeout(self.engine.answer_within, answer).await)
+    async fn change_unless_lapsed(&mut self, change: Command, by: By) -> Result<(), NotPerformed> {
+        if self.payment.has_lapsed(self.engine.clock.now()) {
+            // The scheduler has not come to it yet. A hold that is over is over.
+            self.change(Command::Expire, By::system(super::scheduler::EXPIRY)).await?;
+        }
+        self.change(change, by).await
     }
 
     /// On return the fact is durable and part of the payment; on error the payment is as it was.
-    async fn decide_and_record(
+    pub(super) async fn record(
         &mut self,
         command: Command,
-        actor: Arc<str>,
-        request: Option<Request>,
+        by: By,
         now: Timestamp,
     ) -> Result<(), NotPerformed> {
         let event: Event = payment::decide(&self.payment, command, now)?;
@@ -198,21 +244,16 @@ impl Work {
         let record = PaymentRecord {
             payment: details.id,
             version: self.payment.version + 1,
-            actor,
+            actor: by.actor,
             transaction: ledger::transaction(details, &event),
             event: event.clone(),
-            request,
+            request: by.request,
+            form: Form::default(),
         };
         let merchant = details.merchant.clone();
         let recorded = self.engine.ledger.record(merchant, record, now).await?;
         self.payment.apply(&event, recorded.at, recorded.sequence);
+        self.payment.form = Form::default();
         Ok(())
-    }
-}
-
-fn definite(answer: Result<Answer, tokio::time::error::Elapsed>) -> Option<Outcome> {
-    match answer {
-        Ok(Answer::Definite(outcome)) => Some(outcome),
-        Ok(Answer::Unknown) | Err(_) => None,
     }
 }

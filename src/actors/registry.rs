@@ -66,6 +66,12 @@ impl Registry {
         shards.map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
+    /// Whether somebody is at work on the payment.
+    #[must_use]
+    pub fn is_awake(&self, id: PaymentId) -> bool {
+        self.shard(id).is_some_and(|shard| shard.contains_key(&id))
+    }
+
     fn shard(&self, id: PaymentId) -> Option<MutexGuard<'_, HashMap<PaymentId, Awake>>> {
         let number = usize::try_from(self.hasher.hash_one(id) % SHARDS).ok()?;
         Some(self.shards.get(number)?.lock().unwrap_or_else(PoisonError::into_inner))

@@ -120,11 +120,12 @@ impl<'a> Booking<'a> {
         DerivedId::new(Kind::Transaction, self.at, self.sequence)
     }
 
-    /// Whose payment it is: the merchant that one of the legs belongs to.
+    /// Whose payment it is: the merchant that one of the legs belongs to; empty while only the customer's money is in
+    /// doubt.
     fn merchant(&self) -> &str {
         let merchant = self.transaction.legs.iter().find_map(|leg| match &leg.account {
             Account::Merchant(merchant) => Some(&**merchant),
-            Account::PaymentCustomer(_) | Account::Customer { .. } => None,
+            Account::PaymentCustomer(_) | Account::Customer { .. } | Account::InDoubt(_) => None,
         });
         merchant.unwrap_or_default()
     }

@@ -4,8 +4,8 @@
 
 use super::offline::Folder;
 use crate::domain::{
-    entry::{Batch, Entry, PaymentRecord, Record},
-    event::{CaptureMode, Event, Outcome},
+    entry::{Batch, Entry, PaymentRecord, Record, Stray},
+    event::{Action, Answered, CaptureMode, Details, Event, Outcome},
     id::{PaymentId, Sequence},
     ledger::{Leg, Transaction},
     money::Currency,
@@ -83,7 +83,7 @@ impl Print {
 
     fn selects(&self, entry: &Entry) -> bool {
         let of = match &entry.record {
-            Record::Opened { .. } | Record::Sealed | Record::Webhook(_) => None,
+            Record::Opened { .. } | Record::Sealed | Record::Webhook(_) | Record::Stray(_) => None,
             Record::Payment(record) => Some(record.payment),
         };
         (self.from.unwrap_or(0)..=self.last()).contains(&entry.sequence)
@@ -120,6 +120,12 @@ fn print(out: &mut impl Write, entry: &Entry, batch: &Batch) -> io::Result<()> {
             let endpoint = event.endpoint().map(|id| format!(" {id}")).unwrap_or_default();
             let told = event.name().replace('_', " ");
             writeln!(out, "{sequence}  {at}  {told}{endpoint}, by {actor}")?;
+        }
+        Record::Stray(Stray { provider, event, reference, what }) => {
+            writeln!(
+                out,
+                "{sequence}  {at}  {provider} told of {reference} (event {event}), which no payment is about: {what}"
+            )?;
         }
     }
     writeln!(out, "    block {}", batch.hash)
@@ -158,7 +164,36 @@ fn sentence(record: &PaymentRecord) -> String {
         Event::Refunded { amount: given, reason: Some(reason) } => {
             format!("{happened} {} ({reason:?})", amount(given.minor_units()))
         }
+        Event::Initiated(details) => {
+            let amount = in_currency(details.amount.minor_units(), details.currency);
+            let (capture, provider) = (details.capture.name(), &details.provider);
+            format!("{happened} {amount}, capture {capture}, to {provider}")
+        }
+        Event::Asked { ask, .. } => match ask.action {
+            Action::Capture { amount: asked, .. } | Action::Refund { amount: asked } => {
+                format!("{happened} {} of {}", amount(asked.minor_units()), ask.provider)
+            }
+            Action::Authorize | Action::Void | Action::Expire => {
+                format!("{happened} of {}", ask.provider)
+            }
+        },
+        Event::Answered(answered) => answered_in_words(happened, answered),
+        Event::Rerouted { answered, next } => {
+            format!("{} and {happened} to {next}", answered_in_words("declined", answered))
+        }
+        Event::Noted(note) => format!("{happened}: {}", note.what()),
     }
+}
+
+fn answered_in_words(happened: &str, answered: &Answered) -> String {
+    let Answered { attempt, ask, outcome, evidence, .. } = answered;
+    let said = evidence.text().map(|text| format!(" {text:?}")).unwrap_or_default();
+    format!(
+        "{happened} by {} as asked by entry {attempt}{}, known by {}{said}",
+        ask.provider,
+        reason(Some(outcome)),
+        evidence.name().replace('_', " ")
+    )
 }
 
 fn reason(outcome: Option<&Outcome>) -> String {
@@ -166,6 +201,9 @@ fn reason(outcome: Option<&Outcome>) -> String {
         None => String::new(),
         Some(Outcome::Approved { reference }) => format!(" (provider's reference {reference:?})"),
         Some(Outcome::Declined(decline)) => format!(" ({})", decline.code()),
+        Some(Outcome::DeclinedBy { decline, code }) => {
+            format!(" ({}, provider's code {code:?})", decline.code())
+        }
     }
 }
 
@@ -227,6 +265,12 @@ enum EntryObject<'a> {
         /// What the event itself says, but for secrets.
         facts: Value,
     },
+    Stray {
+        provider: &'a str,
+        event_id: &'a str,
+        provider_reference: &'a str,
+        what: &'a str,
+    },
 }
 
 #[derive(Serialize)]
@@ -275,6 +319,9 @@ impl<'a> EntryObject<'a> {
                 event: event.name(),
                 facts: webhook_facts(event),
             },
+            Record::Stray(Stray { provider, event, reference, what }) => {
+                Self::Stray { provider, event_id: event, provider_reference: reference, what }
+            }
         }
     }
 }
@@ -329,9 +376,22 @@ fn facts(event: &Event) -> Value {
     let answer = |outcome: &Outcome| match outcome {
         Outcome::Approved { reference } => json!({"providerReference": reference}),
         Outcome::Declined(decline) => json!({"declined": decline.code()}),
+        Outcome::DeclinedBy { decline, code } => {
+            json!({"declined": decline.code(), "providerCode": code})
+        }
     };
-    match event {
-        Event::Submitted { details, outcome } => json!({
+    let answered = |answered: &Answered| {
+        json!({
+            "attempt": answered.attempt,
+            "provider": answered.ask.provider,
+            "was": answered.was.name(),
+            "answer": answer(&answered.outcome),
+            "evidence": answered.evidence.name(),
+            "evidenceText": answered.evidence.text(),
+        })
+    };
+    let made = |details: &Details, outcome: Option<&Outcome>| {
+        json!({
             "merchantId": details.merchant,
             "amount": details.amount,
             "currency": details.currency,
@@ -342,8 +402,24 @@ fn facts(event: &Event) -> Value {
             "metadata": details.metadata.iter().cloned().collect::<BTreeMap<_, _>>(),
             "provider": details.provider,
             "holdMs": details.hold_ms,
-            "answer": outcome.as_ref().map(answer),
-        }),
+            "answer": outcome.map(answer),
+        })
+    };
+    match event {
+        Event::Submitted { details, outcome } => made(details, outcome.as_ref()),
+        Event::Initiated(details) => made(details, None),
+        Event::Asked { ask, reason } => match ask.action {
+            Action::Capture { amount, released } => {
+                json!({"provider": ask.provider, "amount": amount, "released": released})
+            }
+            Action::Refund { amount } => {
+                json!({"provider": ask.provider, "amount": amount, "reason": reason})
+            }
+            Action::Authorize | Action::Void | Action::Expire => json!({"provider": ask.provider}),
+        },
+        Event::Answered(it) => answered(it),
+        Event::Rerouted { answered: it, next } => json!({"answered": answered(it), "next": next}),
+        Event::Noted(note) => json!({"what": note.what()}),
         Event::Settled(outcome) => json!({"answer": answer(outcome)}),
         Event::Captured { amount, released } => json!({"amount": amount, "released": released}),
         Event::Voided | Event::Expired => json!({}),

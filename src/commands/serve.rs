@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     app::{self, Signal, Started, Stopped},
-    clock::SystemClock,
+    clock::{Clock, SystemClock},
     config::Config,
     journal::{DataLock, backup},
     telemetry,
@@ -72,7 +72,12 @@ pub fn run(arguments: Serve) -> anyhow::Result<()> {
     let lock = DataLock::take(&config.data_dir).map_err(Stopped::Journal)?;
     let (listener, address) = listen(config.http.listen)?;
     let data_dir = config.data_dir.display().to_string();
-    let clock = Arc::new(SystemClock::default());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    #[cfg(feature = "fault-injection")]
+    let clock = match crate::clock::MovedClock::from_environment() {
+        Some(moved) => Arc::new(moved),
+        None => clock,
+    };
     actix_rt::System::new().block_on(async {
         let shutdown = shutdown_signal().map_err(Stopped::Io)?;
         let started = |started: &Started| {

@@ -188,7 +188,7 @@ impl Verdict {
 fn first_breach(books: &Books, batch: &Batch) -> Option<(Sequence, Option<PaymentId>, String)> {
     let refused = |breach: &Breach| format!("the rules refuse the entry: {breach}");
     batch.entries.iter().find_map(|entry| match &entry.record {
-        Record::Opened { .. } | Record::Sealed => None,
+        Record::Opened { .. } | Record::Sealed | Record::Stray(_) => None,
         Record::Payment(record) => {
             let breach = books.check(record, entry.at).err()?;
             Some((entry.sequence, Some(record.payment), refused(&breach)))
@@ -331,6 +331,7 @@ mod tests {
             event: Event::Voided,
             transaction: None,
             request: None,
+            form: crate::domain::payment::Form::default(),
         };
         let at = Timestamp::from_millis(1);
         let opened = Record::Opened { epoch: 1, software: "0.1.0".into() };

@@ -9,6 +9,7 @@ mod error;
 mod exposure;
 mod layers;
 mod network;
+mod providers;
 mod section;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ pub use alerts::{AlertWebhook, Alerts};
 pub use error::{ConfigError, Fault, Reason};
 pub use layers::SHIPPED;
 pub use network::Network;
+pub use providers::{Confidential, OutsideProvider, ProviderKind, Route, SANDBOX};
 pub use webhooks::{MerchantWebhook, Webhooks};
 
 use crate::domain::{idempotency::Retention, money::Amount};
@@ -42,8 +44,12 @@ pub struct Config {
     pub payments: Payments,
     /// Safe retries.
     pub idempotency: Idempotency,
-    /// The payment provider.
+    /// The embedded payment provider, and how answers of any are waited for.
     pub provider: Provider,
+    /// Those that move money outside; no two names alike.
+    pub providers: Vec<OutsideProvider>,
+    /// Which payments go to which, the first that admits one deciding; the others go to the sandbox.
+    pub routes: Vec<Route>,
     /// The journal on disk.
     pub journal: Journal,
     /// Snapshots of the books.
@@ -75,24 +81,36 @@ impl Config {
         path: Option<&Path>,
         environment: impl Iterator<Item = (Name, Text)>,
     ) -> Result<Self, ConfigError> {
-        section::read(layers::merge(path, environment)?, |root| Self {
-            data_dir: root
-                .text("data_dir", "the name of a folder", |text| {
-                    (!text.is_empty()).then(|| PathBuf::from(text))
-                })
-                .unwrap_or_default(),
-            http: root.section("http", Http::read),
-            payments: root.section("payments", Payments::read),
-            idempotency: root.section("idempotency", Idempotency::read),
-            provider: root.section("provider", Provider::read),
-            journal: root.section("journal", Journal::read),
-            snapshots: root.section("snapshots", Snapshots::read),
-            reconciliation: root.section("reconciliation", Reconciliation::read),
-            webhooks: root.section("webhooks", Webhooks::read),
-            alerts: root.section("alerts", Alerts::read),
-            log: root.section("log", Log::read),
-            merchants: root.list("merchants", Merchant::read),
-            admins: root.list("admins", ApiKey::read),
+        section::read(layers::merge(path, environment)?, |root| {
+            let providers = root.named("providers", &[SANDBOX], OutsideProvider::read);
+            let mut known: Vec<String> = vec![SANDBOX.to_owned()];
+            known.extend(providers.iter().map(|provider| provider.name.clone()));
+            let routes = if root.has("routes") {
+                root.list("routes", |section| Route::read(&known, section))
+            } else {
+                Vec::new()
+            };
+            Self {
+                data_dir: root
+                    .text("data_dir", "the name of a folder", |text| {
+                        (!text.is_empty()).then(|| PathBuf::from(text))
+                    })
+                    .unwrap_or_default(),
+                http: root.section("http", Http::read),
+                payments: root.section("payments", Payments::read),
+                idempotency: root.section("idempotency", Idempotency::read),
+                provider: root.section("provider", Provider::read),
+                providers,
+                routes,
+                journal: root.section("journal", Journal::read),
+                snapshots: root.section("snapshots", Snapshots::read),
+                reconciliation: root.section("reconciliation", Reconciliation::read),
+                webhooks: root.section("webhooks", Webhooks::read),
+                alerts: root.section("alerts", Alerts::read),
+                log: root.section("log", Log::read),
+                merchants: root.list("merchants", Merchant::read),
+                admins: root.list("admins", ApiKey::read),
+            }
         })
     }
 }

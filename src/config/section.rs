@@ -13,7 +13,7 @@ use jiff::{SpanRelativeTo, fmt::friendly::SpanParser};
 use std::{collections::BTreeMap, net::SocketAddr, ops::RangeInclusive};
 
 /// Keys whose value may be a secret that was put in the wrong place; it is not shown.
-const NEVER_SHOWN: [&str; 3] = ["sha256", "webhook_secret", "webhook_url"];
+const NEVER_SHOWN: [&str; 4] = ["secret_key", "sha256", "webhook_secret", "webhook_url"];
 
 /// The most characters of a wrong value that are shown.
 const SHOWN_CHARS_MAX: usize = 100;
@@ -100,6 +100,54 @@ impl Section<'_> {
                 Section::read(self.findings, format!("{path}[{index}]"), table, &reader)
             })
             .collect()
+    }
+
+    /// The tables under `key`, each under a name of its own, in the order of the names. `reserved` may be nobody's.
+    pub(super) fn named<T>(
+        &mut self,
+        key: &'static str,
+        reserved: &[&str],
+        reader: impl Fn(&str, &mut Section<'_>) -> T,
+    ) -> Vec<T> {
+        if !self.has(key) {
+            return Vec::new();
+        }
+        let path = self.name_of(key);
+        let tables = self.take(key, "a table of tables", |value| match &value.kind {
+            ValueKind::Table(tables) => Some(tables.clone()),
+            _ => None,
+        });
+        let mut tables: Vec<_> = tables.unwrap_or_default().into_iter().collect();
+        tables.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let mut read = Vec::new();
+        for (name, value) in tables {
+            let path = format!("{path}.{name}");
+            let fits = is_name(&name) && !reserved.contains(&name.as_str());
+            match table(&value).filter(|_| fits) {
+                Some(table) => {
+                    read.push(Section::read(self.findings, path, table, |section| {
+                        reader(&name, section)
+                    }));
+                }
+                None => {
+                    let allowed = "a table under a name of 1 to 64 of A-Z a-z 0-9 _ and -";
+                    let allowed = format!("{allowed}, and not {}", reserved.join(", "));
+                    let given = shown(key, &value.kind);
+                    let reason = Reason::NotAllowed { given, allowed };
+                    self.findings.faults.push(Fault { key: path, origin: origin(&value), reason });
+                }
+            }
+        }
+        read
+    }
+
+    /// What `read` makes of `key` if it is there.
+    pub(super) fn optional<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Option<T> {
+        if self.has(key) { read(self) } else { None }
     }
 
     /// The whole number under `key`.

@@ -64,6 +64,8 @@ fn the_shipped_configuration_is_the_documented_one() {
         },
         payments: Payments { authorization_ttl_ms: 7 * DAY_MS },
         idempotency: Idempotency { retention: Retention::Forever },
+        providers: Vec::new(),
+        routes: Vec::new(),
         provider: Provider {
             answer_within_ms: 400,
             inquire_after_ms: 1_000,
@@ -442,7 +444,7 @@ fn all_faults_are_told_at_once_with_what_was_given_what_is_allowed_and_where_it_
 (from the environment variable STRONGROOM__JOURNAL__SEGMENT_BYTES)
   log: 3 is not allowed; it has to be a table (from config.toml)
   merchants[0].keys: missing; it has to be a list of tables (from config.toml)
-  port: no such key; known: data_dir, http, payments, idempotency, provider, journal, snapshots, reconciliation, \
+  port: no such key; known: providers, routes, data_dir, http, payments, idempotency, provider, journal, snapshots, reconciliation, \
 webhooks, alerts, log, merchants, admins (from the environment variable STRONGROOM__PORT)";
     assert_eq!(refusal(text, &environment), expected);
 }

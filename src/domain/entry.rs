@@ -5,10 +5,11 @@
 //! append fields at the end of a *new* record variant, never change an old one (golden files hold this).
 
 use super::{
-    event::{Event, Outcome},
+    event::{Action, Event, Outcome, Standing},
     id::{PaymentId, Sequence},
     idempotency::Request,
     ledger::Transaction,
+    payment::Form,
     time::Timestamp,
     webhook::WebhookRecord,
 };
@@ -42,6 +43,21 @@ pub enum Record {
     Payment(PaymentRecord),
     /// Something happened to webhook endpoints, or deliveries got on.
     Webhook(WebhookRecord),
+    /// A provider told of money that no payment is about.
+    Stray(Stray),
+}
+
+/// Money at a provider that no payment is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stray {
+    /// Who told of it.
+    pub provider: Arc<str>,
+    /// The provider's id of the event that told it.
+    pub event: Box<str>,
+    /// The provider's name for the money.
+    pub reference: Box<str>,
+    /// What it said.
+    pub what: Box<str>,
 }
 
 /// One event of a payment with all that belongs to it.
@@ -59,6 +75,9 @@ pub struct PaymentRecord {
     pub transaction: Option<Transaction>,
     /// The key it was asked for under.
     pub request: Option<Request>,
+    /// Of what form the answer is that was given to it: on disk, the entry's version.
+    #[serde(skip)]
+    pub form: Form,
 }
 
 impl PaymentRecord {
@@ -70,16 +89,36 @@ impl PaymentRecord {
             legs.all(|leg| leg.posted == 0)
         };
         match &self.event {
-            Event::Submitted { outcome: None, .. } => "submitted",
-            Event::Submitted { outcome: Some(Outcome::Declined(_)), .. }
-            | Event::Settled(Outcome::Declined(_)) => "declined",
-            Event::Submitted { outcome: Some(Outcome::Approved { .. }), .. }
-            | Event::Settled(Outcome::Approved { .. })
-                if holds() =>
-            {
-                "authorized"
+            Event::Submitted { outcome: None, .. } | Event::Initiated(_) => "submitted",
+            Event::Submitted { outcome: Some(outcome), .. } | Event::Settled(outcome) => {
+                match outcome {
+                    Outcome::Approved { .. } if holds() => "authorized",
+                    Outcome::Approved { .. } => "charged",
+                    Outcome::Declined(_) | Outcome::DeclinedBy { .. } => "declined",
+                }
             }
-            Event::Submitted { .. } | Event::Settled(_) => "charged",
+            Event::Asked { ask, .. } => match ask.action {
+                Action::Authorize => "authorization asked for",
+                Action::Capture { .. } => "capture asked for",
+                Action::Void => "void asked for",
+                Action::Expire => "expiry asked for",
+                Action::Refund { .. } => "refund asked for",
+            },
+            Event::Answered(answered) => match (answered.ask.action, answered.outcome.standing()) {
+                (Action::Authorize, Standing::Succeeded) if holds() => "authorized",
+                (Action::Authorize, Standing::Succeeded) => "charged",
+                (Action::Authorize, _) => "declined",
+                (Action::Capture { .. }, Standing::Succeeded) => "captured",
+                (Action::Capture { .. }, _) => "capture declined",
+                (Action::Void, Standing::Succeeded) => "voided",
+                (Action::Void, _) => "void declined",
+                (Action::Expire, Standing::Succeeded) => "expired",
+                (Action::Expire, _) => "expiry declined",
+                (Action::Refund { .. }, Standing::Succeeded) => "refunded",
+                (Action::Refund { .. }, _) => "refund failed",
+            },
+            Event::Rerouted { .. } => "rerouted",
+            Event::Noted(note) => note.name(),
             Event::Captured { .. } => "captured",
             Event::Voided => "voided",
             Event::Expired => "expired",

@@ -4,7 +4,7 @@
 //! append, never reorder or delete; the golden files in `tests/golden/` hold it.
 
 use super::{
-    id::PaymentId,
+    id::{PaymentId, Sequence},
     money::{Amount, Currency},
 };
 use serde::{Deserialize, Serialize};
@@ -87,18 +87,247 @@ pub enum Event {
         /// The merchant's free text.
         reason: Option<Box<str>>,
     },
+    /// The payment was made and is being given to its provider, whose answer is out: the amount is in doubt.
+    Initiated(Arc<Details>),
+    /// A provider is being asked for a change of the payment, and its answer is out: the amount is in doubt. The
+    /// entry of this event names the attempt.
+    Asked {
+        /// What it is asked for.
+        ask: Ask,
+        /// Why a merchant gives money back.
+        reason: Option<Box<str>>,
+    },
+    /// What became of an attempt is known.
+    Answered(Box<Answered>),
+    /// What became of an attempt is known: nothing, in a way that lets another provider be asked instead. That is done
+    /// in the same breath; the entry of this event names the new attempt.
+    Rerouted {
+        /// The attempt that failed.
+        answered: Box<Answered>,
+        /// Who is asked now.
+        next: Arc<str>,
+    },
+    /// Something was found out about the payment that moves no money.
+    Noted(Box<Note>),
 }
 
-/// A provider's definite answer to an authorization or a charge.
+impl Event {
+    /// Whether the client whose request began the attempt is told this, too: it became known while that client waited.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        match self {
+            Self::Answered(answered) | Self::Rerouted { answered, .. } => {
+                answered.evidence == Evidence::Reply
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What a provider is asked to do with a payment's money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Hold the payment's amount, or take it, as its capture mode says.
+    Authorize,
+    /// Take of what is held.
+    Capture {
+        /// How much.
+        amount: Amount,
+        /// What goes back to the customer, in minor units.
+        released: i64,
+    },
+    /// Let go of what is held, since the merchant gave it up.
+    Void,
+    /// Let go of what is held, since its time is over.
+    Expire,
+    /// Give back of what was taken.
+    Refund {
+        /// How much.
+        amount: Amount,
+    },
+}
+
+/// An action, asked of a provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Who is asked.
+    pub provider: Arc<str>,
+    /// For what.
+    pub action: Action,
+}
+
+/// How an attempt stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    /// Nobody knows yet what became of it: what it is about is in doubt.
+    Out,
+    /// It was done.
+    Succeeded,
+    /// Nothing was done.
+    Failed,
+}
+
+impl Standing {
+    /// As clients read it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Out => "pending",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What became of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// The entry that began the attempt.
+    pub attempt: Sequence,
+    /// What was asked for.
+    pub ask: Ask,
+    /// How the attempt stood until now: mostly out.
+    pub was: Standing,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// How that is known.
+    pub evidence: Evidence,
+}
+
+/// How something about an attempt is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Evidence {
+    /// The provider's reply to the call, while the client waited for it.
+    Reply,
+    /// The provider's reply to the call when the client had been told that it is out, or to the same call, made again
+    /// under the same key.
+    LateReply,
+    /// The provider was asked what it has on record.
+    LookUp,
+    /// The provider's own signed event of this id.
+    Webhook(Box<str>),
+    /// A person found out; these are the person's words.
+    Person(Box<str>),
+}
+
+impl Evidence {
+    /// In a word.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Reply => "reply",
+            Self::LateReply => "late_reply",
+            Self::LookUp => "look_up",
+            Self::Webhook(_) => "webhook",
+            Self::Person(_) => "person",
+        }
+    }
+
+    /// The id of the provider's event, or the person's words.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Reply | Self::LateReply | Self::LookUp => None,
+            Self::Webhook(text) | Self::Person(text) => Some(text),
+        }
+    }
+}
+
+/// What was found out about a payment without moving money.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Note {
+    /// Neither the provider nor a look-up can say what became of an attempt: a person has to find out.
+    Undecided {
+        /// The entry that began the attempt.
+        attempt: Sequence,
+        /// What was tried, and what came of it.
+        what: Box<str>,
+    },
+    /// The provider says what the books do not: a person has to find out.
+    Contradicted {
+        /// How that is known.
+        evidence: Evidence,
+        /// What the provider says, against what.
+        what: Box<str>,
+    },
+    /// A person has looked at what was noted, and is done with it.
+    Reviewed {
+        /// The person's words.
+        what: Box<str>,
+    },
+}
+
+impl Note {
+    /// In a word.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Undecided { .. } => "undecided",
+            Self::Contradicted { .. } => "contradicted",
+            Self::Reviewed { .. } => "reviewed",
+        }
+    }
+
+    /// What was found out.
+    #[must_use]
+    pub fn what(&self) -> &str {
+        match self {
+            Self::Undecided { what, .. }
+            | Self::Contradicted { what, .. }
+            | Self::Reviewed { what } => what,
+        }
+    }
+}
+
+/// What certainly became of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// The money is held or taken.
+    /// The money is held or taken, or whatever else was asked for is done.
     Approved {
         /// The provider's own name for what it did.
         reference: Box<str>,
     },
-    /// Nothing was held or taken.
+    /// Nothing was done, by a provider that has no codes of its own.
     Declined(Decline),
+    /// Nothing was done.
+    DeclinedBy {
+        /// Why.
+        decline: Decline,
+        /// The provider's own code for it.
+        code: Box<str>,
+    },
+}
+
+impl Outcome {
+    /// How it leaves an attempt.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        match self {
+            Self::Approved { .. } => Standing::Succeeded,
+            Self::Declined(_) | Self::DeclinedBy { .. } => Standing::Failed,
+        }
+    }
+
+    /// Why nothing was done; `None` if something was.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Approved { .. } => None,
+            Self::Declined(decline) => Some(Failure { decline: *decline, code: None }),
+            Self::DeclinedBy { decline, code } => {
+                Some(Failure { decline: *decline, code: Some(code.clone()) })
+            }
+        }
+    }
+}
+
+/// Why nothing was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// In our words.
+    pub decline: Decline,
+    /// In the provider's.
+    pub code: Option<Box<str>>,
 }
 
 /// Why a provider declined. The codes are stable; clients switch on them.
@@ -114,6 +343,24 @@ pub enum Decline {
     AmountTooLarge,
     /// The provider does not know this payment method.
     PaymentMethodUnknown,
+    /// A number, date or check digit of the card is wrong.
+    IncorrectCardData,
+    /// The issuer wants the customer to authenticate, which this payment can't.
+    AuthenticationRequired,
+    /// Something went wrong at the provider or the issuer before anything was done; trying elsewhere may help.
+    ProcessingError,
+    /// The provider could not be reached, or turned the call away before processing it.
+    ProviderUnavailable,
+    /// The provider did not accept the request.
+    ProviderRejected,
+    /// The provider can't move this amount in this currency.
+    AmountUnsupported,
+    /// What was held is held no longer.
+    AuthorizationGone,
+    /// The provider has no trace of the attempt, so long after it that there would be one.
+    NotProcessed,
+    /// A person found out that nothing was done.
+    ResolvedByHand,
 }
 
 impl Decline {
@@ -126,6 +373,36 @@ impl Decline {
             Self::ExpiredCard => "expired_card",
             Self::AmountTooLarge => "amount_too_large",
             Self::PaymentMethodUnknown => "payment_method_unknown",
+            Self::IncorrectCardData => "incorrect_card_data",
+            Self::AuthenticationRequired => "authentication_required",
+            Self::ProcessingError => "processing_error",
+            Self::ProviderUnavailable => "provider_unavailable",
+            Self::ProviderRejected => "provider_rejected",
+            Self::AmountUnsupported => "amount_unsupported",
+            Self::AuthorizationGone => "authorization_gone",
+            Self::NotProcessed => "not_processed",
+            Self::ResolvedByHand => "resolved_by_hand",
+        }
+    }
+
+    /// Whether another provider may be asked instead: the card is not to blame.
+    #[must_use]
+    pub fn lets_others_try(self) -> bool {
+        match self {
+            Self::ProcessingError
+            | Self::ProviderUnavailable
+            | Self::ProviderRejected
+            | Self::AmountUnsupported => true,
+            Self::CardDeclined
+            | Self::InsufficientFunds
+            | Self::ExpiredCard
+            | Self::AmountTooLarge
+            | Self::PaymentMethodUnknown
+            | Self::IncorrectCardData
+            | Self::AuthenticationRequired
+            | Self::AuthorizationGone
+            | Self::NotProcessed
+            | Self::ResolvedByHand => false,
         }
     }
 
@@ -138,6 +415,15 @@ impl Decline {
             Self::ExpiredCard => "The card has expired.",
             Self::AmountTooLarge => "The amount is more than the provider takes in one payment.",
             Self::PaymentMethodUnknown => "The provider does not know this payment method.",
+            Self::IncorrectCardData => "A number, date or check digit of the card is wrong.",
+            Self::AuthenticationRequired => "The card's issuer asks the customer to authenticate.",
+            Self::ProcessingError => "It could not be processed; nothing was done.",
+            Self::ProviderUnavailable => "The provider could not be reached; nothing was done.",
+            Self::ProviderRejected => "The provider did not accept the request.",
+            Self::AmountUnsupported => "The provider cannot move this amount in this currency.",
+            Self::AuthorizationGone => "The provider holds the authorization no longer.",
+            Self::NotProcessed => "The provider has no trace of it; nothing was done.",
+            Self::ResolvedByHand => "It was looked into by hand: nothing was done.",
         }
     }
 }

@@ -102,10 +102,13 @@ pub enum Kind {
     Refund,
     /// `evt_`: the event that merchants are told of.
     Event,
+    /// `att_`: the attempt that the entry began: the provider's idempotency key.
+    Attempt,
 }
 
 impl Kind {
-    const ALL: [Kind; 4] = [Kind::Transaction, Kind::LedgerEntry, Kind::Refund, Kind::Event];
+    const ALL: [Kind; 5] =
+        [Kind::Transaction, Kind::LedgerEntry, Kind::Refund, Kind::Event, Kind::Attempt];
 
     fn prefix(self) -> &'static str {
         match self {
@@ -113,6 +116,7 @@ impl Kind {
             Kind::LedgerEntry => "ent_",
             Kind::Refund => "ref_",
             Kind::Event => "evt_",
+            Kind::Attempt => "att_",
         }
     }
 
@@ -123,6 +127,7 @@ impl Kind {
             Kind::LedgerEntry => 2,
             Kind::Refund => 3,
             Kind::Event => 4,
+            Kind::Attempt => 5,
         }
     }
 }
@@ -223,7 +228,7 @@ mod tests {
             millis in 0u64..253_402_207_200_999,
             sequence in 0u64..(1 << 48),
             index: u8,
-            kind in 0usize..4,
+            kind in 0usize..Kind::ALL.len(),
         ) {
             let at = Timestamp::from_millis(millis);
             let id = DerivedId { kind: Kind::ALL[kind], at, sequence, index };

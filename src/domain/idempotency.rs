@@ -64,6 +64,8 @@ pub enum Operation {
     Void,
     /// `POST /api/payments/{id}/refund`.
     Refund,
+    /// `POST /api/payments/{id}/resolve`.
+    Resolve,
 }
 
 impl Operation {
@@ -75,6 +77,7 @@ impl Operation {
             Self::Capture => "capture",
             Self::Void => "void",
             Self::Refund => "refund",
+            Self::Resolve => "resolve",
         }
     }
 }

@@ -4,16 +4,25 @@
 //! is held for a move that a later transaction posts or drops (two-phase transfer). Credit is positive, debit negative,
 //! as in a balance that is owed to the account's holder.
 //!
-//! | event | customer posted | customer pending | merchant posted | merchant pending |
-//! |---|---|---|---|---|
-//! | charge | −amount | | +amount | |
-//! | authorization | | −amount | | +amount |
-//! | capture of c, releasing r | −c | +(c+r) | +c | −(c+r) |
-//! | void, expiry | | +amount | | −amount |
-//! | refund | +amount | | −amount | |
+//! What moves for each action, by how its attempt stands; an event books the difference between before and after:
+//!
+//! | action | customer posted | customer pending | merchant posted | merchant pending | in doubt pending |
+//! |---|---|---|---|---|---|
+//! | charge: succeeded | −amount | | +amount | | |
+//! | charge, authorization: out | | −amount | | | +amount |
+//! | authorization: succeeded | | −amount | | +amount | |
+//! | capture, void, expiry: out | | | | −hold | +hold |
+//! | capture of c, releasing r: succeeded | −c | +(c+r) | +c | −(c+r) | |
+//! | void, expiry: succeeded | | +hold | | −hold | |
+//! | refund: out | | | | −amount | +amount |
+//! | refund: succeeded | +amount | | −amount | | |
+//! | any of them: failed | | | | | |
+//!
+//! So what nobody knows the outcome of stands on the account of the provider that would know (`in_doubt:{provider}`),
+//! in the pending column, and only evidence moves it from there.
 
 use super::{
-    event::{CaptureMode, Details, Event, Outcome},
+    event::{Action, Ask, CaptureMode, Details, Event, Outcome, Standing},
     id::PaymentId,
     money::Currency,
 };
@@ -34,6 +43,8 @@ pub enum Account {
     },
     /// `merchant:{merchantId}`.
     Merchant(Arc<str>),
+    /// `in_doubt:{provider}`: what that provider was asked to move and nobody knows yet whether it did.
+    InDoubt(Arc<str>),
 }
 
 impl Account {
@@ -54,6 +65,7 @@ impl Account {
         match self {
             Self::PaymentCustomer(_) | Self::Customer { .. } => AccountKind::Customer,
             Self::Merchant(_) => AccountKind::Merchant,
+            Self::InDoubt(_) => AccountKind::InDoubt,
         }
     }
 }
@@ -64,6 +76,7 @@ impl fmt::Display for Account {
             Self::PaymentCustomer(id) => write!(f, "customer:{id}"),
             Self::Customer { customer, .. } => write!(f, "customer:{customer}"),
             Self::Merchant(merchant) => write!(f, "merchant:{merchant}"),
+            Self::InDoubt(provider) => write!(f, "in_doubt:{provider}"),
         }
     }
 }
@@ -75,6 +88,8 @@ pub enum AccountKind {
     Customer,
     /// Those who are paid.
     Merchant,
+    /// Providers whose answers are out.
+    InDoubt,
 }
 
 impl AccountKind {
@@ -84,6 +99,7 @@ impl AccountKind {
         match self {
             Self::Customer => "customer",
             Self::Merchant => "merchant",
+            Self::InDoubt => "in_doubt",
         }
     }
 }
@@ -124,24 +140,121 @@ impl Transaction {
 /// What `event` books for the payment of `details`; `None` if it moves and holds nothing.
 #[must_use]
 pub fn transaction(details: &Details, event: &Event) -> Option<Transaction> {
-    let (posted, pending) = match event {
+    let succeeds = |action| effect(details, action, Standing::Succeeded);
+    match event {
         Event::Submitted { outcome: Some(Outcome::Approved { .. }), .. }
-        | Event::Settled(Outcome::Approved { .. }) => match details.capture {
-            CaptureMode::Automatic => (details.amount.minor_units(), 0),
-            CaptureMode::Manual => (0, details.amount.minor_units()),
-        },
-        Event::Submitted { outcome: None | Some(Outcome::Declined(_)), .. }
-        | Event::Settled(Outcome::Declined(_)) => return None,
-        Event::Captured { amount, released } => {
-            (amount.minor_units(), -(amount.minor_units() + released))
+        | Event::Settled(Outcome::Approved { .. }) => {
+            booked(details, succeeds(Action::Authorize), &[])
         }
-        Event::Voided | Event::Expired => (0, -details.amount.minor_units()),
-        Event::Refunded { amount, .. } => (-amount.minor_units(), 0),
+        // In journals of old, what was out stood nowhere in the ledger.
+        Event::Submitted { .. } | Event::Settled(_) | Event::Noted(_) => None,
+        Event::Captured { amount, released } => {
+            let capture = Action::Capture { amount: *amount, released: *released };
+            booked(details, succeeds(capture), &[])
+        }
+        Event::Voided | Event::Expired => booked(details, succeeds(Action::Void), &[]),
+        Event::Refunded { amount, .. } => {
+            booked(details, succeeds(Action::Refund { amount: *amount }), &[])
+        }
+        Event::Initiated(details) => {
+            let out = effect(details, Action::Authorize, Standing::Out);
+            booked(details, out, &[(&details.provider, out.in_doubt)])
+        }
+        Event::Asked { ask, .. } => {
+            let out = effect(details, ask.action, Standing::Out);
+            booked(details, out, &[(&ask.provider, out.in_doubt)])
+        }
+        Event::Answered(answered) => {
+            let moved = change(details, &answered.ask, answered.was, answered.outcome.standing());
+            booked(details, moved, &[(&answered.ask.provider, moved.in_doubt)])
+        }
+        Event::Rerouted { answered, next } => {
+            let failed = change(details, &answered.ask, answered.was, Standing::Failed);
+            let out = effect(details, Action::Authorize, Standing::Out);
+            let doubts = [(&answered.ask.provider, failed.in_doubt), (next, out.in_doubt)];
+            booked(details, failed.plus(out), &doubts)
+        }
+    }
+}
+
+/// What an action moves, in minor units.
+#[derive(Clone, Copy, Default)]
+struct Effect {
+    /// The customer's posted and pending.
+    customer: (i64, i64),
+    /// The merchant's.
+    merchant: (i64, i64),
+    /// Pending on the provider's account.
+    in_doubt: i64,
+}
+
+impl Effect {
+    fn plus(self, other: Self) -> Self {
+        let sum = |a: (i64, i64), b: (i64, i64)| (a.0 + b.0, a.1 + b.1);
+        Self {
+            customer: sum(self.customer, other.customer),
+            merchant: sum(self.merchant, other.merchant),
+            in_doubt: self.in_doubt + other.in_doubt,
+        }
+    }
+
+    fn undone(self) -> Self {
+        let negative = |a: (i64, i64)| (-a.0, -a.1);
+        Self {
+            customer: negative(self.customer),
+            merchant: negative(self.merchant),
+            in_doubt: -self.in_doubt,
+        }
+    }
+}
+
+/// The module's table.
+fn effect(details: &Details, action: Action, standing: Standing) -> Effect {
+    let amount = details.amount.minor_units();
+    let (customer, merchant, in_doubt) = match (action, standing) {
+        (_, Standing::Failed) => ((0, 0), (0, 0), 0),
+        (Action::Authorize, Standing::Out) => ((0, -amount), (0, 0), amount),
+        (Action::Authorize, Standing::Succeeded) => match details.capture {
+            CaptureMode::Automatic => ((-amount, 0), (amount, 0), 0),
+            CaptureMode::Manual => ((0, -amount), (0, amount), 0),
+        },
+        (Action::Capture { .. } | Action::Void | Action::Expire, Standing::Out) => {
+            ((0, 0), (0, -amount), amount)
+        }
+        (Action::Capture { amount: taken, released }, Standing::Succeeded) => {
+            let taken = taken.minor_units();
+            ((-taken, taken + released), (taken, -(taken + released)), 0)
+        }
+        (Action::Void | Action::Expire, Standing::Succeeded) => ((0, amount), (0, -amount), 0),
+        (Action::Refund { amount: given }, Standing::Out) => {
+            ((0, 0), (0, -given.minor_units()), given.minor_units())
+        }
+        (Action::Refund { amount: given }, Standing::Succeeded) => {
+            ((given.minor_units(), 0), (-given.minor_units(), 0), 0)
+        }
     };
-    let customer =
-        Leg { account: Account::customer_of(details), posted: -posted, pending: -pending };
-    let merchant = Leg { account: Account::Merchant(details.merchant.clone()), posted, pending };
-    Some(Transaction { currency: details.currency, legs: vec![customer, merchant] })
+    Effect { customer, merchant, in_doubt }
+}
+
+/// What moves when an attempt that stood so stands otherwise.
+fn change(details: &Details, ask: &Ask, was: Standing, is: Standing) -> Effect {
+    effect(details, ask.action, was).undone().plus(effect(details, ask.action, is))
+}
+
+/// The transaction of what moved, with what moved on each provider's account.
+fn booked(details: &Details, moved: Effect, in_doubt: &[(&Arc<str>, i64)]) -> Option<Transaction> {
+    let leg = |account, (posted, pending)| Leg { account, posted, pending };
+    let customer = leg(Account::customer_of(details), moved.customer);
+    let merchant = leg(Account::Merchant(details.merchant.clone()), moved.merchant);
+    let doubts = in_doubt
+        .iter()
+        .map(|(provider, pending)| leg(Account::InDoubt((*provider).clone()), (0, *pending)));
+    let legs: Vec<Leg> = [customer, merchant]
+        .into_iter()
+        .chain(doubts)
+        .filter(|leg| leg.posted != 0 || leg.pending != 0)
+        .collect();
+    (!legs.is_empty()).then_some(Transaction { currency: details.currency, legs })
 }
 
 /// An account's standing in one currency, in minor units.

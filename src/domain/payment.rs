@@ -8,17 +8,30 @@
 //! ```
 //!
 //! All judgement is in `decide`; `apply` never judges. A payment that nothing is on record about yet is *pending*.
+//!
+//! Whatever is asked of a provider is an [`Attempt`]. At a provider that acts nowhere outside, its beginning and its
+//! outcome are one event. Otherwise the event that begins it is on record before the call, and it is *out* until there is
+//! evidence of what became of it; a hold that a capture or void is out about takes no other, and a refund that is out
+//! counts as given back. Evidence may take back what an answer said only in two cases: a refund that succeeded may fail
+//! after all, and a person may find out that what failed was done.
 
 use super::{
     command::Command,
-    event::{CaptureMode, Decline, Details, Event, Outcome},
-    id::{DerivedId, Kind, Sequence},
+    event::{
+        Action, Answered, Ask, CaptureMode, Details, Event, Evidence, Failure, Outcome, Standing,
+    },
+    id::Sequence,
     idempotency::Key,
     money::Amount,
     refusal::Refusal,
     time::Timestamp,
 };
 use std::sync::Arc;
+
+mod attempts;
+mod record;
+
+pub use record::{Attempt, Form, Noted, Refund, operation};
 
 /// Where a payment stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,16 +104,24 @@ pub struct Payment {
     pub status: Status,
     /// How many events it has; the next one makes version + 1.
     pub version: u32,
+    /// Who holds or took the money, or was asked last to.
+    pub provider: Arc<str>,
     /// The provider's name for the money it holds or took.
     pub provider_reference: Option<Box<str>>,
     /// Why the provider declined.
-    pub failure: Option<Decline>,
+    pub failure: Option<Failure>,
     /// What was taken so far, in minor units.
     pub captured: i64,
     /// What was given back so far, in minor units.
     pub refunded: i64,
-    /// Each giving back, oldest first.
+    /// Each giving back, oldest first, also those that failed.
     pub refunds: Vec<Refund>,
+    /// Everything that was asked of providers, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// What was found out and moved no money, oldest first.
+    pub notes: Vec<Noted>,
+    /// Of what form its answers are.
+    pub form: Form,
     /// When the hold lapses; only while authorized.
     pub expires_at: Option<Timestamp>,
     /// When it came onto the books.
@@ -109,21 +130,11 @@ pub struct Payment {
     pub updated_at: Timestamp,
 }
 
-/// One giving back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refund {
-    /// Computed from the journal entry that made it.
-    pub id: DerivedId,
-    /// How much.
-    pub amount: Amount,
-    /// The merchant's free text.
-    pub reason: Option<Box<str>>,
-    /// When.
-    pub created_at: Timestamp,
-}
-
 /// The most refunds of one payment: each of its answers lists them all.
 pub const REFUNDS_MAX: usize = 100;
+
+/// The most attempts of one payment, those before its last refunds included, and the most notes.
+const ON_RECORD_MAX: usize = 250;
 
 /// Whether the rules allow `command` now, and the fact that it makes.
 ///
@@ -139,16 +150,19 @@ pub fn decide(payment: &Payment, command: Command, now: Timestamp) -> Result<Eve
         (Pending, Command::Submit { details, outcome }) => {
             Ok(Event::Submitted { details, outcome })
         }
+        (Pending, Command::Initiate(details)) => Ok(Event::Initiated(details)),
         (
             Processing | Authorized | Completed | PartiallyRefunded | Refunded | Voided | Expired
             | Failed,
-            Command::Submit { .. },
+            Command::Submit { .. } | Command::Initiate(_),
         ) => refused(Processing),
 
-        (Processing, Command::Settle(outcome)) => Ok(Event::Settled(outcome)),
+        (Processing, Command::Settle(outcome)) if payment.out().all(|it| !it.is_booked) => {
+            Ok(Event::Settled(outcome))
+        }
         (
-            Pending | Authorized | Completed | PartiallyRefunded | Refunded | Voided | Expired
-            | Failed,
+            Pending | Processing | Authorized | Completed | PartiallyRefunded | Refunded | Voided
+            | Expired | Failed,
             Command::Settle(outcome),
         ) => refused(status_after(&payment.details, &outcome)),
 
@@ -159,7 +173,7 @@ pub fn decide(payment: &Payment, command: Command, now: Timestamp) -> Result<Eve
             Command::Capture(_),
         ) => refused(Completed),
 
-        (Authorized, Command::Void) => Ok(Event::Voided),
+        (Authorized, Command::Void) => payment.hold_is_free().map(|()| Event::Voided),
         (
             Pending | Processing | Completed | PartiallyRefunded | Refunded | Voided | Expired
             | Failed,
@@ -180,10 +194,24 @@ pub fn decide(payment: &Payment, command: Command, now: Timestamp) -> Result<Eve
             Pending | Processing | Authorized | Refunded | Voided | Expired | Failed,
             Command::Refund { .. },
         ) => refused(Refunded),
+
+        // Whether these may be depends on the attempt that they are about, which `attempts` knows.
+        (_, Command::Ask { provider, change }) => {
+            attempts::ask(payment, provider, decide(payment, *change, now)?)
+        }
+        (_, Command::Answer { attempt, outcome, evidence }) => {
+            let answered = attempts::answer(payment, attempt, outcome, evidence)?;
+            Ok(Event::Answered(Box::new(answered)))
+        }
+        (_, Command::Reroute { attempt, outcome, evidence, next }) => {
+            attempts::reroute(payment, (attempt, outcome, evidence), next)
+        }
+        (_, Command::Note(note)) => attempts::note(payment, note),
     }
 }
 
 fn capture(payment: &Payment, amount: Option<Amount>) -> Result<Event, Refusal> {
+    payment.hold_is_free()?;
     let capturable = payment.details.amount;
     let amount = amount.unwrap_or(capturable);
     if amount > capturable {
@@ -197,7 +225,7 @@ fn capture(payment: &Payment, amount: Option<Amount>) -> Result<Event, Refusal> 
 fn expire(payment: &Payment, now: Timestamp) -> Result<Event, Refusal> {
     match payment.expires_at {
         Some(until) if now < until => Err(Refusal::StillHeld { until }),
-        Some(_) | None => Ok(Event::Expired),
+        Some(_) | None => payment.hold_is_free().map(|()| Event::Expired),
     }
 }
 
@@ -206,7 +234,8 @@ fn refund(
     amount: Option<Amount>,
     reason: Option<Box<str>>,
 ) -> Result<Event, Refusal> {
-    let refused = Refusal::InvalidTransition { from: payment.status, to: Status::Refunded };
+    // What is left is all out already.
+    let refused = Refusal::AnswerOut { operation: "refund" };
     let refundable = payment.refundable().ok_or(refused)?;
     if payment.refunds.len() >= REFUNDS_MAX {
         return Err(Refusal::TooManyRefunds { count: payment.refunds.len() });
@@ -225,7 +254,7 @@ pub fn status_after(details: &Details, outcome: &Outcome) -> Status {
     match (outcome, details.capture) {
         (Outcome::Approved { .. }, CaptureMode::Automatic) => Status::Completed,
         (Outcome::Approved { .. }, CaptureMode::Manual) => Status::Authorized,
-        (Outcome::Declined(_), _) => Status::Failed,
+        (Outcome::Declined(_) | Outcome::DeclinedBy { .. }, _) => Status::Failed,
     }
 }
 
@@ -234,6 +263,7 @@ impl Payment {
     #[must_use]
     pub fn pending(details: Arc<Details>, created_under: Option<Key>) -> Self {
         Self {
+            provider: details.provider.clone(),
             details,
             created_under,
             status: Status::Pending,
@@ -243,21 +273,32 @@ impl Payment {
             captured: 0,
             refunded: 0,
             refunds: Vec::new(),
+            attempts: Vec::new(),
+            notes: Vec::new(),
+            form: Form::default(),
             expires_at: None,
             created_at: Timestamp::default(),
             updated_at: Timestamp::default(),
         }
     }
 
-    /// What could still be given back.
+    /// What could still be given back. What is being given back counts as given.
     #[must_use]
     pub fn refundable(&self) -> Option<Amount> {
-        self.captured.checked_sub(self.refunded).and_then(Amount::new)
+        let left = self.captured.checked_sub(self.refunded)?;
+        left.checked_sub(self.refunds_out()).and_then(Amount::new)
     }
 
-    /// What could still be taken, in minor units.
+    /// What is being given back and may be or not, in minor units.
     #[must_use]
-    pub fn capturable(&self) -> i64 {
+    pub fn refunds_out(&self) -> i64 {
+        let out = self.refunds.iter().filter(|refund| refund.standing == Standing::Out);
+        out.map(|refund| refund.amount.minor_units()).sum()
+    }
+
+    /// What is held, in minor units.
+    #[must_use]
+    pub fn held(&self) -> i64 {
         match self.status {
             Status::Authorized => self.details.amount.minor_units(),
             Status::Pending
@@ -271,10 +312,45 @@ impl Payment {
         }
     }
 
+    /// What could still be taken, in minor units.
+    #[must_use]
+    pub fn capturable(&self) -> i64 {
+        if self.hold_is_free().is_ok() { self.held() } else { 0 }
+    }
+
+    /// Whether nothing is out about the hold.
+    fn hold_is_free(&self) -> Result<(), Refusal> {
+        let mut out = self.out().filter(|attempt| attempt.is_about_hold());
+        match out.next() {
+            Some(attempt) => {
+                Err(Refusal::AnswerOut { operation: attempt.operation(&self.details) })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The attempts that nobody knows the outcome of, oldest first.
+    pub fn out(&self) -> impl Iterator<Item = &Attempt> {
+        self.attempts.iter().filter(|attempt| attempt.standing == Standing::Out)
+    }
+
+    /// The attempt that this entry began.
+    #[must_use]
+    pub fn attempt(&self, sequence: Sequence) -> Option<&Attempt> {
+        self.attempts.iter().find(|attempt| attempt.sequence == sequence)
+    }
+
+    /// What was noted and nobody has looked at, oldest first.
+    pub fn unsettled_notes(&self) -> impl Iterator<Item = &Noted> {
+        self.notes.iter().filter(|noted| !noted.settled)
+    }
+
     /// Whether the hold's time is over though nobody has booked that yet.
     #[must_use]
     pub fn has_lapsed(&self, now: Timestamp) -> bool {
-        self.status == Status::Authorized && self.expires_at.is_some_and(|until| until <= now)
+        self.status == Status::Authorized
+            && self.hold_is_free().is_ok()
+            && self.expires_at.is_some_and(|until| until <= now)
     }
 
     /// Makes `event`, written as entry `sequence` at time `at`, part of the payment. It never judges: what is on
@@ -285,52 +361,47 @@ impl Payment {
         }
         self.version += 1;
         self.updated_at = at;
+        let own = |action| Ask { provider: self.provider.clone(), action };
         match event {
-            Event::Submitted { outcome: None, .. } => self.status = Status::Processing,
-            Event::Submitted { outcome: Some(outcome), .. } | Event::Settled(outcome) => {
-                self.settle(outcome, at);
-            }
-            Event::Captured { amount, .. } => {
-                self.end_hold(Status::Completed);
-                self.captured = amount.minor_units();
-            }
-            Event::Voided => self.end_hold(Status::Voided),
-            Event::Expired => self.end_hold(Status::Expired),
-            Event::Refunded { amount, reason } => {
-                self.refunded += amount.minor_units();
-                self.status = match self.refundable() {
-                    Some(_) => Status::PartiallyRefunded,
-                    None => Status::Refunded,
-                };
-                self.refunds.push(Refund {
-                    id: DerivedId::new(Kind::Refund, at, sequence),
-                    amount: *amount,
-                    reason: reason.clone(),
-                    created_at: at,
-                });
-            }
-        }
-    }
-
-    fn settle(&mut self, outcome: &Outcome, at: Timestamp) {
-        self.status = status_after(&self.details, outcome);
-        match outcome {
-            Outcome::Approved { reference } => {
-                self.provider_reference = Some(reference.clone());
-                match self.details.capture {
-                    CaptureMode::Automatic => self.captured = self.details.amount.minor_units(),
-                    CaptureMode::Manual => {
-                        self.expires_at = Some(at.plus_millis(self.details.hold_ms));
-                    }
+            Event::Submitted { outcome, .. } => {
+                let ask = own(Action::Authorize);
+                self.begin(ask, None, at, sequence);
+                if let Some(attempt) = self.attempts.last_mut() {
+                    attempt.is_booked = false;
+                }
+                if let Some(outcome) = outcome {
+                    self.conclude(sequence, outcome, at);
                 }
             }
-            Outcome::Declined(decline) => self.failure = Some(*decline),
+            Event::Settled(outcome) => {
+                let out = self.out().next().map(|attempt| attempt.sequence);
+                self.conclude(out.unwrap_or(sequence), outcome, at);
+            }
+            Event::Captured { amount, released } => {
+                let ask = own(Action::Capture { amount: *amount, released: *released });
+                self.do_at_once(ask, None, at, sequence);
+            }
+            Event::Voided => self.do_at_once(own(Action::Void), None, at, sequence),
+            Event::Expired => self.do_at_once(own(Action::Expire), None, at, sequence),
+            Event::Refunded { amount, reason } => {
+                let ask = own(Action::Refund { amount: *amount });
+                self.do_at_once(ask, reason.clone(), at, sequence);
+            }
+            Event::Initiated(_) => self.begin(own(Action::Authorize), None, at, sequence),
+            Event::Asked { ask, reason } => self.begin(ask.clone(), reason.clone(), at, sequence),
+            Event::Answered(answered) => {
+                self.conclude(answered.attempt, &answered.outcome, at);
+                if matches!(answered.evidence, Evidence::Person(_)) {
+                    self.settle_notes();
+                }
+            }
+            Event::Rerouted { answered, next } => {
+                self.conclude(answered.attempt, &answered.outcome, at);
+                let ask = Ask { provider: next.clone(), action: Action::Authorize };
+                self.begin(ask, None, at, sequence);
+            }
+            Event::Noted(note) => self.take_note(note, at),
         }
-    }
-
-    fn end_hold(&mut self, status: Status) {
-        self.status = status;
-        self.expires_at = None;
     }
 
     /// The moves that `event` makes from where the payment stands, one after the other: submitting a payment and
@@ -338,12 +409,12 @@ impl Payment {
     #[must_use]
     pub fn transitions(&self, event: &Event) -> Vec<(Option<Status>, Status)> {
         let mut after = self.clone();
-        after.apply(event, self.updated_at, 0);
+        after.apply(event, self.updated_at, Sequence::MAX);
         match event {
-            Event::Submitted { outcome, .. } => {
+            Event::Submitted { .. } | Event::Initiated(_) => {
                 let mut moves =
                     vec![(None, Status::Pending), (Some(Status::Pending), Status::Processing)];
-                if outcome.is_some() {
+                if after.status != Status::Processing {
                     moves.push((Some(Status::Processing), after.status));
                 }
                 moves
@@ -352,7 +423,11 @@ impl Payment {
             | Event::Captured { .. }
             | Event::Voided
             | Event::Expired
-            | Event::Refunded { .. } => vec![(Some(self.status), after.status)],
+            | Event::Refunded { .. }
+            | Event::Asked { .. }
+            | Event::Answered(_)
+            | Event::Rerouted { .. }
+            | Event::Noted(_) => vec![(Some(self.status), after.status)],
         }
     }
 }
@@ -371,6 +446,26 @@ pub fn command_of(event: &Event) -> Command {
         Event::Refunded { amount, reason } => {
             Command::Refund { amount: Some(*amount), reason: reason.clone() }
         }
+        Event::Initiated(details) => Command::Initiate(details.clone()),
+        Event::Asked { ask, reason } => attempts::command_of(ask, reason.as_ref()),
+        Event::Answered(answered) => {
+            let Answered { attempt, outcome, evidence, .. } = &**answered;
+            Command::Answer {
+                attempt: *attempt,
+                outcome: outcome.clone(),
+                evidence: evidence.clone(),
+            }
+        }
+        Event::Rerouted { answered, next } => {
+            let Answered { attempt, outcome, evidence, .. } = &**answered;
+            Command::Reroute {
+                attempt: *attempt,
+                outcome: outcome.clone(),
+                evidence: evidence.clone(),
+                next: next.clone(),
+            }
+        }
+        Event::Noted(note) => Command::Note((**note).clone()),
     }
 }
 

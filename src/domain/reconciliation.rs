@@ -13,12 +13,15 @@ use super::{
     books::{Books, History, KindTotal, Position, Slot},
     id::{PaymentId, Sequence},
     idempotency::Retention,
-    ledger::{self, Account, AccountKind, Balance, Balances, Turnover},
+    ledger::{self, Account, AccountKind, Balance, Balances, Leg, Turnover},
     money::Currency,
     payment::Payment,
     webhook::Numbering,
 };
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+};
 
 /// The most failures that are listed per check; all are counted.
 const FAILURES_LISTED_MAX: usize = 100;
@@ -239,7 +242,7 @@ impl Recount {
     fn count(&mut self, books: &Books, history: &History) {
         let details = &history.details;
         let mut payment = Payment::pending(details.clone(), None);
-        let mut position = Balance::default();
+        let mut position = LedgerPosition::default();
         let mut last = 0;
         for (number, step) in history.steps().iter().enumerate() {
             if step.sequence > self.kept.position.sequence {
@@ -274,21 +277,15 @@ impl Recount {
                         balances.counted.entry(transaction.currency).or_default().add(leg);
                     }
                 }
-                if leg.account.kind() == AccountKind::Merchant {
-                    position.add(leg);
-                }
+                position.add(leg);
             }
         }
-        let expected = expected_position(&payment);
+        let expected = LedgerPosition::due(&payment);
         self.payments_match.look_at(Some((details.id, last)), position == expected, || {
             format!(
-                "{} is {} and should stand at posted {}, pending {} in the ledger; it stands at {}, {}",
+                "{} is {} and should stand in the ledger at {expected}; it stands at {position}",
                 details.id,
                 payment.status.name(),
-                expected.posted,
-                expected.pending,
-                position.posted,
-                position.pending
             )
         });
     }
@@ -381,8 +378,43 @@ fn keys<K: Copy + Ord, A, B>(kept: &BTreeMap<K, A>, counted: &BTreeMap<K, B>) ->
     kept.keys().chain(counted.keys()).copied().collect()
 }
 
-/// Where the merchant's side of a payment must stand in the ledger, by the payment's own figures.
-pub(super) fn expected_position(payment: &Payment) -> Balance {
-    let posted = i128::from(payment.captured) - i128::from(payment.refunded);
-    Balance { posted, pending: i128::from(payment.capturable()) }
+/// Where a payment stands in the ledger: the merchant's side of it, and what of it is in doubt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LedgerPosition {
+    merchant: Balance,
+    in_doubt: Balance,
+}
+
+impl LedgerPosition {
+    /// Where it must stand by the payment's own figures.
+    pub(super) fn due(payment: &Payment) -> Self {
+        let posted = i128::from(payment.captured) - i128::from(payment.refunded);
+        let capturable = i128::from(payment.capturable());
+        let refunds_out = i128::from(payment.refunds_out());
+        let out = payment.out().map(|attempt| i128::from(attempt.in_doubt(&payment.details)));
+        Self {
+            merchant: Balance { posted, pending: capturable - refunds_out },
+            in_doubt: Balance { posted: 0, pending: out.sum() },
+        }
+    }
+
+    /// Adds one leg of one of its transactions.
+    pub(super) fn add(&mut self, leg: &Leg) {
+        match leg.account.kind() {
+            AccountKind::Merchant => self.merchant.add(leg),
+            AccountKind::InDoubt => self.in_doubt.add(leg),
+            AccountKind::Customer => {}
+        }
+    }
+}
+
+impl fmt::Display for LedgerPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { merchant, in_doubt } = self;
+        write!(
+            f,
+            "posted {}, pending {}, in doubt {}",
+            merchant.posted, merchant.pending, in_doubt.pending
+        )
+    }
 }

@@ -1,6 +1,8 @@
 //! How a rule says no. A refusal changes nothing and uses up no idempotency key.
 
 use super::{
+    event::Standing,
+    id::Sequence,
     money::{Amount, Currency},
     payment::Status,
     time::Timestamp,
@@ -46,6 +48,41 @@ pub enum Refusal {
     #[error("the payment has {count} refunds, which is the most one payment can have")]
     TooManyRefunds {
         /// How many it has.
+        count: usize,
+    },
+    /// A provider has not answered yet what it was asked before.
+    #[error("the provider has not answered yet whether the {operation} before was done")]
+    AnswerOut {
+        /// What it was asked.
+        operation: &'static str,
+    },
+    /// A payment with so much on record already that its answers would grow without end.
+    #[error("the payment has {count} attempts or notes on record, which is the most it can have")]
+    TooMuchOnRecord {
+        /// How many.
+        count: usize,
+    },
+    /// No attempt of the payment was begun by this entry.
+    #[error("the payment has no attempt {attempt}")]
+    NoSuchAttempt {
+        /// The entry.
+        attempt: Sequence,
+    },
+    /// It is known already what became of the attempt.
+    #[error("it is known already that the {operation} {}", match known { Standing::Succeeded => "succeeded", _ => "failed" })]
+    AnsweredAlready {
+        /// What was asked.
+        operation: &'static str,
+        /// What became of it.
+        known: Standing,
+    },
+    /// There is nothing that a person could resolve.
+    #[error("nothing of the payment is in doubt or in review")]
+    NothingToResolve,
+    /// More than one thing is out, and it was not said which is meant.
+    #[error("{count} attempts are out; say which one is resolved")]
+    SeveralOut {
+        /// How many.
         count: usize,
     },
     /// An authorization whose time is not over does not lapse.

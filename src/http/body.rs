@@ -71,9 +71,14 @@ impl Body {
         self.faults.push(Fault::new(field, message));
     }
 
+    /// Whether something was wrong with a field.
+    pub(super) fn is_faulty(&self, field: &str) -> bool {
+        self.faults.iter().any(|fault| fault.is_of(field))
+    }
+
     /// The value if there is one; otherwise notes that it must be there, unless something else was wrong with it.
     pub(super) fn require<T>(&mut self, field: &str, value: Option<T>) -> Option<T> {
-        if value.is_none() && !self.faults.iter().any(|fault| fault.is_of(field)) {
+        if value.is_none() && !self.is_faulty(field) {
             self.fault(field, "is required");
         }
         value

@@ -7,11 +7,7 @@ use super::{
     reply::{Fault, Problem},
     wire::{Text, Time},
 };
-use crate::{
-    actors::idempotency::ScopedKey,
-    credentials::Principal,
-    domain::{id::PaymentId, idempotency::Operation},
-};
+use crate::{actors::idempotency::ScopedKey, credentials::Principal, domain::id::PaymentId};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use std::sync::Arc;
@@ -61,13 +57,13 @@ pub(super) async fn read(
     let body = match (books.answered(&merchant, &key, core.retention, now), running) {
         (Some(answered), _) => {
             let payment = answered.history.payment_at(answered.version);
-            let creates = answered.request.operation == Operation::Create;
+            let operation = answered.request.operation;
             KeyBody {
                 key: key.as_str(),
                 state: "completed",
                 payment_id: Some(Text(payment.details.id)),
-                operation: answered.request.operation.name(),
-                status: Some(status_of_answer(creates, payment.status).as_u16()),
+                operation: operation.name(),
+                status: Some(status_of_answer(Some(operation), &payment).as_u16()),
                 created_at: Time(answered.at),
             }
         }

@@ -16,6 +16,7 @@ use crate::{
 };
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
+use std::sync::Arc;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -121,7 +122,7 @@ pub(super) async fn account(
 /// customers'. The account of a payment's customer is the merchant's whose payment it is.
 fn is_there_for(books: &Books, name: &str, merchant: Option<&str>) -> bool {
     match (name.split_once(':'), merchant) {
-        (Some(("merchant" | "customer", id)), None) => !id.is_empty(),
+        (Some(("merchant" | "customer" | "in_doubt", id)), None) => !id.is_empty(),
         (Some(("merchant", id)), Some(merchant)) => merchant == id,
         (Some(("customer", id)), Some(merchant)) => match PaymentId::parse(id) {
             Some(payment) => {
@@ -134,10 +135,22 @@ fn is_there_for(books: &Books, name: &str, merchant: Option<&str>) -> bool {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct TrialBalanceBody {
     accounts: Vec<KindBody>,
     totals: Vec<BalanceBody>,
+    in_doubt: Vec<DoubtBody>,
     sequence: Sequence,
+}
+
+/// What of a provider is in doubt: the pending balance of `in_doubt:{provider}`, and for how long.
+#[derive(Serialize)]
+struct DoubtBody {
+    provider: Arc<str>,
+    currency: &'static str,
+    amount: i128,
+    attempts: u64,
+    since: Option<Time>,
 }
 
 #[derive(Serialize)]
@@ -177,5 +190,14 @@ pub(super) async fn trial_balance(
         pending: sum.pending,
     });
     let sequence = books.position().sequence;
-    Ok(HttpResponse::Ok().json(TrialBalanceBody { accounts, totals: totals.collect(), sequence }))
+    let doubts = books.doubts().into_iter();
+    let in_doubt = doubts.map(|((provider, currency), doubt)| DoubtBody {
+        provider,
+        currency: currency.code(),
+        amount: doubt.amount,
+        attempts: doubt.attempts,
+        since: doubt.since.map(Time),
+    });
+    let (totals, in_doubt) = (totals.collect(), in_doubt.collect());
+    Ok(HttpResponse::Ok().json(TrialBalanceBody { accounts, totals, in_doubt, sequence }))
 }

@@ -4,7 +4,7 @@
 //! more in [`registry`].
 
 use super::{Core, Door, Writing, headers, query::Query, reply::Problem};
-use crate::actors::snapshots::State;
+use crate::actors::{Engine, snapshots::State};
 use actix_web::{HttpRequest, HttpResponse, web};
 use prometheus_client::{
     encoding::text::encode,
@@ -31,7 +31,8 @@ fn registry(core: &Core) -> Registry {
     books(&mut registry, core);
     reconciliation(registry.sub_registry_with_prefix("reconciliation"), core);
     webhooks(registry.sub_registry_with_prefix("webhooks"), core);
-    if let Some(Writing { snapshots, .. }) = &core.writing {
+    if let Some(Writing { snapshots, engine, .. }) = &core.writing {
+        providers(registry.sub_registry_with_prefix("provider"), engine);
         snapshots_made(registry.sub_registry_with_prefix("snapshots"), core, &snapshots.state());
     }
     let alarms = Family::<[(&str, &str); 1], Gauge>::default();
@@ -43,16 +44,56 @@ fn registry(core: &Core) -> Registry {
 }
 
 fn books(registry: &mut Registry, core: &Core) {
-    let (sequence, payments, processing) = {
+    let (sequence, payments, in_doubt, in_review) = {
         let books = core.books.read();
-        (books.position().sequence, books.payment_count(), books.processing_count())
+        let counts = (books.in_doubt_count(), books.in_review_count());
+        (books.position().sequence, books.payment_count(), counts.0, counts.1)
     };
     let help = "The last entry of the journal";
     registry.register("journal_sequence", help, ConstGauge::new(sequence));
     let help = "Payments on the books";
     registry.register("payments", help, ConstGauge::new(count(payments)));
-    let help = "Payments whose provider has not answered";
-    registry.register("payments_processing", help, ConstGauge::new(count(processing)));
+    let help = "Payments of which a provider's answer is out";
+    registry.register("payments_in_doubt", help, ConstGauge::new(count(in_doubt)));
+    let help = "Payments that a person has to look at";
+    registry.register("payments_in_review", help, ConstGauge::new(count(in_review)));
+    in_doubt_by_provider(registry.sub_registry_with_prefix("in_doubt"), core);
+}
+
+fn in_doubt_by_provider(registry: &mut Registry, core: &Core) {
+    let amounts = Family::<[(&str, String); 2], Gauge>::default();
+    let attempts = Family::<[(&str, String); 2], Gauge>::default();
+    let ages = Family::<[(&str, String); 2], Gauge>::default();
+    let now = core.clock.now();
+    let number = |number: i128| i64::try_from(number).unwrap_or(i64::MAX);
+    for ((provider, currency), doubt) in core.books.read().doubts() {
+        let labels = [("provider", provider.to_string()), ("currency", currency.to_string())];
+        let age = doubt.since.map_or(0, |since| now.millis_since(since) / 1000);
+        amounts.get_or_create(&labels).set(number(doubt.amount));
+        attempts.get_or_create(&labels).set(number(doubt.attempts.into()));
+        ages.get_or_create(&labels).set(number(age.into()));
+    }
+    registry.register("minor_units", "Money that a provider may have moved or not", amounts);
+    registry.register(
+        "attempts",
+        "What was asked of a provider and is not known to be done",
+        attempts,
+    );
+    registry.register("oldest_age_seconds", "How long the oldest of them has been out", ages);
+}
+
+fn providers(registry: &mut Registry, engine: &Engine) {
+    let failing = Family::<[(&str, String); 1], Gauge>::default();
+    let calls = Family::<[(&str, String); 1], Gauge>::default();
+    for (name, line) in engine.lines.all() {
+        let Some(outside) = line.as_outside() else { continue };
+        let labels = [("provider", name.to_string())];
+        failing.get_or_create(&labels).set(i64::from(outside.is_failing()));
+        let under_way = i64::try_from(outside.under_way()).unwrap_or(i64::MAX);
+        calls.get_or_create(&labels).set(under_way);
+    }
+    registry.register("failing", "1 for each provider that takes no new payments", failing);
+    registry.register("calls", "Calls that are under way", calls);
 }
 
 fn webhooks(registry: &mut Registry, core: &Core) {

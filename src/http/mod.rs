@@ -12,6 +12,7 @@ mod ledger;
 mod metrics;
 mod observe;
 mod payments;
+mod providers;
 mod query;
 mod reconciliation;
 mod reply;
@@ -123,6 +124,14 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(resource(
             "/api/payments/{id}/refund",
             [("POST", web::post().to(payments::refund))],
+        ))
+        .service(resource(
+            "/api/payments/{id}/resolve",
+            [("POST", web::post().to(payments::resolve))],
+        ))
+        .service(resource(
+            "/api/providers/{name}/webhook",
+            [("POST", web::post().to(providers::webhook))],
         ))
         .service(resource("/api/ledger", [("GET", web::get().to(ledger::trial_balance))]))
         .service(resource("/api/ledger/{account:.+}", [("GET", web::get().to(ledger::account))]))

@@ -11,12 +11,12 @@ use super::{
 use crate::{
     actors::{
         Unavailable,
-        payment::{Perform, Wish},
+        payment::{Finding, Perform, Resolution, Wish},
     },
     credentials::Principal,
     domain::{
         books::{Books, Filter, History},
-        event::{CaptureMode, Details},
+        event::{Action, CaptureMode, Details, Standing},
         id::{DerivedId, Kind, PaymentId},
         idempotency::{Fingerprint, Key, Operation, Request},
         ledger,
@@ -25,7 +25,14 @@ use crate::{
     },
     pipeline::{self, Done, Task},
 };
-use actix_web::{HttpMessage, HttpRequest, HttpResponse, http::StatusCode, web};
+use actix_web::{
+    HttpMessage, HttpRequest, HttpResponse, ResponseError,
+    http::{
+        StatusCode,
+        header::{HeaderName, HeaderValue, LOCATION},
+    },
+    web,
+};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -92,6 +99,43 @@ pub(super) async fn refund(
         reason: body.free_text("reason", REASON_CHARACTERS_MAX).map(String::into_boxed_str),
     };
     change(&request, payload, &door, wish).await
+}
+
+/// `POST /api/payments/{id}/resolve`, for an admin: what a person found out about what is in doubt.
+pub(super) async fn resolve(
+    request: HttpRequest,
+    payload: web::Payload,
+    door: web::Data<Door>,
+) -> Handled {
+    headers::admin(&request, &door)?;
+    change(&request, payload, &door, |body| Wish::Resolve(read_resolution(body))).await
+}
+
+fn read_resolution(body: &mut Body) -> Resolution {
+    let reference = body.text("providerReference", NAME_CHARACTERS_MAX);
+    let finding = match body.text("outcome", NAME_CHARACTERS_MAX).as_deref() {
+        Some("succeeded") => Finding::Done(reference.map(String::into_boxed_str)),
+        Some("failed") => Finding::NotDone,
+        Some("dismissed") => Finding::Dismissed,
+        Some(_) => {
+            body.fault("outcome", "must be succeeded, failed or dismissed");
+            Finding::Dismissed
+        }
+        None => {
+            body.require("outcome", None::<()>);
+            Finding::Dismissed
+        }
+    };
+    let attempt = body.text("attemptId", NAME_CHARACTERS_MAX).and_then(|text| {
+        let id = DerivedId::parse(&text).filter(|id| id.kind == Kind::Attempt);
+        if id.is_none() {
+            body.fault("attemptId", "must be the id of an attempt, att_…");
+        }
+        id
+    });
+    let reason = body.free_text("reason", REASON_CHARACTERS_MAX).filter(|text| !text.is_empty());
+    let reason = body.require("reason", reason).unwrap_or_default().into_boxed_str();
+    Resolution { attempt, finding, reason }
 }
 
 /// What every POST brings along.
@@ -179,6 +223,7 @@ fn read_details(
         }
     };
     let payment_method = body.free_text("paymentMethod", NAME_CHARACTERS_MAX);
+    let names_own_method = payment_method.is_some() || body.is_faulty("paymentMethod");
     if payment_method.as_deref().is_some_and(|token| !is_visible(token)) {
         body.fault("paymentMethod", "must be 1 to 255 visible ASCII characters");
     }
@@ -193,11 +238,10 @@ fn read_details(
     let pairs = body.pairs("metadata").into_iter();
     let metadata = pairs.map(|(key, value)| (key.into_boxed_str(), value.into_boxed_str()));
     let metadata = metadata.collect();
-    body.finish()?;
     let (Some(amount), Some(currency)) = (amount, currency) else {
-        return Err(Problem::internal());
+        return Err(body.finish().err().unwrap_or_else(Problem::internal));
     };
-    Ok(Details {
+    let mut details = Details {
         id,
         merchant,
         amount,
@@ -207,9 +251,22 @@ fn read_details(
         customer: customer.map(Arc::from),
         description: description.map(String::into_boxed_str),
         metadata,
-        provider: door.core()?.writing()?.engine.provider.name().into(),
+        provider: "".into(),
         hold_ms: door.hold_ms,
-    })
+    };
+    let lines = &door.core()?.writing()?.engine.lines;
+    let first = lines.route(&details).first();
+    details.provider = first.cloned().unwrap_or_else(|| "".into());
+    // Only the sandbox has a means of payment that anyone may use.
+    let is_outside = lines.to(&details.provider).is_some_and(|line| line.as_outside().is_some());
+    if is_outside && !names_own_method {
+        body.fault(
+            "paymentMethod",
+            "is required: the provider's token of the customer's means of payment",
+        );
+    }
+    body.finish()?;
+    Ok(details)
 }
 
 fn is_visible(text: &str) -> bool {
@@ -244,7 +301,7 @@ async fn change(
 }
 
 async fn carry_out(request: &HttpRequest, door: &Door, task: Task) -> Handled {
-    let creates = matches!(task.perform.wish, Wish::Submit(_));
+    let operation = task.perform.wish.operation();
     // Waiting for a twin may take one deadline, the work another one besides the provider's time.
     let engine = &door.core()?.writing()?.engine;
     let patience = task.wait_max.saturating_mul(2).saturating_add(engine.answer_within);
@@ -254,22 +311,37 @@ async fn carry_out(request: &HttpRequest, door: &Door, task: Task) -> Handled {
     let finished = finished.map_err(|_| Problem::from(Unavailable::OutcomeUnknown))?;
     let Done { payment, replayed } = finished.map_err(|_| Problem::internal())??;
     request.extensions_mut().insert(PaymentOfRequest(payment.details.id));
-    let mut response = HttpResponse::build(status_of_answer(creates, payment.status));
-    if creates {
-        response.insert_header(("Location", format!("/api/payments/{}", payment.details.id)));
+    let status = status_of_answer(operation, &payment);
+    let mut response = match payment.attempts.last() {
+        Some(attempt) if status == StatusCode::PAYMENT_REQUIRED => {
+            Problem::change_declined(attempt, &payment.details).error_response()
+        }
+        _ => HttpResponse::build(status).json(PaymentBody::of(&payment)),
+    };
+    let headers = response.headers_mut();
+    if operation == Some(Operation::Create) {
+        let location = format!("/api/payments/{}", payment.details.id);
+        headers
+            .insert(LOCATION, HeaderValue::from_str(&location).map_err(|_| Problem::internal())?);
     }
     if replayed {
-        response.insert_header(("Idempotent-Replayed", "true"));
+        let name = HeaderName::from_static("idempotent-replayed");
+        headers.insert(name, HeaderValue::from_static("true"));
     }
-    Ok(response.json(PaymentBody::of(&payment)))
+    Ok(response)
 }
 
-/// The status of the answer to a command that left the payment in `status`.
-pub(super) fn status_of_answer(creates: bool, status: Status) -> StatusCode {
-    match (creates, status) {
-        (true, Status::Processing) => StatusCode::ACCEPTED,
-        (true, _) => StatusCode::CREATED,
-        (false, _) => StatusCode::OK,
+/// The status of the answer to a command that left the payment so: its attempt, if it made one, is the last.
+pub(super) fn status_of_answer(operation: Option<Operation>, payment: &Payment) -> StatusCode {
+    let attempt = payment.attempts.last();
+    let standing = attempt.map(|attempt| attempt.standing);
+    let authorizes = attempt.is_some_and(|attempt| attempt.ask.action == Action::Authorize);
+    match (operation, standing) {
+        (Some(Operation::Resolve), _) => StatusCode::OK,
+        (_, Some(Standing::Out)) => StatusCode::ACCEPTED,
+        (Some(Operation::Create), _) => StatusCode::CREATED,
+        (_, Some(Standing::Failed)) if !authorizes => StatusCode::PAYMENT_REQUIRED,
+        _ => StatusCode::OK,
     }
 }
 
@@ -326,6 +398,7 @@ pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled
         customer: query.text("customerId").map(Arc::from),
         from: query.time("from"),
         to: query.time("to"),
+        needs_review: query.read("needsReview", "true or false", |text| text.parse().ok()),
     };
     query.finish()?;
     let books = door.core()?.books.read();

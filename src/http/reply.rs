@@ -6,12 +6,15 @@ use crate::{
     actors::{Unavailable, ledger::NotRecorded},
     domain::{
         books::{Breach, Position},
-        payment::Status,
+        event::{Details, Failure},
+        payment::{Attempt, Status},
         refusal::Refusal,
         webhook::Misfit,
     },
     journal::JournalError,
     pipeline::NotDone,
+    provider::NotRead,
+    wire::FailureBody,
 };
 use actix_web::{
     HttpRequest, HttpResponse, Responder, ResponseError, body::BoxBody, http::StatusCode,
@@ -28,6 +31,7 @@ pub(super) struct Problem {
     detail: String,
     errors: Vec<Fault>,
     transition: Option<(Status, Status)>,
+    failure: Option<Failure>,
     retry_after_s: Option<u32>,
     allow: Option<String>,
 }
@@ -64,6 +68,8 @@ struct Document<'a> {
     from: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<FailureBody<'a>>,
 }
 
 impl Problem {
@@ -75,6 +81,7 @@ impl Problem {
             detail: detail.to_owned(),
             errors: Vec::new(),
             transition: None,
+            failure: None,
             retry_after_s: None,
             allow: None,
         }
@@ -219,6 +226,26 @@ impl Problem {
         Unavailable::NotServing.into()
     }
 
+    /// The provider said no to a capture, void or refund. It is on record, and the key is used up.
+    pub(super) fn change_declined(attempt: &Attempt, details: &Details) -> Self {
+        let operation = attempt.operation(details);
+        let message = attempt.failure.as_ref().map_or("", |failure| failure.decline.message());
+        let detail = format!("Nothing was done about the {operation}. {message}");
+        let code = match operation {
+            "capture" => "capture_declined",
+            "refund" => "refund_declined",
+            _ => "void_declined",
+        };
+        let title = "The provider declined";
+        let problem = Self::new(StatusCode::PAYMENT_REQUIRED, code, title, &detail);
+        Self { failure: attempt.failure.clone(), ..problem }
+    }
+
+    pub(super) fn no_such_provider() -> Self {
+        let detail = "No provider of this name is configured.";
+        Self::new(StatusCode::NOT_FOUND, "provider_not_found", "No such provider", detail)
+    }
+
     pub(super) fn no_snapshot(error: &JournalError) -> Self {
         let (status, title) = (StatusCode::SERVICE_UNAVAILABLE, "No snapshot could be made");
         let problem = Self::new(status, "snapshot_failed", title, &sentence(&error.to_string()));
@@ -238,6 +265,9 @@ impl From<Unavailable> for Problem {
         let (code, title, retry_after_s) = match unavailable {
             Unavailable::Overloaded => ("overloaded", "Too much to do", 1),
             Unavailable::NotServing => ("not_serving", "Starting or stopping", 1),
+            Unavailable::ProviderUnavailable => {
+                ("provider_unavailable", "The provider takes no new payments now", 5)
+            }
             Unavailable::StorageFull => ("storage_full", "No room for new payments", 5),
             Unavailable::DiskStalled => ("disk_stalled", "The disk does not answer", 5),
             Unavailable::OutcomeUnknown => ("outcome_unknown", "The outcome is unknown", 1),
@@ -248,6 +278,7 @@ impl From<Unavailable> for Problem {
             }
             Unavailable::Overloaded
             | Unavailable::NotServing
+            | Unavailable::ProviderUnavailable
             | Unavailable::StorageFull
             | Unavailable::DiskStalled => {
                 "Nothing was done and no key was used up. Ask again later."
@@ -301,11 +332,49 @@ impl From<Refusal> for Problem {
                 let title = "The payment has as many refunds as it can have";
                 Self::new(unprocessable, "too_many_refunds", title, &detail)
             }
+            Refusal::AnswerOut { .. } => {
+                let title = "The provider has not answered yet";
+                Self::new(StatusCode::CONFLICT, "operation_pending", title, &detail)
+            }
+            Refusal::TooMuchOnRecord { .. } => {
+                let title = "The payment has as much on record as it can have";
+                Self::new(unprocessable, "too_much_on_record", title, &detail)
+            }
+            Refusal::NoSuchAttempt { .. } | Refusal::NothingToResolve => {
+                let title = "Nothing to resolve";
+                Self::new(StatusCode::CONFLICT, "nothing_to_resolve", title, &detail)
+            }
+            Refusal::AnsweredAlready { .. } => {
+                let title = "The outcome is known";
+                Self::new(StatusCode::CONFLICT, "already_answered", title, &detail)
+            }
+            Refusal::SeveralOut { .. } => {
+                let title = "Say which attempt is resolved";
+                Self::new(unprocessable, "attempt_ambiguous", title, &detail)
+            }
             Refusal::StillHeld { .. } => {
                 let title = "The authorization still holds";
                 Self::new(StatusCode::CONFLICT, "still_authorized", title, &detail)
             }
         }
+    }
+}
+
+impl From<NotRead> for Problem {
+    fn from(not_read: NotRead) -> Self {
+        let detail = sentence(&not_read.to_string());
+        let (status, code, title) = match not_read {
+            NotRead::Unproven => {
+                (StatusCode::BAD_REQUEST, "signature_invalid", "The signature is not valid")
+            }
+            NotRead::Malformed(_) => {
+                (StatusCode::BAD_REQUEST, "message_malformed", "The message cannot be read")
+            }
+            NotRead::Unavailable => {
+                return Unavailable::ProviderUnavailable.into();
+            }
+        };
+        Self::new(status, code, title, &detail)
     }
 }
 
@@ -372,6 +441,7 @@ impl ResponseError for Problem {
             errors: &self.errors,
             from: self.transition.map(|(from, _)| from.name()),
             to: self.transition.map(|(_, to)| to.name()),
+            failure: self.failure.as_ref().map(FailureBody::of),
         })
     }
 }

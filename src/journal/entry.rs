@@ -15,7 +15,7 @@ use super::{
     JournalError,
     buffer::{AlignedBuffer, Fields, index},
 };
-use crate::domain::{entry::Record, webhook::Endpoint};
+use crate::domain::{entry::Record, payment::Form, webhook::Endpoint};
 use bincode::{
     config::{Configuration, Limit, LittleEndian, Varint},
     enc::write::{SizeWriter, Writer},
@@ -28,8 +28,17 @@ pub(super) const CODEC: u16 = 1;
 /// The most bytes one encoded record may have. The server's own limits keep entries far below.
 pub const RECORD_BYTES_MAX: usize = 1024 * 1024;
 
-/// The version of the record types that this release writes.
-const VERSION: u16 = 1;
+/// The version of a record, which says of what form the answer is that was given to it.
+fn version(record: &Record) -> u16 {
+    match record {
+        Record::Payment(payment) if payment.form == Form::Second => 2,
+        Record::Opened { .. }
+        | Record::Sealed
+        | Record::Payment(_)
+        | Record::Webhook(_)
+        | Record::Stray(_) => 1,
+    }
+}
 
 /// What stands before the record: its length and its version.
 const PREFIX_BYTES: usize = 6;
@@ -65,7 +74,7 @@ pub fn encode(record: &Record, buffer: &mut AlignedBuffer) -> Result<(), Journal
         .and_then(|()| bincode::serde::encode_into_writer(record, &mut sink, CONFIG));
     // The only other failures of the encoder are types that a record does not hold.
     written.map_err(|_| full)?;
-    write_prefix(buffer.get_mut(start..).unwrap_or_default())
+    write_prefix(buffer.get_mut(start..).unwrap_or_default(), version(record))
 }
 
 /// Appends the record to `out`, as it stands in a batch.
@@ -73,15 +82,15 @@ pub(super) fn encode_into(record: &Record, out: &mut Vec<u8>) -> Result<(), Jour
     let start = out.len();
     out.extend([0; PREFIX_BYTES]);
     bincode::serde::encode_into_std_write(record, out, CONFIG).map_err(|_| TOO_LARGE)?;
-    write_prefix(out.get_mut(start..).unwrap_or_default())
+    write_prefix(out.get_mut(start..).unwrap_or_default(), version(record))
 }
 
 /// Writes length and version before the encoded record that stands in the rest of `entry`.
-fn write_prefix(entry: &mut [u8]) -> Result<(), JournalError> {
+fn write_prefix(entry: &mut [u8], version: u16) -> Result<(), JournalError> {
     let length = entry.len() - PREFIX_BYTES;
     let prefix =
         u32::try_from(length).ok().filter(|_| length <= RECORD_BYTES_MAX).ok_or(TOO_LARGE)?;
-    let fields = prefix.to_le_bytes().into_iter().chain(VERSION.to_le_bytes());
+    let fields = prefix.to_le_bytes().into_iter().chain(version.to_le_bytes());
     for (to, from) in entry.iter_mut().zip(fields) {
         *to = from;
     }
@@ -109,14 +118,17 @@ pub(super) fn decode_endpoint(bytes: &[u8]) -> Result<(Endpoint, &[u8]), String>
 pub fn decode(payload: &[u8]) -> Result<(Record, &[u8]), String> {
     let mut fields = Fields(payload);
     let length = fields.u32().ok_or("an entry's length is cut off")?;
-    let version = fields.u16().ok_or("an entry's version is cut off")?;
-    if version != VERSION {
-        return Err(format!("an entry has version {version}, not {VERSION}"));
-    }
+    let stored = fields.u16().ok_or("an entry's version is cut off")?;
     let bytes =
         fields.slice(index(u64::from(length))).ok_or("an entry is longer than its batch")?;
-    let (record, read) = bincode::serde::decode_from_slice(bytes, CONFIG)
+    let (mut record, read) = bincode::serde::decode_from_slice(bytes, CONFIG)
         .map_err(|error| format!("an entry cannot be decoded: {error}"))?;
+    if let Record::Payment(payment) = &mut record {
+        payment.form = if stored == 1 { Form::First } else { Form::Second };
+    }
+    if version(&record) != stored {
+        return Err(format!("an entry has version {stored}, which this release does not know"));
+    }
     if read != bytes.len() {
         return Err(format!("an entry is {} bytes too long", bytes.len() - read));
     }

@@ -11,12 +11,12 @@
 //!
 //! An amount of `provider.sandbox.decline_at` minor units or more is declined as too large. Since a look-up has the same
 //! answer whether the attempt was heard of or not, the sandbox needs no memory, and a payment's intent and outcome
-//! may be one journal entry.
+//! may be one journal entry: what is asked about money that it "holds" or "took" is done by being booked.
 
-use super::{Answer, Answering, Provider};
+use super::{Answer, Answering, Call, Message, NotRead, Provider, Reading, Terms};
 use crate::domain::{
-    event::{Decline, Details, Outcome},
-    id::PaymentId,
+    event::{Action, Decline, Details},
+    money::Amount,
 };
 use std::time::Duration;
 
@@ -35,45 +35,73 @@ impl Sandbox {
         Self { decline_at }
     }
 
-    fn outcome(&self, details: &Details) -> Outcome {
+    fn answer(&self, details: &Details) -> Answer {
+        let declined = |decline| Answer::Declined { decline, code: "".into() };
         if details.amount.minor_units() >= self.decline_at {
-            return Outcome::Declined(Decline::AmountTooLarge);
+            return declined(Decline::AmountTooLarge);
         }
         match &*details.payment_method {
-            "tok_visa" | "tok_slow" | "tok_timeout" => {
-                let reference = format!("sbx_{}", details.id.uuid().simple());
-                Outcome::Approved { reference: reference.into_boxed_str() }
-            }
-            "tok_declined" | "tok_timeout_declined" => Outcome::Declined(Decline::CardDeclined),
-            "tok_insufficient_funds" => Outcome::Declined(Decline::InsufficientFunds),
-            "tok_expired_card" => Outcome::Declined(Decline::ExpiredCard),
-            _ => Outcome::Declined(Decline::PaymentMethodUnknown),
+            "tok_visa" | "tok_slow" | "tok_timeout" => Answer::Done {
+                reference: format!("sbx_{}", details.id.uuid().simple()).into(),
+                amount: details.amount.minor_units(),
+            },
+            "tok_declined" | "tok_timeout_declined" => declined(Decline::CardDeclined),
+            "tok_insufficient_funds" => declined(Decline::InsufficientFunds),
+            "tok_expired_card" => declined(Decline::ExpiredCard),
+            _ => declined(Decline::PaymentMethodUnknown),
         }
+    }
+
+    /// Whatever is asked about money that it never moved is done.
+    fn done<'a>(call: &'a Call, amount: i64) -> Answering<'a> {
+        let reference = call.reference.clone();
+        Box::pin(async move { Answer::Done { reference, amount } })
     }
 }
 
 impl Provider for Sandbox {
-    fn name(&self) -> &'static str {
-        "sandbox"
+    fn terms(&self) -> Terms {
+        Terms { key_window: Duration::ZERO, looks_up: true }
     }
 
-    fn submit<'a>(&'a self, details: &'a Details) -> Answering<'a> {
+    fn authorize<'a>(&'a self, call: &'a Call) -> Answering<'a> {
         Box::pin(async move {
-            let outcome = self.outcome(details);
-            match &*details.payment_method {
+            let answer = self.answer(&call.details);
+            match &*call.details.payment_method {
                 "tok_slow" => tokio::time::sleep(SLOW).await,
                 "tok_timeout" | "tok_timeout_declined"
-                    if outcome != Outcome::Declined(Decline::AmountTooLarge) =>
+                    if call.details.amount.minor_units() < self.decline_at =>
                 {
                     std::future::pending().await
                 }
                 _ => {}
             }
-            Answer::Definite(outcome)
+            answer
         })
     }
 
-    fn look_up<'a>(&'a self, _: PaymentId, details: &'a Details) -> Answering<'a> {
-        Box::pin(async move { Answer::Definite(self.outcome(details)) })
+    fn capture<'a>(&'a self, call: &'a Call, amount: Amount) -> Answering<'a> {
+        Self::done(call, amount.minor_units())
+    }
+
+    fn void<'a>(&'a self, call: &'a Call) -> Answering<'a> {
+        Self::done(call, 0)
+    }
+
+    fn refund<'a>(&'a self, call: &'a Call, amount: Amount) -> Answering<'a> {
+        Self::done(call, amount.minor_units())
+    }
+
+    fn look_up<'a>(&'a self, call: &'a Call) -> Answering<'a> {
+        match call.action {
+            Action::Authorize => Box::pin(async move { self.answer(&call.details) }),
+            Action::Capture { amount, .. } => self.capture(call, amount),
+            Action::Void | Action::Expire => self.void(call),
+            Action::Refund { amount } => self.refund(call, amount),
+        }
+    }
+
+    fn read<'a>(&'a self, _: &'a Message) -> Reading<'a> {
+        Box::pin(async { Err(NotRead::Unproven) })
     }
 }

@@ -249,21 +249,30 @@ fn a_torn_last_write_is_set_aside_and_said() {
 
 #[test]
 fn a_payment_actor_that_panics_is_woken_again_and_the_others_never_notice() {
+    let server =
+        TestServer::start_with(&[("STRONGROOM_PROVIDER_FAULT", "authorization-panics-once")]);
+    server.charge("unlucky", 100).problem(503, "outcome_unknown");
+    assert!(server.logs().contains("a payment actor died at work"));
+    server.charge("other", 100).of(201);
+    let again = server.charge("unlucky", 100).of(201);
+    assert!(!again.is_replay());
+    server.refund_all(&again.id()).of(200);
+    assert_eq!(server.all("/api/payments").len(), 2);
+    server.admin().reconciles();
+}
+
+#[test]
+fn looking_for_an_outcome_that_dies_of_a_bug_is_tried_again() {
     let server = TestServer::start_with(&[
         ("STRONGROOM_PROVIDER_FAULT", "look-up-panics-once"),
         ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "20"),
         ("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "50"),
     ]);
     let unlucky = server.charge_with("tok_timeout", "unlucky", 100).of(202).id();
-    eventually("the actor panics", || {
-        server.logs().contains("a payment actor died at work").then_some(())
-    });
-    server.charge("other", 100).of(201);
-    eventually("the payment is woken again", || {
+    eventually("the payment is looked after again", || {
         (server.status(&unlucky) == "completed").then_some(())
     });
-    server.refund_all(&unlucky).of(200);
-    server.admin().reconciles();
+    assert!(server.logs().contains("looking after a payment died of a bug"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The integration tests: the real program, run as its operator runs it and asked over HTTP.
 //!
-//! `server` starts and stops it, `client` talks to it, `pager` is whom it calls, `wait` waits for what is to come and
+//! `server` starts and stops it, `client` talks to it, `pager` is whom it calls, `stripe_double` who moves its money (`shop`: with a server), `wait` waits for what is to come and
 //! lets many threads go at once. Every other file holds the rules of one theme; a test's name is the rule.
 
 #![allow(
@@ -17,7 +17,9 @@ mod client;
 mod pager;
 mod receiver;
 mod server;
+mod shop;
 mod snapshots;
+mod stripe_double;
 mod travel;
 mod wait;
 
@@ -38,6 +40,8 @@ mod outcomes;
 mod payments;
 mod process;
 mod proof;
+mod provider_doubt;
+mod provider_news;
 mod quickstart;
 mod reconciliation;
 mod secrets;

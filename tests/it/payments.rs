@@ -8,11 +8,12 @@ use crate::{
 use serde_json::{Value, json};
 
 /// The fields of a payment and no others, as the contract lists them.
-const FIELDS: [&str; 21] = [
+const FIELDS: [&str; 23] = [
     "amount",
     "amountCapturable",
     "amountCaptured",
     "amountRefunded",
+    "attempts",
     "capture",
     "createdAt",
     "currency",
@@ -24,6 +25,7 @@ const FIELDS: [&str; 21] = [
     "idempotencyKey",
     "merchantId",
     "metadata",
+    "needsReview",
     "paymentMethod",
     "provider",
     "providerReference",
@@ -80,6 +82,16 @@ fn a_charge_takes_the_money_and_shows_every_field_of_the_payment() {
     assert_eq!(payment["failure"], Value::Null);
     assert_eq!(payment["idempotencyKey"], "order_12345_payment");
     assert_eq!(payment["refunds"], json!([]));
+    assert_eq!(payment["needsReview"], false);
+    let [attempt] = &payment["attempts"].as_array().unwrap()[..] else { panic!("{payment}") };
+    assert!(is_id(&attempt["id"], "att_"));
+    for (field, value) in
+        [("operation", "charge"), ("provider", "sandbox"), ("status", "succeeded")]
+    {
+        assert_eq!(attempt[field], value);
+    }
+    assert_eq!((&attempt["amount"], &attempt["failure"]), (&json!(4999), &Value::Null));
+    assert_eq!(attempt["providerReference"], payment["providerReference"]);
     assert_eq!(payment["expiresAt"], Value::Null);
     assert_eq!(time(&payment["createdAt"]), time(&payment["updatedAt"]));
     assert_eq!(server.payment(&id), *payment);
@@ -225,7 +237,9 @@ fn a_payment_is_refunded_at_once_or_in_parts_up_to_what_was_captured() {
     assert_eq!(figures, [(30, reason), (50, Value::Null), (20, Value::Null)]);
     for refund in refunds {
         assert!(is_id(&refund["id"], "ref_"), "{refund}");
-        assert!(refund.as_object().unwrap().keys().eq(["amount", "createdAt", "id", "reason"]));
+        let fields = ["amount", "createdAt", "id", "reason", "status"];
+        assert!(refund.as_object().unwrap().keys().eq(fields));
+        assert_eq!(refund["status"], "succeeded");
         assert!(time(&refund["createdAt"]) >= time(&last["createdAt"]));
     }
     assert_ne!(refunds[0]["id"], refunds[1]["id"]);

@@ -477,7 +477,7 @@ fn metrics_are_for_admins_in_the_form_that_prometheus_reads() {
         "# TYPE strongroom_journal_sequence gauge",
         "# TYPE strongroom_reconciliation_findings counter",
         "strongroom_payments 0",
-        "strongroom_payments_processing 0",
+        "strongroom_payments_in_doubt 0",
     ] {
         assert!(text.lines().any(|each| each == line), "{line}: {text}");
     }

@@ -68,9 +68,17 @@ impl TestServer {
     /// Starts a server with environment variables on top of the usual.
     #[track_caller]
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
+        Self::start_configured("", settings)
+    }
+
+    /// Starts a server with more lines of configuration, and with environment variables on top of the usual.
+    #[track_caller]
+    pub fn start_configured(lines: &str, settings: &[(&str, &str)]) -> Self {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let folder = Folder::new();
+        fs::write(folder.path("strongroom.toml"), format!("{CONFIG}\n{lines}")).unwrap();
         let mut server = Self {
-            folder: Folder::new(),
+            folder,
             settings: settings.iter().map(owned).collect(),
             running: None,
             client: Client::new("", ""),

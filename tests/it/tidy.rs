@@ -9,7 +9,7 @@ use std::{
 /// Each layer may use the ones to its right.
 const LAYERS: [&str; 7] = ["commands", "app", "http", "pipeline", "actors", "journal", "domain"];
 /// Doors of the shell: any layer of it may use them, the domain may not.
-const SHELL: [&str; 4] = ["config", "clock", "credentials", "telemetry"];
+const SHELL: [&str; 5] = ["config", "clock", "credentials", "telemetry", "trust"];
 
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
@@ -109,7 +109,8 @@ fn the_domain_knows_no_clock_no_files_no_network_and_no_tasks() {
 fn only_the_journal_touches_files_and_only_its_codec_knows_bincode() {
     for (path, text) in sources("src") {
         let name = path.to_str().unwrap();
-        let in_journal = name.contains("src/journal/");
+        // The clock's double is moved by a file.
+        let in_journal = name.contains("src/journal/") || name.ends_with("src/clock/moved.rs");
         assert!(
             in_journal || name.contains("src/config") || !text.contains("std::fs"),
             "{name} touches files"

@@ -7,7 +7,7 @@ use crate::{
         idempotency::{Fingerprint, Operation, Request},
         ledger as rules,
         money::{Amount, Currency},
-        payment::{self, Payment},
+        payment::{self, Form, Payment},
     },
     journal::{DirectIo, Folders, Options, RealDisk, Recovered, recover},
 };
@@ -77,6 +77,7 @@ fn record(payment: &Payment, event: Event, key: &str) -> PaymentRecord {
             fingerprint: Fingerprint::of("POST", "/", b"{}"),
             operation: Operation::Create,
         }),
+        form: Form::default(),
     }
 }
 

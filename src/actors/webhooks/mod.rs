@@ -19,7 +19,6 @@ mod post;
 
 pub use log::{DeliveryLog, Logged};
 pub use post::Sent;
-pub(super) use post::tls;
 
 use super::{
     BooksReader, Engine,
@@ -212,7 +211,7 @@ impl WebhooksHandle {
                 admission,
                 clock,
                 guard: for_office,
-                tls: post::tls(),
+                tls: crate::trust::tls(),
                 terms,
                 timeout,
                 in_flight_max,

@@ -161,6 +161,7 @@ fn hledger_name(account: &Account) -> String {
             format!("customer:{}:{}", escape(merchant, '%', plain), escape(customer, '%', plain))
         }
         Account::Merchant(merchant) => format!("merchant:{}", escape(merchant, '%', plain)),
+        Account::InDoubt(provider) => format!("in_doubt:{}", escape(provider, '%', plain)),
     }
 }
 
@@ -176,6 +177,7 @@ fn beancount_name(account: &Account) -> String {
             format!("Assets:Customer:{}:{}", part(merchant), part(customer))
         }
         Account::Merchant(merchant) => format!("Liabilities:Merchant:{}", part(merchant)),
+        Account::InDoubt(provider) => format!("Assets:In-Doubt:{}", part(provider)),
     }
 }
 

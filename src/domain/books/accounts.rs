@@ -134,7 +134,7 @@ impl Accounts {
         for leg in &transaction.legs {
             let is_new = match &leg.account {
                 Account::PaymentCustomer(_) => is_first_transaction(payments, slot, number),
-                Account::Customer { .. } | Account::Merchant(_) => {
+                Account::Customer { .. } | Account::Merchant(_) | Account::InDoubt(_) => {
                     self.post_to_book(leg, currency, (slot, number))
                 }
             };
@@ -195,6 +195,10 @@ impl Accounts {
         match name.split_once(':') {
             Some(("merchant", id)) if merchant.is_none_or(|merchant| merchant == id) => {
                 let account = Account::Merchant(id.into());
+                self.find(&account).map(|_| account).into_iter().collect()
+            }
+            Some(("in_doubt", provider)) if merchant.is_none() => {
+                let account = Account::InDoubt(provider.into());
                 self.find(&account).map(|_| account).into_iter().collect()
             }
             Some(("customer", id)) => match PaymentId::parse(id) {
@@ -286,7 +290,7 @@ impl Accounts {
     ) -> impl Iterator<Item = Line> + 'a {
         let own = match account {
             Account::PaymentCustomer(id) => payments.find(*id),
-            Account::Customer { .. } | Account::Merchant(_) => None,
+            Account::Customer { .. } | Account::Merchant(_) | Account::InDoubt(_) => None,
         };
         let own = own.into_iter().flat_map(|h| h.steps().iter().rev().map(move |s| (h, s)));
         let book = self.find(account).into_iter().flat_map(move |book| {

@@ -26,13 +26,10 @@ impl Keys {
         let hash = self.hasher.hash_one((merchant, key.as_str()));
         let same = |entry: &(Slot, u32)| of(payments, *entry) == Some((merchant, key.as_str()));
         let (slot, number) = *self.table.find(hash, same)?;
-        let (history, Step { at, request, .. }) = payments.step(slot, number)?;
-        Some(Answered {
-            history,
-            version: number.checked_add(1)?,
-            at: *at,
-            request: request.as_deref()?,
-        })
+        let (history, Step { request, .. }) = payments.step(slot, number)?;
+        let version = history.told_version(number);
+        let (_, Step { at, .. }) = payments.step(slot, version.checked_sub(1)?)?;
+        Some(Answered { history, version, at: *at, request: request.as_deref()? })
     }
 
     /// An empty table with room for `count` keys.

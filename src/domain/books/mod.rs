@@ -10,6 +10,7 @@
 mod accounts;
 mod events;
 mod keys;
+mod names;
 mod payments;
 mod restore;
 
@@ -22,8 +23,8 @@ pub use payments::{Filter, History, Page, Slot, Step};
 pub use restore::{Historian, Placed};
 
 use super::{
-    entry::{Batch, Hash, PaymentRecord, Record},
-    event::{Details, Event},
+    entry::{Batch, Hash, PaymentRecord, Record, Stray},
+    event::Event,
     id::{PaymentId, Sequence},
     idempotency::{Key, Request, Retention},
     ledger::{self, Account, AccountKind, Balances, Turnover},
@@ -35,9 +36,10 @@ use super::{
 use accounts::Accounts;
 use events::Entries;
 use keys::Keys;
+use names::Names;
 use payments::Payments;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 use thiserror::Error;
@@ -53,12 +55,19 @@ pub struct Books {
     keys: Keys,
     /// Authorized payments by when their hold lapses.
     held: BTreeSet<(Timestamp, Slot)>,
-    /// Payments whose provider's answer is out.
-    processing: BTreeSet<Slot>,
+    /// Payments of which something is in doubt: a provider's answer is out.
+    in_doubt: BTreeSet<Slot>,
+    /// Payments that a person has to look at.
+    in_review: BTreeSet<Slot>,
     names: Names,
     entries: Entries,
     webhooks: Webhooks,
+    /// The last money that providers told of and no payment is about.
+    strays: VecDeque<Stray>,
 }
+
+/// How many strays are remembered, to know one that is told again.
+const STRAYS_KEPT: usize = 1000;
 
 /// How far the books are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +78,17 @@ pub struct Position {
     pub at: Timestamp,
     /// The last block's hash: the head of the journal's chain.
     pub head: Hash,
+}
+
+/// What is in doubt: attempts of which nobody knows the outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Doubt {
+    /// What they are about, in minor units.
+    pub amount: i128,
+    /// How many there are.
+    pub attempts: u64,
+    /// When the oldest of them began.
+    pub since: Option<Timestamp>,
 }
 
 /// Why an entry can't follow what is on the books. From the live path: two writers raced, the second one is refused.
@@ -142,7 +162,7 @@ impl Books {
     pub fn check(&self, record: &PaymentRecord, at: Timestamp) -> Result<(), Breach> {
         match (self.payments.find(record.payment), &record.event) {
             (Some(history), _) => judge(&history.payment(), record, at),
-            (None, Event::Submitted { details, .. }) => {
+            (None, Event::Submitted { details, .. } | Event::Initiated(details)) => {
                 judge(&Payment::pending(details.clone(), None), record, at)
             }
             (None, _) => Err(Breach::IllegalEvent {
@@ -177,7 +197,7 @@ impl Books {
     pub fn replay(&mut self, batch: &Batch) -> Result<(), String> {
         for entry in &batch.entries {
             let judged = match &entry.record {
-                Record::Opened { .. } | Record::Sealed => Ok(()),
+                Record::Opened { .. } | Record::Sealed | Record::Stray(_) => Ok(()),
                 Record::Payment(record) => self.check(record, entry.at),
                 Record::Webhook(record) => self.check_webhook(record, usize::MAX),
             };
@@ -198,14 +218,18 @@ impl Books {
                 Record::Opened { .. } | Record::Sealed => {}
                 Record::Payment(record) => self.apply_payment(record, entry.at, entry.sequence),
                 Record::Webhook(record) => self.webhooks.apply(record, entry.sequence, entry.at),
+                Record::Stray(stray) => {
+                    self.strays.push_back(stray);
+                    if self.strays.len() > STRAYS_KEPT {
+                        self.strays.pop_front();
+                    }
+                }
             }
         }
     }
 
     fn apply_payment(&mut self, mut record: PaymentRecord, at: Timestamp, sequence: Sequence) {
-        if let Event::Submitted { details, .. } = &mut record.event {
-            self.names.share_all(details);
-        }
+        self.names.share_in(&mut record.event);
         self.names.share(&mut record.actor);
         let step = Step {
             sequence,
@@ -213,6 +237,7 @@ impl Books {
             actor: record.actor,
             event: record.event,
             request: record.request.map(Box::new),
+            form: record.form,
         };
         let before = self.payments.find(record.payment).map(|h| (h.status, h.expires_at()));
         let has_key = step.request.is_some();
@@ -222,7 +247,8 @@ impl Books {
         if let Some((_, Some(expires_at))) = before {
             self.held.remove(&(expires_at, slot));
         }
-        self.processing.remove(&slot);
+        self.in_doubt.remove(&slot);
+        self.in_review.remove(&slot);
         self.await_what_is_due(slot);
         self.tell(slot, number);
         if let Some(transaction) = &record.transaction {
@@ -238,14 +264,12 @@ impl Books {
         let Some(history) = self.payments.get(slot) else {
             return;
         };
-        match history.status {
-            payment::Status::Processing => {
-                self.processing.insert(slot);
-            }
-            payment::Status::Authorized => {
-                self.held.extend(history.expires_at().map(|expires_at| (expires_at, slot)));
-            }
-            _ => {}
+        self.held.extend(history.expires_at().map(|expires_at| (expires_at, slot)));
+        if history.out > 0 {
+            self.in_doubt.insert(slot);
+        }
+        if history.needs_review {
+            self.in_review.insert(slot);
         }
     }
 
@@ -357,8 +381,8 @@ impl Books {
         use sha2::{Digest, Sha256};
         let mut digest = Sha256::new();
         digest.update(format!(
-            "{:?}{:?}{:?}{:?}",
-            self.position, self.blocks, self.held, self.processing
+            "{:?}{:?}{:?}{:?}{:?}",
+            self.position, self.blocks, self.held, self.in_doubt, self.in_review
         ));
         for history in self.histories(0) {
             digest.update(format!("{history:?}"));
@@ -398,15 +422,48 @@ impl Books {
             .map(|history| history.details.id)
     }
 
-    /// How many payments wait for their provider's answer.
+    /// How many payments wait for an answer of a provider.
     #[must_use]
-    pub fn processing_count(&self) -> usize {
-        self.processing.len()
+    pub fn in_doubt_count(&self) -> usize {
+        self.in_doubt.len()
     }
 
-    /// Payments whose provider's answer is out, oldest first.
-    pub fn processing(&self) -> impl Iterator<Item = &History> {
-        self.processing.iter().filter_map(|slot| self.payments.get(*slot))
+    /// Payments of which a provider's answer is out, oldest first.
+    pub fn in_doubt(&self) -> impl Iterator<Item = &History> {
+        self.in_doubt.iter().filter_map(|slot| self.payments.get(*slot))
+    }
+
+    /// What of each provider is in doubt, per currency.
+    #[must_use]
+    pub fn doubts(&self) -> BTreeMap<(Arc<str>, Currency), Doubt> {
+        let mut doubts: BTreeMap<_, Doubt> = BTreeMap::new();
+        for payment in self.in_doubt().map(History::payment) {
+            for attempt in payment.out() {
+                let place = (attempt.ask.provider.clone(), payment.details.currency);
+                let doubt = doubts.entry(place).or_default();
+                doubt.amount += i128::from(attempt.in_doubt(&payment.details));
+                doubt.attempts += 1;
+                let since = doubt.since.get_or_insert(attempt.created_at);
+                *since = attempt.created_at.min(*since);
+            }
+        }
+        doubts
+    }
+
+    /// Whether a provider told of this money before, as far as that is remembered.
+    #[must_use]
+    pub fn knows_stray(&self, stray: &Stray) -> bool {
+        self.strays.iter().any(|known| {
+            known.provider == stray.provider
+                && (known.event == stray.event
+                    || (&known.reference, &known.what) == (&stray.reference, &stray.what))
+        })
+    }
+
+    /// How many payments a person has to look at.
+    #[must_use]
+    pub fn in_review_count(&self) -> usize {
+        self.in_review.len()
     }
 }
 
@@ -432,29 +489,4 @@ fn judge(before: &Payment, record: &PaymentRecord, at: Timestamp) -> Result<(), 
         return Err(Breach::WrongTransaction { payment, version });
     }
     Ok(())
-}
-
-/// Names that repeat, held once. Bounded, so that names that never repeat do not pile up here.
-#[derive(Default)]
-struct Names(HashSet<Arc<str>>);
-
-impl Names {
-    const COUNT_MAX: usize = 10_000;
-
-    fn share_all(&mut self, details: &mut Arc<Details>) {
-        let details = Arc::make_mut(details);
-        for name in [&mut details.merchant, &mut details.provider, &mut details.payment_method] {
-            self.share(name);
-        }
-    }
-
-    fn share(&mut self, name: &mut Arc<str>) {
-        match self.0.get(name) {
-            Some(known) => *name = known.clone(),
-            None if self.0.len() < Self::COUNT_MAX => {
-                self.0.insert(name.clone());
-            }
-            None => {}
-        }
-    }
 }

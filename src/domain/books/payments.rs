@@ -2,10 +2,10 @@
 
 use super::accounts::Cut;
 use crate::domain::{
-    event::{Details, Event},
+    event::{Action, Details, Event, Standing},
     id::{PaymentId, Sequence},
     idempotency::Request,
-    payment::{Payment, Status, status_after},
+    payment::{Form, Payment, Status, status_after},
     time::Timestamp,
     webhook::EventType,
 };
@@ -26,6 +26,10 @@ pub struct History {
     pub details: Arc<Details>,
     /// Where the payment stands now.
     pub status: Status,
+    /// How many answers of providers are out.
+    pub out: u16,
+    /// Whether a person has to look at it.
+    pub needs_review: bool,
     steps: Vec<Step>,
 }
 
@@ -42,12 +46,25 @@ pub struct Step {
     pub event: Event,
     /// The idempotency key it was asked for under.
     pub request: Option<Box<Request>>,
+    /// Of what form the answer is that was given to it.
+    pub form: Form,
 }
 
 impl History {
-    /// A history whose steps are all there.
-    pub(super) fn new(details: Arc<Details>, status: Status, steps: Vec<Step>) -> Self {
-        Self { details, status, steps }
+    /// The history of `payment`, which its steps made.
+    pub(super) fn new(payment: &Payment, steps: Vec<Step>) -> Self {
+        let details = payment.details.clone();
+        let mut history =
+            Self { details, status: payment.status, out: 0, needs_review: false, steps };
+        history.note(payment);
+        history
+    }
+
+    /// Keeps what is looked for of a payment without folding its history.
+    fn note(&mut self, payment: &Payment) {
+        self.status = payment.status;
+        self.out = u16::try_from(payment.out().count()).unwrap_or(u16::MAX);
+        self.needs_review = payment.unsettled_notes().next().is_some();
     }
 
     /// The events, oldest first; never empty.
@@ -71,8 +88,17 @@ impl History {
         );
         for step in self.steps.iter().take(index(version)) {
             payment.apply(&step.event, step.at, step.sequence);
+            payment.form = step.form;
         }
         payment
+    }
+
+    /// The version of the payment that the client was told whose request made step `number`: that step, and what became
+    /// of it while the client waited.
+    pub(super) fn told_version(&self, number: u32) -> u32 {
+        let behind = self.steps.iter().skip(index(number).saturating_add(1));
+        let told = behind.take_while(|step| step.event.is_told()).count();
+        number.saturating_add(1).saturating_add(u32::try_from(told).unwrap_or(u32::MAX))
     }
 
     /// The payment as it stood then; `None` if it was not yet on the books.
@@ -88,8 +114,26 @@ impl History {
         let step = self.steps.get(number)?;
         let is_last = number.checked_add(1)? == self.steps.len();
         match &step.event {
+            Event::Submitted { outcome: None, .. }
+            | Event::Initiated(_)
+            | Event::Asked { .. }
+            | Event::Rerouted { .. }
+            | Event::Noted(_) => None,
+            Event::Answered(answered) => {
+                match (answered.ask.action, answered.outcome.standing()) {
+                    (Action::Refund { .. }, Standing::Failed) => Some(EventType::RefundFailed),
+                    (Action::Capture { .. }, Standing::Failed) => Some(EventType::CaptureFailed),
+                    (Action::Void, Standing::Failed) => Some(EventType::VoidFailed),
+                    // The merchant did not ask for it, and it is asked for again.
+                    (Action::Expire, Standing::Failed) => None,
+                    _ if is_last => EventType::of(self.status),
+                    _ => {
+                        let version = u32::try_from(number).ok()?.checked_add(1)?;
+                        EventType::of(self.payment_at(version).status)
+                    }
+                }
+            }
             _ if is_last => EventType::of(self.status),
-            Event::Submitted { outcome: None, .. } => None,
             Event::Submitted { outcome: Some(outcome), .. } | Event::Settled(outcome) => {
                 EventType::of(status_after(&self.details, outcome))
             }
@@ -113,13 +157,22 @@ impl History {
         self.steps.first()?.request.as_deref()
     }
 
-    /// When the hold lapses, while there is one.
+    /// When the hold lapses, while there is one that nothing is out about and that no person has to look at.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
-        match (self.status, self.steps.last()) {
-            (Status::Authorized, Some(step)) => Some(step.at.plus_millis(self.details.hold_ms)),
-            _ => None,
+        if self.status != Status::Authorized || self.out > 0 || self.needs_review {
+            return None;
         }
+        let held = |step: &&Step| match &step.event {
+            Event::Submitted { outcome: Some(_), .. } | Event::Settled(_) => true,
+            Event::Answered(answered) => {
+                answered.ask.action == Action::Authorize
+                    && answered.outcome.standing() == Standing::Succeeded
+            }
+            _ => false,
+        };
+        let step = self.steps.iter().rfind(held)?;
+        Some(step.at.plus_millis(self.details.hold_ms))
     }
 }
 
@@ -136,12 +189,15 @@ pub struct Filter {
     pub from: Option<Timestamp>,
     /// Only created before this time.
     pub to: Option<Timestamp>,
+    /// Only those that a person has to look at, or only the others.
+    pub needs_review: Option<bool>,
 }
 
 impl Filter {
     fn admits(&self, history: &History) -> bool {
         self.merchant.as_ref().is_none_or(|merchant| *merchant == history.details.merchant)
             && self.status.is_none_or(|status| status == history.status)
+            && self.needs_review.is_none_or(|needs| needs == history.needs_review)
             && (self.customer.is_none() || self.customer == history.details.customer)
     }
 }
@@ -200,13 +256,15 @@ impl Payments {
     pub(super) fn append(&mut self, id: PaymentId, step: Step) -> Option<(Slot, u32)> {
         let slot = match (self.slot_of(id), &step.event) {
             (Some(slot), _) => slot,
-            (None, Event::Submitted { details, .. }) => self.open(details.clone())?,
+            (None, Event::Submitted { details, .. } | Event::Initiated(details)) => {
+                self.open(details.clone())?
+            }
             (None, _) => return None,
         };
         let history = self.all.get_mut(index(slot))?;
         let mut payment = history.payment();
         payment.apply(&step.event, step.at, step.sequence);
-        history.status = payment.status;
+        history.note(&payment);
         history.steps.reserve_exact(1);
         history.steps.push(step);
         Some((slot, payment.version.checked_sub(1)?))
@@ -254,7 +312,7 @@ impl Payments {
         let slot = Slot::try_from(self.all.len()).ok()?;
         let hash = self.hasher.hash_one(details.id);
         self.file(&details.merchant, slot);
-        self.all.push(History::new(details, Status::Pending, Vec::new()));
+        self.all.push(History::new(&Payment::pending(details, None), Vec::new()));
         let Self { all, by_id, hasher, .. } = self;
         by_id.insert_unique(hash, slot, |slot| {
             all.get(index(*slot)).map_or(0, |history| hasher.hash_one(history.details.id))

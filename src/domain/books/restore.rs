@@ -11,10 +11,10 @@ use crate::domain::{
     entry::{Hash, PaymentRecord},
     event::Event,
     id::Sequence,
-    ledger::{self, AccountKind, Balance},
+    ledger::{self, Balance},
     money::Currency,
     payment::Payment,
-    reconciliation::expected_position,
+    reconciliation::LedgerPosition,
     time::Timestamp,
     webhook::{Endpoint, Webhooks},
 };
@@ -44,12 +44,13 @@ impl Historian {
     /// Why they cannot be what happened to a payment.
     pub fn history(&mut self, entries: Vec<Placed>) -> Result<History, String> {
         let first = entries.first().map(|placed| placed.record.event.clone());
-        let Some(Event::Submitted { mut details, .. }) = first else {
+        let Some(Event::Submitted { mut details, .. } | Event::Initiated(mut details)) = first
+        else {
             return Err("a payment's first entry does not submit it".into());
         };
         self.names.share_all(&mut details);
         let mut payment = Payment::pending(details.clone(), None);
-        let mut position = Balance::default();
+        let mut position = LedgerPosition::default();
         let mut steps = Vec::with_capacity(entries.len());
         let mut before = 0;
         for Placed { sequence, at, record } in entries {
@@ -60,21 +61,19 @@ impl Historian {
             before = sequence;
             payment.apply(&record.event, at, sequence);
             let legs = record.transaction.iter().flat_map(|transaction| &transaction.legs);
-            for leg in legs.filter(|leg| leg.account.kind() == AccountKind::Merchant) {
-                position.add(leg);
-            }
-            let mut actor = record.actor;
+            legs.for_each(|leg| position.add(leg));
+            let PaymentRecord { mut actor, mut event, request, form, .. } = record;
             self.names.share(&mut actor);
-            let mut event = record.event;
-            if let Event::Submitted { details: own, .. } = &mut event {
+            self.names.share_in(&mut event);
+            if let Event::Submitted { details: own, .. } | Event::Initiated(own) = &mut event {
                 *own = details.clone();
             }
-            steps.push(Step { sequence, at, actor, event, request: record.request.map(Box::new) });
+            steps.push(Step { sequence, at, actor, event, request: request.map(Box::new), form });
         }
-        if position != expected_position(&payment) {
+        if position != LedgerPosition::due(&payment) {
             return Err(format!("{} and its ledger entries do not agree", details.id));
         }
-        Ok(History::new(details, payment.status, steps))
+        Ok(History::new(&payment, steps))
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::{
     command::Command,
     entry::Entry,
-    event::{CaptureMode, Decline, Details, Outcome},
+    event::{CaptureMode, Decline, Details, Evidence, Note, Outcome},
     idempotency::{Fingerprint, Operation},
     ledger::{Account, Balance},
     money::Amount,
@@ -55,8 +55,25 @@ impl Desk {
         let at = self.books.position().at.max(Timestamp::from_millis(at));
         let payment = match (self.books.history(id(number)), &command) {
             (Some(history), _) => history.payment(),
-            (None, Command::Submit { details, .. }) => Payment::pending(details.clone(), None),
+            (None, Command::Submit { details, .. } | Command::Initiate(details)) => {
+                Payment::pending(details.clone(), None)
+            }
             (None, _) => return false,
+        };
+        // Attempts are named by their place among those of the payment.
+        let named = |place: u64| {
+            let attempts = &payment.attempts;
+            let place = usize::try_from(place).unwrap();
+            attempts.get(place % attempts.len().max(1)).map_or(0, |attempt| attempt.sequence)
+        };
+        let command = match command {
+            Command::Answer { attempt, outcome, evidence } => {
+                Command::Answer { attempt: named(attempt), outcome, evidence }
+            }
+            Command::Reroute { attempt, outcome, evidence, next } => {
+                Command::Reroute { attempt: named(attempt), outcome, evidence, next }
+            }
+            other => other,
         };
         let Ok(event) = payment::decide(&payment, command, at) else {
             return false;
@@ -96,6 +113,7 @@ fn record(payment: &Payment, event: Event) -> PaymentRecord {
             fingerprint: Fingerprint::of("POST", "/", b"{}"),
             operation: Operation::Create,
         }),
+        form: payment::Form::default(),
     }
 }
 
@@ -110,14 +128,38 @@ fn commands() -> impl Strategy<Value = Vec<(u8, Command, u64)>> {
         1 => Just(Some(Outcome::Declined(Decline::CardDeclined)))
     ];
     let amount = prop::option::of((1i64..400).prop_map(|units| Amount::new(units).unwrap()));
-    let command = (0u8..8, outcome, amount, 0u8..9).prop_map(|(number, outcome, amount, kind)| {
-        let command = match kind {
-            0..=3 => Command::Submit { details: details(number, 300), outcome },
-            4 => Command::Settle(outcome.unwrap_or(approved())),
+    let evidence = prop_oneof![
+        2 => Just(Evidence::Reply),
+        1 => Just(Evidence::LookUp),
+        1 => Just(Evidence::Webhook("evt_1".into())),
+        2 => Just(Evidence::Person("seen".into())),
+    ];
+    let attempt = (0u64..6, evidence, 0u8..7);
+    let command = (0u8..8, outcome, amount, 0u8..9, attempt);
+    let command = command.prop_map(|(number, outcome, amount, kind, (attempt, evidence, way))| {
+        let change = match kind {
+            0..=2 => Command::Submit { details: details(number, 300), outcome: outcome.clone() },
+            3 => Command::Initiate(details(number, 300)),
+            4 => Command::Settle(outcome.clone().unwrap_or(approved())),
             5 => Command::Capture(amount),
             6 => Command::Void,
             7 => Command::Expire,
             _ => Command::Refund { amount, reason: None },
+        };
+        let decline = |decline| Outcome::DeclinedBy { decline, code: "c".into() };
+        let provider = |attempt| if attempt % 2 == 0 { "one".into() } else { "two".into() };
+        let command = match way {
+            0 => Command::Answer { attempt, outcome: approved(), evidence },
+            1 => Command::Answer { attempt, outcome: decline(Decline::CardDeclined), evidence },
+            2 => Command::Reroute {
+                attempt,
+                outcome: decline(Decline::ProcessingError),
+                evidence,
+                next: provider(attempt),
+            },
+            3 | 4 => Command::Ask { provider: provider(attempt), change: Box::new(change) },
+            5 if kind == 0 => Command::Note(Note::Reviewed { what: "looked at".into() }),
+            _ => change,
         };
         (number, command)
     });
@@ -138,7 +180,22 @@ proptest! {
             let payment = history.payment();
             prop_assert!(payment.captured <= payment.details.amount.minor_units());
             prop_assert!((0..=payment.captured).contains(&payment.refunded));
+            let promised = payment.refunded + payment.refunds_out();
+            prop_assert!(promised <= payment.captured, "{promised} of {}", payment.captured);
+            prop_assert_eq!(payment.out().count(), usize::from(history.out));
         }
+        let out: i128 = desk.books.histories(0).flat_map(|history| {
+            let payment = history.payment();
+            let booked = payment.out().filter(|attempt| attempt.is_booked);
+            booked.map(|attempt| i128::from(attempt.amount(&payment.details).minor_units()))
+                .collect::<Vec<_>>()
+        }).sum();
+        // A capture that is out keeps all of the hold in doubt, also what it would release.
+        let in_doubt: i128 = desk.books.trial_balance().iter()
+            .filter(|((kind, _), _)| *kind == AccountKind::InDoubt)
+            .map(|(_, total)| total.balance.pending).sum();
+        prop_assert!(in_doubt >= out, "{in_doubt} in doubt, {out} out");
+        prop_assert_eq!(in_doubt == 0, out == 0);
         let report = desk.reconcile();
         prop_assert!(report.balanced(), "{:?}", report.checks);
     }

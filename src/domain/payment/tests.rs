@@ -1,7 +1,11 @@
 //! The rules of a payment's life, as tables a banker could review.
 
 use super::*;
-use crate::domain::{id::PaymentId, money::Currency};
+use crate::domain::{
+    event::{Decline, Note},
+    id::PaymentId,
+    money::Currency,
+};
 use uuid::Uuid;
 
 const AMOUNT: i64 = 100;
@@ -38,7 +42,9 @@ fn refund_of(minor_units: Option<i64>) -> Command {
 /// Carries commands out one after the other, a second apart from 0; all must be allowed.
 fn after(commands: Vec<Command>) -> Payment {
     let mut payment = match commands.first() {
-        Some(Command::Submit { details, .. }) => Payment::pending(details.clone(), None),
+        Some(Command::Submit { details, .. } | Command::Initiate(details)) => {
+            Payment::pending(details.clone(), None)
+        }
         _ => Payment::pending(details(CaptureMode::Manual), None),
     };
     for command in commands {
@@ -167,6 +173,154 @@ fn refunds_never_exceed_what_was_captured() {
     let held = submit(CaptureMode::Manual, Some(approved()));
     let partly = after(vec![held, Command::Capture(amount(30)), refund_of(None)]);
     assert_eq!((partly.status, partly.refunded), (Status::Refunded, 30));
+}
+
+const OUTSIDE: &str = "outside";
+
+fn ask(change: Command) -> Command {
+    Command::Ask { provider: OUTSIDE.into(), change: Box::new(change) }
+}
+
+fn answer(attempt: Sequence, outcome: Outcome, evidence: Evidence) -> Command {
+    Command::Answer { attempt, outcome, evidence }
+}
+
+fn declined(decline: Decline) -> Outcome {
+    Outcome::DeclinedBy { decline, code: "code".into() }
+}
+
+/// Applies one more command, which must be allowed.
+fn then(mut payment: Payment, command: Command) -> Payment {
+    let at = Timestamp::from_millis(u64::from(payment.version));
+    let event = decide(&payment, command, at).unwrap();
+    payment.apply(&event, at, u64::from(payment.version) + 1);
+    payment
+}
+
+#[test]
+fn what_became_of_an_attempt_is_booked_once_and_only_evidence_that_can_be_true_changes_it() {
+    let initiated = || after(vec![Command::Initiate(details(CaptureMode::Automatic))]);
+    let approve = |evidence| answer(1, approved(), evidence);
+    let decline = |evidence| answer(1, declined(Decline::CardDeclined), evidence);
+    let webhook = || Evidence::Webhook("evt_1".into());
+    let person = || Evidence::Person("seen".into());
+    let now = Timestamp::from_millis(9);
+    let completed = then(initiated(), approve(Evidence::Reply));
+    let failed = then(initiated(), decline(Evidence::LookUp));
+    assert_eq!((completed.status, failed.status), (Status::Completed, Status::Failed));
+    assert!(completed.provider_reference.is_some() && failed.failure.is_some());
+    for (payment, command) in [
+        (&completed, approve(webhook())),
+        (&completed, decline(webhook())),
+        (&completed, decline(person())),
+        (&failed, decline(person())),
+        (&failed, approve(webhook())),
+        (&failed, approve(Evidence::LookUp)),
+    ] {
+        let refused = decide(payment, command, now);
+        assert!(matches!(refused, Err(Refusal::AnsweredAlready { .. })), "{refused:?}");
+    }
+    let corrected = then(failed, approve(person()));
+    assert_eq!((corrected.status, corrected.captured), (Status::Completed, AMOUNT));
+    assert_eq!(corrected.failure, None);
+    let unknown = decide(&corrected, answer(7, approved(), person()), now);
+    assert_eq!(unknown, Err(Refusal::NoSuchAttempt { attempt: 7 }));
+}
+
+#[test]
+fn a_hold_that_something_is_out_about_takes_nothing_else_and_does_not_lapse() {
+    let held = || after(vec![submit(CaptureMode::Manual, Some(approved()))]);
+    let later = Timestamp::from_millis(HOLD_MS * 2);
+    for change in [Command::Capture(amount(30)), Command::Void] {
+        let out = then(held(), ask(change));
+        assert_eq!((out.status, out.capturable(), out.held()), (Status::Authorized, 0, AMOUNT));
+        assert!(!out.has_lapsed(later));
+        for refused in [
+            Command::Capture(None),
+            Command::Void,
+            Command::Expire,
+            ask(Command::Capture(None)),
+            ask(Command::Void),
+        ] {
+            let refused = decide(&out, refused, later);
+            assert!(matches!(refused, Err(Refusal::AnswerOut { .. })), "{refused:?}");
+        }
+        let free = then(out, answer(2, declined(Decline::ProviderRejected), Evidence::Reply));
+        assert_eq!((free.status, free.capturable()), (Status::Authorized, AMOUNT));
+        assert!(free.has_lapsed(later));
+    }
+    let captured = then(
+        then(held(), ask(Command::Capture(amount(30)))),
+        answer(2, approved(), Evidence::LookUp),
+    );
+    assert_eq!((captured.status, captured.captured), (Status::Completed, 30));
+}
+
+#[test]
+fn a_refund_in_doubt_counts_as_given_back_until_evidence_says_otherwise() {
+    let taken = after(vec![submit(CaptureMode::Automatic, Some(approved()))]);
+    let out = then(then(taken, ask(refund_of(Some(60)))), ask(refund_of(Some(30))));
+    assert_eq!((out.status, out.refunded, out.refunds_out()), (Status::Completed, 0, 90));
+    let now = Timestamp::from_millis(9);
+    let more = decide(&out, ask(refund_of(Some(11))), now);
+    assert!(
+        matches!(more, Err(Refusal::OverRefund { refundable, .. }) if Some(refundable) == amount(10))
+    );
+    let failed = then(out, answer(2, declined(Decline::ProviderRejected), Evidence::LateReply));
+    assert_eq!(failed.refundable(), amount(70));
+    assert_eq!(failed.refunds[0].standing, Standing::Failed);
+    let partly = then(failed, answer(3, approved(), Evidence::LookUp));
+    assert_eq!((partly.status, partly.refunded), (Status::PartiallyRefunded, 30));
+    let all = then(then(partly, ask(refund_of(None))), answer(6, approved(), Evidence::Reply));
+    assert_eq!((all.status, all.refunded), (Status::Refunded, AMOUNT));
+    // The bank sends the last one back.
+    let back = answer(6, declined(Decline::ProcessingError), Evidence::Webhook("evt_1".into()));
+    let back = then(all, back);
+    assert_eq!((back.status, back.refunded), (Status::PartiallyRefunded, 30));
+    assert_eq!(back.refundable(), amount(70));
+    let whole = after(vec![submit(CaptureMode::Automatic, Some(approved())), ask(refund_of(None))]);
+    let none_left = decide(&whole, ask(refund_of(None)), now);
+    assert_eq!(none_left, Err(Refusal::AnswerOut { operation: "refund" }));
+}
+
+#[test]
+fn only_a_certain_failure_that_the_card_is_not_to_blame_for_lets_another_provider_be_asked() {
+    let initiated = after(vec![Command::Initiate(details(CaptureMode::Manual))]);
+    let reroute = |outcome| Command::Reroute {
+        attempt: 1,
+        outcome,
+        evidence: Evidence::Reply,
+        next: "other".into(),
+    };
+    let now = Timestamp::from_millis(1);
+    for outcome in [approved(), declined(Decline::CardDeclined), declined(Decline::NotProcessed)] {
+        let refused = decide(&initiated, reroute(outcome), now);
+        assert!(matches!(refused, Err(Refusal::InvalidTransition { .. })), "{refused:?}");
+    }
+    let rerouted = then(initiated, reroute(declined(Decline::ProviderUnavailable)));
+    assert_eq!((rerouted.status, &*rerouted.provider), (Status::Processing, "other"));
+    let standings: Vec<_> = rerouted.attempts.iter().map(|attempt| attempt.standing).collect();
+    assert_eq!(standings, [Standing::Failed, Standing::Out]);
+    let held = then(rerouted, answer(2, approved(), Evidence::Reply));
+    assert_eq!((held.status, &*held.provider, held.failure), (Status::Authorized, "other", None));
+}
+
+#[test]
+fn what_is_noted_stands_until_evidence_or_a_person_settles_it() {
+    let initiated = after(vec![Command::Initiate(details(CaptureMode::Automatic))]);
+    let undecided = Command::Note(Note::Undecided { attempt: 1, what: "nobody knows".into() });
+    let contradicted = || {
+        let evidence = Evidence::Webhook("evt_1".into());
+        Command::Note(Note::Contradicted { evidence, what: "took 5".into() })
+    };
+    let noted = then(initiated, undecided);
+    assert_eq!(noted.unsettled_notes().count(), 1);
+    let known = then(noted, answer(1, approved(), Evidence::LookUp));
+    assert_eq!(known.unsettled_notes().count(), 0);
+    let noted = then(known, contradicted());
+    assert_eq!(noted.unsettled_notes().count(), 1);
+    let reviewed = then(noted, Command::Note(Note::Reviewed { what: "a test".into() }));
+    assert_eq!((reviewed.unsettled_notes().count(), reviewed.notes.len()), (0, 3));
 }
 
 #[test]

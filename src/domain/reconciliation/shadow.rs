@@ -161,10 +161,10 @@ fn difference(entry: &Entry, record: &PaymentRecord, books: &Books) -> Option<St
         let (stored, due) = (words(record.transaction.as_ref()), words(by_the_rules.as_ref()));
         return Some(format!("on disk it moves {stored}; by what is in memory it moves {due}"));
     }
-    let Step { sequence, at, actor, event, request } = step;
+    let Step { sequence, at, actor, event, request, form } = step;
     let same = (*sequence, *at) == (entry.sequence, entry.at)
-        && (actor, event, request.as_deref())
-            == (&record.actor, &record.event, record.request.as_ref());
+        && (actor, event, request.as_deref(), *form)
+            == (&record.actor, &record.event, record.request.as_ref(), record.form);
     (!same).then(|| {
         format!(
             "{} on disk, and not the same in memory (entry {sequence} there)",
@@ -195,6 +195,7 @@ mod tests {
         event::{CaptureMode, Details, Event, Outcome},
         id::PaymentId,
         money::Amount,
+        payment::Form,
         reconciliation::Report,
         time::Timestamp,
     };
@@ -234,6 +235,7 @@ mod tests {
                 transaction: ledger::transaction(details, &event),
                 event,
                 request: None,
+                form: Form::default(),
             });
             let entries = vec![Entry { sequence, at: Timestamp::from_millis(sequence), record }];
             Batch { entries, hash: Hash::default() }

@@ -23,11 +23,17 @@ pub enum EventType {
     Refunded,
     /// Part of it was given back.
     PartiallyRefunded,
+    /// A refund was not done, or was taken back.
+    RefundFailed,
+    /// A capture was not done.
+    CaptureFailed,
+    /// A void was not done.
+    VoidFailed,
 }
 
 impl EventType {
     /// Every type, in the order in which the documentation lists them.
-    pub const ALL: [EventType; 7] = [
+    pub const ALL: [EventType; 10] = [
         EventType::Authorized,
         EventType::Completed,
         EventType::Failed,
@@ -35,6 +41,9 @@ impl EventType {
         EventType::Expired,
         EventType::Refunded,
         EventType::PartiallyRefunded,
+        EventType::RefundFailed,
+        EventType::CaptureFailed,
+        EventType::VoidFailed,
     ];
 
     /// The event that a step makes which leaves the payment in `status`. A payment whose provider has not answered
@@ -64,6 +73,9 @@ impl EventType {
             Self::Expired => "payment.expired",
             Self::Refunded => "payment.refunded",
             Self::PartiallyRefunded => "payment.partially_refunded",
+            Self::RefundFailed => "payment.refund_failed",
+            Self::CaptureFailed => "payment.capture_failed",
+            Self::VoidFailed => "payment.void_failed",
         }
     }
 

@@ -262,7 +262,7 @@ impl Stretch {
                     *others += 1;
                     self.webhooks.apply(record, entry.sequence, entry.at);
                 }
-                Record::Opened { .. } | Record::Sealed => *others += 1,
+                Record::Opened { .. } | Record::Sealed | Record::Stray(_) => *others += 1,
             }
         }
     }

@@ -8,12 +8,12 @@ use crate::{
         books::Books,
         command::Command,
         entry::{Batch, PaymentRecord, Record},
-        event::{CaptureMode, Details, Event, Outcome},
+        event::{CaptureMode, Details, Event, Evidence, Note, Outcome},
         id::PaymentId,
         idempotency::{Fingerprint, Key, Operation, Request},
         ledger,
         money::{Amount, Currency},
-        payment::{self, Payment},
+        payment::{self, Form, Payment},
         time::Timestamp,
     },
     journal::{
@@ -103,11 +103,20 @@ impl Shop {
         };
         let approved = || Outcome::Approved { reference: "r".into() };
         let some = Amount::new(self.random.random_range(1..400));
-        let command = match (old, self.random.random_range(0..6)) {
+        let out = payment.out().next().map(|attempt| attempt.sequence);
+        let ask = |change| Command::Ask { provider: "outside".into(), change: Box::new(change) };
+        let command = match (old, self.random.random_range(0..9)) {
+            (false, 0) => Command::Initiate(payment.details.clone()),
             (false, kind) => Command::Submit {
                 details: payment.details.clone(),
-                outcome: (kind > 0).then(approved),
+                outcome: (kind > 1).then(approved),
             },
+            (true, 0..=2) if out.is_some() => {
+                Command::Answer { attempt: out?, outcome: approved(), evidence: Evidence::LookUp }
+            }
+            (true, 6) => ask(Command::Capture(some)),
+            (true, 7) => ask(Command::Refund { amount: some, reason: None }),
+            (true, 8) => Command::Note(Note::Reviewed { what: "looked at".into() }),
             (true, 0) => Command::Settle(approved()),
             (true, 1) => Command::Capture(some),
             (true, 2) => Command::Void,
@@ -127,6 +136,7 @@ impl Shop {
                 fingerprint: Fingerprint::of("POST", "/", b"{}"),
                 operation: Operation::Create,
             }),
+            form: if self.now % 2 == 0 { Form::First } else { Form::Second },
         })
     }
 

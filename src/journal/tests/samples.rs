@@ -1,12 +1,17 @@
 //! Records of every kind. The golden files hold their bytes: only append.
 
 use crate::domain::{
+    entry::Stray,
     entry::{PaymentRecord, Record},
-    event::{CaptureMode, Decline, Details, Event, Outcome},
+    event::{
+        Action, Answered, Ask, CaptureMode, Decline, Details, Event, Evidence, Note, Outcome,
+        Standing,
+    },
     id::{EndpointId, PaymentId},
     idempotency::{Fingerprint, Key, Operation, Request},
     ledger,
     money::{Amount, Currency},
+    payment::Form,
     time::Timestamp,
     webhook::{
         Change, Created, DisabledBecause, EventType, Filter, Open, Origin, Pattern, Secret,
@@ -34,6 +39,7 @@ pub(super) fn all() -> Vec<Record> {
                     fingerprint: Fingerprint::of("POST", "/api/payments", b"{}"),
                     operation,
                 }),
+                form: Form::First,
             })
         }))
         .collect()
@@ -103,12 +109,114 @@ fn events() -> Vec<(Arc<Details>, Event, Option<Operation>)> {
         .collect()
 }
 
+/// Every kind of record that came with providers that act outside, every field in use.
+pub(super) fn attempts() -> Vec<Record> {
+    let [hold, charge] = payments();
+    let events = asks().into_iter().chain(answers()).chain(notes());
+    let payment = |(version, (details, event)): (u32, (Arc<Details>, Event))| {
+        Record::Payment(PaymentRecord {
+            payment: details.id,
+            version,
+            actor: "system/provider".into(),
+            transaction: ledger::transaction(&details, &event),
+            event,
+            request: (version == 1).then(|| Request {
+                key: Key::new("key").unwrap(),
+                fingerprint: Fingerprint::of("POST", "/api/payments", b"{}"),
+                operation: Operation::Resolve,
+            }),
+            form: Form::Second,
+        })
+    };
+    let initiated =
+        [&hold, &charge].map(|details| (details.clone(), Event::Initiated(details.clone())));
+    let of_hold = events.map(|event| (hold.clone(), event));
+    let stray = Record::Stray(Stray {
+        provider: "stripe".into(),
+        event: "evt_1".into(),
+        reference: "pi_9".into(),
+        what: "took 5".into(),
+    });
+    let payments = (1..).zip(initiated.into_iter().chain(of_hold)).map(payment);
+    payments.chain([stray]).collect()
+}
+
+fn asked(action: Action) -> Ask {
+    Ask { provider: "stripe".into(), action }
+}
+
+fn actions() -> [Action; 5] {
+    let amount = Amount::new(500).unwrap();
+    [
+        Action::Authorize,
+        Action::Capture { amount, released: 1_499 },
+        Action::Void,
+        Action::Expire,
+        Action::Refund { amount },
+    ]
+}
+
+fn asks() -> Vec<Event> {
+    let asks = actions().map(|action| Event::Asked { ask: asked(action), reason: None });
+    let refund = Event::Asked { ask: asked(actions()[4]), reason: Some("returned".into()) };
+    asks.into_iter().chain([refund]).collect()
+}
+
+/// Every decline of later releases, way of knowing, and standing.
+fn answers() -> Vec<Event> {
+    let answered = |action, was, outcome, evidence| {
+        let attempt = 300;
+        Box::new(Answered { attempt, ask: asked(action), was, outcome, evidence })
+    };
+    let approved = || Outcome::Approved { reference: "pi_1".into() };
+    let declines = [
+        Decline::IncorrectCardData,
+        Decline::AuthenticationRequired,
+        Decline::ProcessingError,
+        Decline::ProviderUnavailable,
+        Decline::ProviderRejected,
+        Decline::AmountUnsupported,
+        Decline::AuthorizationGone,
+        Decline::NotProcessed,
+        Decline::ResolvedByHand,
+    ];
+    let by = |decline| Outcome::DeclinedBy { decline, code: "lost_card".into() };
+    let mut events: Vec<Event> = actions()
+        .map(|action| Event::Answered(answered(action, Standing::Out, approved(), Evidence::Reply)))
+        .into();
+    let declined = declines.map(|decline| {
+        Event::Answered(answered(Action::Void, Standing::Out, by(decline), Evidence::LateReply))
+    });
+    events.extend(declined);
+    let refund = actions()[4];
+    let taken_back = by(Decline::ProcessingError);
+    let told = Evidence::Webhook("evt_2".into());
+    events.push(Event::Answered(answered(refund, Standing::Succeeded, taken_back, told)));
+    let person = Evidence::Person("seen at the bank".into());
+    events.push(Event::Answered(answered(refund, Standing::Failed, approved(), person)));
+    let failed =
+        answered(Action::Authorize, Standing::Out, by(Decline::ProcessingError), Evidence::LookUp);
+    events.push(Event::Rerouted { answered: failed, next: "other".into() });
+    events
+}
+
+fn notes() -> Vec<Event> {
+    let evidence = Evidence::Webhook("evt_3".into());
+    [
+        Note::Undecided { attempt: 300, what: "nobody knows".into() },
+        Note::Contradicted { evidence, what: "took 6".into() },
+        Note::Reviewed { what: "done".into() },
+    ]
+    .map(|note| Event::Noted(Box::new(note)))
+    .into()
+}
+
 /// Every kind of webhook record, every field in use.
 pub(super) fn webhooks() -> Vec<Record> {
     let endpoint = EndpointId::new(Uuid::from_u128(0x019a_abcd_0000_7000_8000_0000_0000_0002));
     let at = Timestamp::from_millis;
     let secret = |byte: u8| Secret::new(&[byte; 32]).unwrap();
-    let patterns = EventType::ALL.into_iter().map(Pattern::Exactly);
+    let patterns = EventType::ALL.into_iter().take(7).map(Pattern::Exactly);
     let patterns = [Pattern::Everything, Pattern::Payments].into_iter().chain(patterns);
     let settings = Settings {
         url: "https://shop.example/hook?a=1".into(),

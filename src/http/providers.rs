@@ -1,0 +1,93 @@
+//! `/api/providers/{name}/webhook`: what providers tell by themselves. No API key opens it; the provider's signature does.
+
+use super::{Door, body, query::Query, reply::Problem};
+use crate::{
+    actors::{
+        Engine, Unavailable, attempts,
+        payment::{NotPerformed, Perform, Wish},
+    },
+    domain::{entry::Stray, id::PaymentId},
+    provider::{Fact, Message, News},
+};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// The headers that providers sign in.
+const SIGNATURES: [&str; 1] = ["stripe-signature"];
+
+#[derive(Serialize)]
+struct ReceivedBody {
+    received: bool,
+}
+
+/// `POST /api/providers/{name}/webhook`: answers 200 when all that the message says is on record, or was before. Whatever
+/// else is answered, the provider sends it again.
+pub(super) async fn webhook(
+    request: HttpRequest,
+    name: web::Path<String>,
+    payload: web::Payload,
+    door: web::Data<Door>,
+) -> Result<HttpResponse, Problem> {
+    let core = door.core()?;
+    let engine = &core.writing()?.engine;
+    Query::of(&request)?.finish()?;
+    let line = engine.lines.to(&name).ok_or_else(Problem::no_such_provider)?.clone();
+    let bytes = body::receive(&request, payload, door.limits).await?;
+    let signature = SIGNATURES.iter().find_map(|name| request.headers().get(*name));
+    let signature = signature.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let message =
+        Message { signature: signature.into(), body: bytes.as_ref().into(), at: core.clock.now() };
+    let news = line.read(message).await?;
+    let _place = engine.admission.enter()?;
+    for news in news {
+        take(engine, &name, news).await?;
+    }
+    Ok(HttpResponse::Ok().json(ReceivedBody { received: true }))
+}
+
+/// Has news booked, or put on record if no payment is about it.
+async fn take(engine: &Arc<Engine>, provider: &str, news: News) -> Result<(), Problem> {
+    let _room = engine.admission.reserve(0, &engine.books)?;
+    let Some(payment) = payment_of(engine, &news) else {
+        return put_on_record(engine, provider, &news).await;
+    };
+    let perform = Perform::by_system(Wish::Heed(news), attempts::PROVIDER);
+    match engine.perform(payment, perform).await {
+        Ok(_) => Ok(()),
+        Err(NotPerformed::Refused(refusal)) => {
+            tracing::warn!(%payment, %refusal, provider, "a provider's event changes nothing");
+            Ok(())
+        }
+        Err(NotPerformed::Unavailable(unavailable)) => Err(unavailable.into()),
+        // Another writer was faster: the provider sends it again.
+        Err(NotPerformed::Breach(_)) => Err(Unavailable::Overloaded.into()),
+    }
+}
+
+fn payment_of(engine: &Engine, news: &News) -> Option<PaymentId> {
+    let id = news.payment?;
+    engine.books.read().history(id).map(|history| history.details.id)
+}
+
+/// Money that no payment is about is nobody's to book, and must not be forgotten.
+async fn put_on_record(engine: &Engine, provider: &str, news: &News) -> Result<(), Problem> {
+    let stray = Stray {
+        provider: provider.into(),
+        event: news.event.clone(),
+        reference: match &news.fact {
+            Fact::Charge { reference, .. } | Fact::Refund { reference, .. } => reference.clone(),
+        },
+        what: format!("{:?} of payment {:?}", news.fact, news.payment).into(),
+    };
+    if engine.books.read().knows_stray(&stray) {
+        return Ok(());
+    }
+    let detail = format!(
+        "{provider} tells of {} (event {}), which no payment here is about: {}. Find out at the provider whose money it is",
+        stray.reference, stray.event, stray.what
+    );
+    engine.ledger.record_stray(stray, engine.clock.now()).await?;
+    engine.alarms.raise("provider.stray", &detail);
+    Ok(())
+}

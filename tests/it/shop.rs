@@ -1,0 +1,143 @@
+//! A server whose payments go to a provider that moves money outside: the double of Stripe.
+
+use crate::{client::Response, server::TestServer, stripe_double::StripeDouble, wait::eventually};
+use serde_json::{Value, json};
+use std::ops::Deref;
+
+pub const WEBHOOK_SECRET: &str = "whsec_of_the_double";
+pub const SECRET_KEY: &str = "sk_test_of_the_double";
+
+/// What becomes known late is known soon.
+pub const SETTINGS: [(&str, &str); 2] = [
+    ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "250"),
+    ("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "20"),
+];
+
+/// Used as it is, it is the server.
+pub struct Shop {
+    pub stripe: StripeDouble,
+    pub server: TestServer,
+}
+
+/// A provider in the configuration.
+pub fn provider(name: &str, url: &str, lines: &str) -> String {
+    format!(
+        "[providers.{name}]\nkind = \"stripe\"\nurl = \"{url}\"\nsecret_key = \"{SECRET_KEY}\"\n\
+         webhook_secret = \"{WEBHOOK_SECRET}\"\n{lines}\n"
+    )
+}
+
+/// A route that all payments take.
+pub fn route(providers: &str) -> String {
+    format!("[[routes]]\nproviders = \"{providers}\"\n")
+}
+
+impl Shop {
+    pub fn start() -> Self {
+        Self::start_with("failures_max = 1000000", &[])
+    }
+
+    /// With more lines about the provider, and environment variables on top of the usual.
+    #[track_caller]
+    pub fn start_with(lines: &str, settings: &[(&str, &str)]) -> Self {
+        let stripe = StripeDouble::start();
+        let config = provider("stripe", &stripe.url(), lines) + &route("stripe");
+        let server = TestServer::start_configured(&config, &[&SETTINGS, settings].concat());
+        Self { stripe, server }
+    }
+
+    /// Has the double tell the server of what happens, so many times each.
+    pub fn tell(&self, copies: usize) {
+        self.stripe.tell(&self.webhook(), WEBHOOK_SECRET, copies);
+    }
+
+    pub fn webhook(&self) -> String {
+        format!("http://{}/api/providers/stripe/webhook", self.server.address())
+    }
+
+    #[track_caller]
+    pub fn charge(&self, key: &str, amount: i64) -> Response {
+        self.server.charge_with("pm_card_visa", key, amount)
+    }
+
+    #[track_caller]
+    pub fn authorize(&self, key: &str, amount: i64) -> Response {
+        let method = "pm_card_visa";
+        let body = json!({
+            "amount": amount, "currency": "USD", "capture": "manual", "paymentMethod": method,
+        });
+        self.server.pay(key, &body)
+    }
+
+    /// The payment once nothing of it is in doubt.
+    #[track_caller]
+    pub fn settled(&self, id: &str) -> Value {
+        eventually("nothing is in doubt", || {
+            let payment = self.server.payment(id);
+            let attempts = payment["attempts"].as_array().unwrap();
+            attempts.iter().all(|attempt| attempt["status"] != "pending").then_some(payment)
+        })
+    }
+
+    /// The payment once a person has to look at it.
+    #[track_caller]
+    pub fn in_review(&self, id: &str) -> Value {
+        eventually("the payment needs review", || {
+            let payment = self.server.payment(id);
+            (payment["needsReview"] == true).then_some(payment)
+        })
+    }
+
+    /// What stands in doubt in the ledger.
+    #[track_caller]
+    pub fn in_doubt(&self) -> i64 {
+        self.server.admin().balance("in_doubt:stripe", "USD").1
+    }
+
+    /// What the provider took less what it gave back, of a payment.
+    pub fn taken(&self, id: &str) -> i64 {
+        let Some(intent) = self.stripe.intent_of("strongroom_payment", id) else { return 0 };
+        let own = |refund: &&Value| refund["payment_intent"] == intent["id"];
+        let refunds = self.stripe.refunds();
+        let back: i64 = refunds
+            .iter()
+            .filter(own)
+            .filter(|refund| refund["status"] != "failed")
+            .map(|refund| refund["amount"].as_i64().unwrap())
+            .sum();
+        intent["amount_received"].as_i64().unwrap() - back
+    }
+
+    /// The provider did nothing twice, nothing is in doubt, and its record agrees with our books to the cent.
+    #[track_caller]
+    pub fn agrees(&self) {
+        for (key, times) in self.stripe.executions() {
+            assert!(times <= 1, "{key} was done {times} times");
+        }
+        assert_eq!(self.in_doubt(), 0);
+        let payments = self.server.all("/api/payments");
+        let figure = |payment: &Value, name: &str| payment[name].as_i64().unwrap();
+        let mut sum = 0;
+        for payment in &payments {
+            let ours = figure(payment, "amountCaptured") - figure(payment, "amountRefunded");
+            assert_eq!(ours, self.taken(payment["id"].as_str().unwrap()), "{payment:#}");
+            sum += ours;
+        }
+        assert_eq!(self.server.balance("merchant:merchant_1", "USD").0, sum);
+        let theirs: i64 =
+            self.stripe.intents().iter().map(|it| figure(it, "amount_received")).sum();
+        let refunds = self.stripe.refunds();
+        let done = refunds.iter().filter(|refund| refund["status"] != "failed");
+        let back: i64 = done.map(|refund| figure(refund, "amount")).sum();
+        assert_eq!(theirs - back, sum, "the provider moved money that no payment is about");
+        self.server.admin().reconciles();
+    }
+}
+
+impl Deref for Shop {
+    type Target = TestServer;
+
+    fn deref(&self) -> &TestServer {
+        &self.server
+    }
+}
