@@ -437,7 +437,8 @@ fn lines(config: &Config) -> Lines {
                     secret_key: provider.secret_key.expose().into(),
                     webhook_secret: provider.webhook_secret.as_ref().map(|it| it.expose().into()),
                 };
-                let connections_max = provider.in_flight_max;
+                // Looking something up may take a second connection beside the call's.
+                let connections_max = provider.in_flight_max.saturating_add(16);
                 Line::outside(Stripe::TERMS, pace, move || {
                     Stripe::new(settings, trust::tls(), connections_max)
                 })

@@ -17,6 +17,11 @@ use crate::{
 /// Books what the news decides or contradicts. On return it is durable, or was on the books before.
 pub(super) async fn heed(work: &mut Work, news: News, by: By) -> Result<(), NotPerformed> {
     let evidence = Evidence::Webhook(news.event);
+    let currency = work.payment.details.currency;
+    if let Some(other) = news.currency.filter(|other| *other != currency) {
+        let what = format!("the provider tells of {other}; the payment is in {currency}");
+        return work.note(Note::Contradicted { evidence, what: what.into() }).await;
+    }
     if let Some((attempt, outcome)) = decided(&work.payment, &news.fact) {
         return work.book(&attempt, outcome, evidence, by).await;
     }

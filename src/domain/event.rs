@@ -119,6 +119,9 @@ impl Event {
             Self::Answered(answered) | Self::Rerouted { answered, .. } => {
                 answered.evidence == Evidence::Reply
             }
+            Self::Noted(note) => {
+                matches!(&**note, Note::Contradicted { evidence: Evidence::Reply, .. })
+            }
             _ => false,
         }
     }

@@ -7,7 +7,7 @@ use crate::{
         payment::{NotPerformed, Perform, Wish},
     },
     domain::{entry::Stray, id::PaymentId},
-    provider::{Fact, Message, News},
+    provider::{Fact, Message, News, NotRead},
 };
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
@@ -38,7 +38,16 @@ pub(super) async fn webhook(
     let signature = signature.and_then(|value| value.to_str().ok()).unwrap_or_default();
     let message =
         Message { signature: signature.into(), body: bytes.as_ref().into(), at: core.clock.now() };
-    let news = line.read(message).await?;
+    let news = line.read(message).await.inspect_err(|not_read| {
+        if let NotRead::Malformed(why) = not_read {
+            // It is signed: the provider says something, and nobody here knows what.
+            let detail = format!(
+                "a signed message of {name} cannot be read ({why}), and {name} will send it again for a while: look \
+                 there at what it says, and report it"
+            );
+            engine.alarms.raise("provider.unreadable", &detail);
+        }
+    })?;
     let _place = engine.admission.enter()?;
     for news in news {
         take(engine, &name, news).await?;

@@ -23,7 +23,7 @@ pub use stripe::Stripe;
 use crate::domain::{
     event::{Action, Decline, Details},
     id::{DerivedId, PaymentId},
-    money::Amount,
+    money::{Amount, Currency},
     time::Timestamp,
 };
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
@@ -123,6 +123,8 @@ pub struct News {
     pub event: Box<str>,
     /// Which payment it is about; `None` if it does not name one of ours.
     pub payment: Option<PaymentId>,
+    /// In which currency, if it is one that we know.
+    pub currency: Option<Currency>,
     /// What it says.
     pub fact: Fact,
 }

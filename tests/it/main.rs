@@ -40,6 +40,7 @@ mod outcomes;
 mod payments;
 mod process;
 mod proof;
+mod provider_chaos;
 mod provider_doubt;
 mod provider_news;
 mod quickstart;

@@ -207,8 +207,10 @@ fn a_failing_provider_takes_no_new_payments_and_no_keys_and_what_has_begun_is_fi
     assert!(refused.header("Retry-After").is_some());
     shop.get("/api/idempotency/refused").problem(404, "idempotency_key_not_found");
     assert_eq!(shop.capture_all(&held).json["code"], "provider_unavailable");
-    let ready = shop.admin().get("/ready").of(200).json;
-    assert_eq!(ready["alarms"][0]["code"], "provider.failing");
+    eventually("the operator is told", || {
+        let ready = shop.admin().get("/ready").of(200).json;
+        (ready["alarms"][0]["code"] == "provider.failing").then_some(())
+    });
     shop.stripe.down(false);
     let taken = eventually("it takes payments again", || {
         let answer = shop.charge("refused", 10);

@@ -18,9 +18,9 @@
 
 use crate::domain::money::Currency;
 
-/// The largest amount in Stripe's units: the reference of `POST /v1/payment_intents` allows eight digits. (The page on
-/// currencies says twelve for most cards.)
-const AMOUNT_MAX: i64 = 99_999_999;
+/// The largest amount in Stripe's units that is asked for: the page on currencies says twelve digits for most cards.
+/// Where Stripe takes less, it says so itself.
+const AMOUNT_MAX: i64 = 999_999_999_999;
 
 /// Why an amount can't be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,16 +109,16 @@ mod tests {
         use Unsupported::{Currency, Fraction, TooLarge};
         for (code, ours, stripes) in [
             ("USD", 4999, Ok(4999)),
-            ("USD", 99_999_999, Ok(99_999_999)),
-            ("USD", 100_000_000, Err(TooLarge)),
+            ("USD", 999_999_999_999, Ok(999_999_999_999)),
+            ("USD", 1_000_000_000_000, Err(TooLarge)),
             ("HUF", 12_345, Ok(12_345)),
             ("TWD", 80_045, Ok(80_045)),
             ("JPY", 500, Ok(500)),
             ("XAF", 1, Ok(1)),
             ("ISK", 5, Ok(500)),
             ("UGX", 5, Ok(500)),
-            ("UGX", 999_999, Ok(99_999_900)),
-            ("UGX", 1_000_000, Err(TooLarge)),
+            ("UGX", 9_999_999_999, Ok(999_999_999_900)),
+            ("UGX", 10_000_000_000, Err(TooLarge)),
             ("ISK", i64::MAX, Err(TooLarge)),
             ("MGA", 500, Ok(5)),
             ("MGA", 520, Err(Fraction)),

@@ -57,7 +57,7 @@ pub(super) fn of_charge(event: &Id, intent: &Intent) -> Result<News, NotRead> {
     let state = state.ok_or_else(|| unreadable("how the payment stands"))?;
     let (attempt, reference) = (metadata.attempt(), (*intent.id).into());
     let fact = Fact::Charge { attempt, reference, state };
-    Ok(News { event: (**event).into(), payment, fact })
+    Ok(News { event: (**event).into(), payment, currency: intent.currency(), fact })
 }
 
 /// What an event about a refund says, which is of this payment.
@@ -70,7 +70,7 @@ pub(super) fn of_refund(
     let (amount, state) = stands.ok_or_else(|| unreadable("how the refund stands"))?;
     let (attempt, reference) = (refund.metadata().attempt(), (*refund.id).into());
     let fact = Fact::Refund { attempt, reference, amount, state };
-    Ok(News { event: (**event).into(), payment, fact })
+    Ok(News { event: (**event).into(), payment, currency: refund.currency(), fact })
 }
 
 /// In which currency's units the amounts are told: those of no payment of ours stay as Stripe counts them.
@@ -168,7 +168,9 @@ mod tests {
         ] {
             let news = told(kind, &intent(status, currency, &ours())).unwrap().unwrap();
             let fact = Fact::Charge { attempt: Some(attempt()), reference: "pi_1".into(), state };
-            assert_eq!(news, News { event: "evt_1".into(), payment: Some(payment()), fact });
+            let currency = Currency::for_payment(&currency.to_uppercase());
+            let (event, payment) = ("evt_1".into(), Some(payment()));
+            assert_eq!(news, News { event, payment, currency, fact });
         }
     }
 
@@ -208,7 +210,9 @@ mod tests {
             let news = told(kind, &refund).unwrap().unwrap();
             let (attempt, reference) = (Some(attempt()), "re_1".into());
             let fact = Fact::Refund { attempt, reference, amount: 120, state };
-            assert_eq!(news, News { event: "evt_1".into(), payment: Some(payment()), fact });
+            let currency = Currency::for_payment("KWD");
+            let (event, payment) = ("evt_1".into(), Some(payment()));
+            assert_eq!(news, News { event, payment, currency, fact });
         }
     }
 

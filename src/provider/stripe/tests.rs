@@ -465,8 +465,10 @@ async fn a_refund_made_elsewhere_leads_to_its_payment_by_the_payment_intent() {
             amount,
             state: RefundState::Done,
         };
-        let news =
-            |(payment, amount)| vec![News { event: "evt_1".into(), payment, fact: fact(amount) }];
+        let news = |(payment, amount)| {
+            let currency = Currency::for_payment("UGX");
+            vec![News { event: "evt_1".into(), payment, currency, fact: fact(amount) }]
+        };
         assert_eq!(stripe.read(&message).await, expected.map(news));
         assert_eq!(lines(&heard), ["GET /v1/payment_intents/pi_1"]);
     }
