@@ -20,6 +20,14 @@ export-check:
 webhooks-check:
     tests/webhooks_check.sh
 
+# The Stripe adapter against localstripe, both books compared to the cent.
+localstripe-check:
+    tests/localstripe_check.sh
+
+# Kill -9 and faults of the provider at random, over as many payments.
+chaos payments="5000":
+    CHAOS={{payments}} cargo test --test it provider_chaos:: -- --nocapture
+
 # More rounds of kill -9 than the suite runs.
 crash rounds="200":
     CRASHES={{rounds}} cargo test --test it crash:: -- --nocapture

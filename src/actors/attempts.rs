@@ -23,7 +23,7 @@ use crate::{
         refusal::Refusal,
         time::Timestamp,
     },
-    provider::{Answer, Call, Line, line::Place},
+    provider::{Answer, Call, line::Place},
 };
 use std::sync::Arc;
 use tokio::{sync::oneshot, time::Instant};
@@ -103,14 +103,14 @@ impl Work {
         by: By,
     ) -> Result<(), NotPerformed> {
         let mut route = self.engine.lines.route(&details).to_vec().into_iter();
-        let (first, line, place) = self.next_of(&mut route)?;
+        let (first, place) = self.next_of(&mut route)?;
         let mut details = details;
         Arc::make_mut(&mut details).provider = first.clone();
         self.payment.details = details.clone();
         self.payment.provider = first;
         let until = Instant::now() + self.engine.answer_within;
-        if line.as_outside().is_none() {
-            return self.submit_inside(&line, details, by, until).await;
+        if place.is_none() {
+            return self.submit_inside(details, by, until).await;
         }
         self.record(Command::Initiate(details), by, self.engine.clock.now()).await?;
         self.see_through(place, until, route).await
@@ -119,11 +119,12 @@ impl Work {
     /// A provider that acts nowhere outside: what it says is on record in one entry with the payment.
     async fn submit_inside(
         &mut self,
-        line: &Line,
         details: Arc<Details>,
         by: By,
         until: Instant,
     ) -> Result<(), NotPerformed> {
+        let line = self.engine.lines.to(&details.provider);
+        let line = line.ok_or(Unavailable::ProviderUnavailable)?;
         let call = Call {
             attempt: DerivedId::new(Kind::Attempt, Timestamp::default(), 0),
             details: details.clone(),
@@ -224,20 +225,20 @@ impl Work {
         if !failure.decline.lets_others_try() {
             return None;
         }
-        let (next, _, place) = self.next_of(route).ok()?;
-        Some((next, place))
+        self.next_of(route).ok()
     }
 
-    /// The next provider of the route that takes a new attempt, with the place for it.
+    /// The next provider of the route that takes a new attempt, with the place for it; one that acts nowhere outside needs
+    /// none.
     fn next_of(
         &self,
         route: &mut std::vec::IntoIter<Arc<str>>,
-    ) -> Result<(Arc<str>, Arc<Line>, Option<Place>), Unavailable> {
+    ) -> Result<(Arc<str>, Option<Place>), Unavailable> {
         for name in route {
-            let Some(line) = self.engine.lines.to(&name).cloned() else { continue };
+            let Some(line) = self.engine.lines.to(&name) else { continue };
             match line.as_outside().map(|outside| outside.admit()) {
-                None => return Ok((name, line, None)),
-                Some(Ok(place)) => return Ok((name, line, Some(place))),
+                None => return Ok((name, None)),
+                Some(Ok(place)) => return Ok((name, Some(place))),
                 Some(Err(_)) => {}
             }
         }

@@ -447,7 +447,7 @@ pub fn command_of(event: &Event) -> Command {
             Command::Refund { amount: Some(*amount), reason: reason.clone() }
         }
         Event::Initiated(details) => Command::Initiate(details.clone()),
-        Event::Asked { ask, reason } => attempts::command_of(ask, reason.as_ref()),
+        Event::Asked { ask, reason } => attempts::command_of(ask, reason.as_deref()),
         Event::Answered(answered) => {
             let Answered { attempt, outcome, evidence, .. } = &**answered;
             Command::Answer {

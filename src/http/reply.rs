@@ -31,9 +31,9 @@ pub(super) struct Problem {
     detail: String,
     errors: Vec<Fault>,
     transition: Option<(Status, Status)>,
-    failure: Option<Failure>,
+    failure: Option<Box<Failure>>,
     retry_after_s: Option<u32>,
-    allow: Option<String>,
+    allow: Option<Box<str>>,
 }
 
 /// What is wrong with one field.
@@ -156,7 +156,7 @@ impl Problem {
         let detail = format!("This path takes {allowed}.");
         let status = StatusCode::METHOD_NOT_ALLOWED;
         let problem = Self::new(status, "method_not_allowed", title, &detail);
-        Self { allow: Some(allowed.to_owned()), ..problem }
+        Self { allow: Some(allowed.into()), ..problem }
     }
 
     pub(super) fn no_such_payment() -> Self {
@@ -238,7 +238,7 @@ impl Problem {
         };
         let title = "The provider declined";
         let problem = Self::new(StatusCode::PAYMENT_REQUIRED, code, title, &detail);
-        Self { failure: attempt.failure.clone(), ..problem }
+        Self { failure: attempt.failure.clone().map(Box::new), ..problem }
     }
 
     pub(super) fn no_such_provider() -> Self {
@@ -427,7 +427,7 @@ impl ResponseError for Problem {
             response.insert_header(("Retry-After", seconds.to_string()));
         }
         if let Some(allowed) = &self.allow {
-            response.insert_header(("Allow", allowed.as_str()));
+            response.insert_header(("Allow", &**allowed));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             response.insert_header(("WWW-Authenticate", "Bearer"));
@@ -441,7 +441,7 @@ impl ResponseError for Problem {
             errors: &self.errors,
             from: self.transition.map(|(from, _)| from.name()),
             to: self.transition.map(|(_, to)| to.name()),
-            failure: self.failure.as_ref().map(FailureBody::of),
+            failure: self.failure.as_deref().map(FailureBody::of),
         })
     }
 }

@@ -88,7 +88,7 @@ fn a_charge_whose_outcome_is_unknown_is_in_doubt_until_it_is_known_and_is_done_o
             "failures_max = 1000000",
             &[("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "60000")],
         );
-        shop.stripe.next(&[fault.clone()]);
+        shop.stripe.next(&[fault]);
         let first = shop.charge("order", 4999).of(202);
         assert_eq!(first.json["status"], "processing", "{fault:?}");
         assert_eq!(first.json["attempts"][0]["status"], "pending");
@@ -138,7 +138,7 @@ fn a_capture_void_or_refund_whose_outcome_is_unknown_is_in_doubt_and_done_once()
                 "refund" => shop.charge(&format!("{key}-payment"), 1000).of(201).id(),
                 _ => shop.authorize(&format!("{key}-payment"), 1000).of(201).id(),
             };
-            shop.stripe.next(&[fault.clone()]);
+            shop.stripe.next(&[fault]);
             let body = if change == "void" { json!({}) } else { json!({"amount": 600}) };
             let first = shop.command(change, &id, &key, &body).of(202);
             let payment = shop.settled(&id);

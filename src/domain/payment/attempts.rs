@@ -29,10 +29,10 @@ pub(super) fn ask(payment: &Payment, provider: Arc<str>, change: Event) -> Resul
 }
 
 /// The command of an ask.
-pub(super) fn command_of(ask: &Ask, reason: Option<&Box<str>>) -> Command {
+pub(super) fn command_of(ask: &Ask, reason: Option<&str>) -> Command {
     let change = match ask.action {
         Action::Capture { amount, released } => Event::Captured { amount, released },
-        Action::Refund { amount } => Event::Refunded { amount, reason: reason.cloned() },
+        Action::Refund { amount } => Event::Refunded { amount, reason: reason.map(Into::into) },
         Action::Void => Event::Voided,
         // An authorization is never asked for by itself: the rules refuse the command that is made of it here.
         Action::Expire | Action::Authorize => Event::Expired,

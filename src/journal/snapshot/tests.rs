@@ -137,7 +137,7 @@ impl Shop {
                 fingerprint: Fingerprint::of("POST", "/", b"{}"),
                 operation: Operation::Create,
             }),
-            form: if self.now % 2 == 0 { Form::First } else { Form::Second },
+            form: if self.now.is_multiple_of(2) { Form::First } else { Form::Second },
         })
     }
 
