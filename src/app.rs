@@ -23,7 +23,8 @@ use crate::{
     domain::{books::Books, entry::Batch, id::Sequence, time::Timestamp},
     http::{self, Core, Door, Limits, Writing},
     journal::{
-        DataLock, DirectIo, Folders, JournalError, Options, Recovered, Report, Writer, recover,
+        DataLock, DirectIo, Folders, JournalError, Options, Recovered, Report, Writer, pepper,
+        recover,
         snapshot::{self, Loaded, Refused},
     },
     provider::{Line, Lines, Pace as LinePace, Routes, Rule, Sandbox, Stripe, stripe},
@@ -107,6 +108,7 @@ pub async fn run(
     let handle = server.handle();
     actix_rt::spawn(server);
 
+    door.credentials.season(*pepper::read_or_make(&config.data_dir)?.expose());
     let began = Instant::now();
     let recovery = recover_books(&config, clock.clone()).await?;
     let started_with = recovery.started(began.elapsed());
@@ -176,6 +178,9 @@ pub async fn show(
         writing: None,
     };
     let door = web::Data::new(door(config));
+    if let Some(pepper) = pepper::read(&config.data_dir)? {
+        door.credentials.season(*pepper.expose());
+    }
     drop(door.core.set(core));
     let server = http::serve(listener, door)?;
     let handle = server.handle();
@@ -447,6 +452,7 @@ fn lines(config: &Config) -> Lines {
         (Arc::from(provider.name.as_str()), Arc::new(line))
     });
     let rules = config.routes.iter().map(|route| Rule {
+        mode: route.mode,
         merchant: route.merchant.as_deref().map(Arc::from),
         currency: route.currency,
         amount_min: route.amount_min,

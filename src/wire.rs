@@ -2,6 +2,7 @@
 //! this code, so **what it writes for an old payment must never change**; a golden test holds that.
 
 use crate::domain::{
+    access,
     books::Happened,
     event::{Details, Failure, Note},
     id::DerivedId,
@@ -44,6 +45,9 @@ pub struct PageBody<T> {
 pub struct PaymentBody<'a> {
     id: Text<crate::domain::id::PaymentId>,
     merchant_id: &'a str,
+    /// `test` for a payment that was made with a key for test payments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<&'static str>,
     amount: i64,
     currency: &'a str,
     status: &'a str,
@@ -189,7 +193,8 @@ impl<'a> PaymentBody<'a> {
         let attempts = payment.attempts.iter().map(|it| AttemptBody::of(it, details));
         Self {
             id: Text(details.id),
-            merchant_id: &details.merchant,
+            merchant_id: access::name_outside(&details.merchant),
+            mode: access::is_test(&details.merchant).then_some("test"),
             amount: details.amount.minor_units(),
             currency: details.currency.code(),
             status: payment.status.name(),

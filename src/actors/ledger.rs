@@ -8,6 +8,7 @@
 use super::{BooksReader, Unavailable};
 use crate::{
     domain::{
+        access::AccessRecord,
         books::{Books, Breach},
         entry::{PaymentRecord, Record, Stray},
         id::{PaymentId, Sequence},
@@ -157,6 +158,18 @@ impl LedgerHandle {
         self.append(Subject::Strays, None, Record::Stray(stray), now).await
     }
 
+    /// Records what an admin did about who may come in. On return the entry is durable and on the books.
+    ///
+    /// # Errors
+    /// As [`LedgerHandle::record`].
+    pub async fn record_access(
+        &self,
+        record: AccessRecord,
+        now: Timestamp,
+    ) -> Result<Recorded, NotRecorded> {
+        self.append(Subject::Access, None, Record::Access(record), now).await
+    }
+
     async fn append(
         &self,
         subject: Subject,
@@ -202,6 +215,7 @@ enum Subject {
     Payment(PaymentId),
     Webhooks,
     Strays,
+    Access,
 }
 
 #[derive(Message)]
@@ -335,6 +349,7 @@ impl LedgerActor {
         let books = self.books.read().unwrap_or_else(PoisonError::into_inner);
         match &append.record {
             Record::Opened { .. } | Record::Sealed | Record::Stray(_) => {}
+            Record::Access(record) => books.check_access(record)?,
             Record::Payment(record) => books.check(record, append.now)?,
             Record::Webhook(record) => books.check_webhook(record, self.pace.endpoints_max)?,
         }

@@ -1,7 +1,10 @@
 //! Who moves the money, and which payments go to whom.
 
 use super::section::Section;
-use crate::domain::money::{Amount, Currency};
+use crate::domain::{
+    access::Mode,
+    money::{Amount, Currency},
+};
 use std::fmt;
 
 /// The name of the embedded provider; no other may be called so.
@@ -105,6 +108,8 @@ impl fmt::Debug for Confidential {
 /// Which payments go to which providers. Every condition given must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
+    /// Of live payments, or of those made with keys for test payments.
+    pub mode: Mode,
     /// Only this merchant's.
     pub merchant: Option<String>,
     /// Only in this currency.
@@ -123,6 +128,8 @@ impl Route {
 
     /// `known` are the providers that there are.
     pub(super) fn read(known: &[String], section: &mut Section<'_>) -> Self {
+        let mode = section
+            .optional("mode", |section| section.text("mode", "\"live\" or \"test\"", Mode::parse));
         let merchant = section.optional("merchant", |section| {
             section.text("merchant", "a merchant's id", |text| Some(text.to_owned()))
         });
@@ -145,7 +152,8 @@ impl Route {
             fits.then_some(names)
         });
         let providers = providers.unwrap_or_default();
-        Self { merchant, currency, amount_min, amount_max, providers }
+        let mode = mode.unwrap_or(Mode::Live);
+        Self { mode, merchant, currency, amount_min, amount_max, providers }
     }
 }
 

@@ -5,6 +5,7 @@
 //! append fields at the end of a *new* record variant, never change an old one (golden files hold this).
 
 use super::{
+    access::AccessRecord,
     event::{Action, Event, Outcome, Standing},
     id::{PaymentId, Sequence},
     idempotency::Request,
@@ -45,6 +46,26 @@ pub enum Record {
     Webhook(WebhookRecord),
     /// A provider told of money that no payment is about.
     Stray(Stray),
+    /// An admin did something about who may come in.
+    Access(AccessRecord),
+}
+
+impl Record {
+    /// Whether the entry is kept whole, also by snapshots: what it says is in no state that they hold.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        match self {
+            Self::Stray(_) | Self::Access(_) => true,
+            Self::Webhook(record) => is_admins(&record.actor),
+            Self::Opened { .. } | Self::Sealed | Self::Payment(_) => false,
+        }
+    }
+}
+
+/// Whether this is the name of an admin's key in the audit trail.
+#[must_use]
+pub fn is_admins(actor: &str) -> bool {
+    actor.starts_with("admin/")
 }
 
 /// Money at a provider that no payment is about.

@@ -112,6 +112,29 @@ pub enum Event {
 }
 
 impl Event {
+    /// What was done, in a word or two.
+    #[must_use]
+    pub fn in_a_word(&self) -> &'static str {
+        match self {
+            Self::Submitted { .. } | Self::Initiated(_) => "payment made",
+            Self::Settled(_) => "payment settled",
+            Self::Captured { .. } => "payment captured",
+            Self::Voided => "payment voided",
+            Self::Expired => "payment expired",
+            Self::Refunded { .. } => "payment refunded",
+            Self::Asked { ask, .. } => match ask.action {
+                Action::Authorize => "authorization asked for",
+                Action::Capture { .. } => "capture asked for",
+                Action::Void => "void asked for",
+                Action::Expire => "expiry asked for",
+                Action::Refund { .. } => "refund asked for",
+            },
+            Self::Answered(_) => "outcome resolved",
+            Self::Rerouted { .. } => "payment rerouted",
+            Self::Noted(_) => "review ended",
+        }
+    }
+
     /// Whether the client whose request began the attempt is told this, too: it became known while that client waited.
     #[must_use]
     pub fn is_told(&self) -> bool {

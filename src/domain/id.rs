@@ -91,6 +91,51 @@ impl fmt::Debug for EndpointId {
     }
 }
 
+/// Which API key: `key_` and a UUIDv7.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct KeyId(Uuid);
+
+impl KeyId {
+    /// What stands before the UUID.
+    pub const PREFIX: &'static str = "key_";
+
+    /// A key's id from the UUIDv7 that the caller made.
+    #[must_use]
+    pub fn new(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+
+    /// Reads `key_` + 32 lower-case hexadecimal digits; nothing else is a key's id.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::parse_bare(text.strip_prefix(Self::PREFIX)?)
+    }
+
+    /// Reads the 32 digits alone, as they stand inside the key itself.
+    #[must_use]
+    pub fn parse_bare(text: &str) -> Option<Self> {
+        parse_simple(text).map(Self)
+    }
+
+    /// The bare UUID.
+    #[must_use]
+    pub fn uuid(self) -> Uuid {
+        self.0
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", Self::PREFIX, self.0.simple())
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// What an identifier computed from a journal entry names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

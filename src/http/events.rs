@@ -12,7 +12,9 @@ use crate::{
         BooksReader,
         webhooks::{endpoints, places},
     },
+    credentials::Principal,
     domain::{
+        access::Scope,
         books::{Direction, EventFilter},
         id::{DerivedId, EndpointId, Kind, Sequence},
         payment::Payment,
@@ -31,7 +33,7 @@ type Handled = Result<HttpResponse, Problem>;
 
 /// `GET /api/events`: newest first, or with `order=asc` oldest first, to catch up from the last event that was seen.
 pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let principal = headers::principal(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
     let mut query = Query::of(&request)?;
     let (limit, after) = (query.limit(), query.event("after"));
     let merchant = merchant_asked_for(&principal, &mut query)?;
@@ -94,8 +96,11 @@ async fn page(
 }
 
 /// The event of the path, if the asker may see it: what happened, to which payment, and whose it is.
-fn visible(request: &HttpRequest, door: &Door) -> Result<(Told, Payment), Problem> {
-    let principal = headers::principal(request, door)?;
+fn visible(
+    request: &HttpRequest,
+    door: &Door,
+    principal: &Principal,
+) -> Result<(Told, Payment), Problem> {
     let id = request.match_info().get("id").and_then(DerivedId::parse);
     let id = id.filter(|id| id.kind == Kind::Event).ok_or_else(Problem::no_such_event)?;
     let books = door.core()?.books.read();
@@ -107,7 +112,8 @@ fn visible(request: &HttpRequest, door: &Door) -> Result<(Told, Payment), Proble
 
 /// `GET /api/events/{id}`
 pub(super) async fn read(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let (told, payment) = visible(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
+    let (told, payment) = visible(&request, &door, &principal)?;
     Query::of(&request)?.finish()?;
     Ok(HttpResponse::Ok().json(EventBody::of(&told, &payment, None)))
 }
@@ -145,7 +151,8 @@ struct StandingBody {
 
 /// `GET /api/events/{id}/deliveries`
 pub(super) async fn deliveries(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let (told, payment) = visible(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
+    let (told, payment) = visible(&request, &door, &principal)?;
     Query::of(&request)?.finish()?;
     let Core { books, writing, .. } = door.core()?;
     let sequence = told.id.sequence;
@@ -220,8 +227,8 @@ struct RedeliveredBody {
 
 /// `POST /api/events/{id}/redeliver`: sends it again now, to every enabled endpoint that it is for.
 pub(super) async fn redeliver(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let principal = headers::principal(&request, &door)?;
-    let (told, payment) = visible(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::WebhooksWrite)?;
+    let (told, payment) = visible(&request, &door, &principal)?;
     Query::of(&request)?.finish()?;
     let core = door.core()?;
     let writing = core.writing()?;

@@ -3,12 +3,17 @@
 use super::{Door, reply::Problem};
 use crate::{
     credentials::Principal,
-    domain::{card_number::contains_card_number, idempotency::Key},
+    domain::{
+        access::{self, Scope},
+        card_number::contains_card_number,
+        idempotency::Key,
+    },
 };
 use actix_web::{
     HttpRequest,
     http::header::{AUTHORIZATION, HeaderMap, HeaderValue},
 };
+use std::sync::Arc;
 
 const REQUEST_ID_LENGTH_MAX: usize = 128;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -29,6 +34,29 @@ pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
     }
 }
 
+/// Who asks, if the key lets its holder do this. A merchant that is disabled may still look.
+pub(super) fn holder(
+    request: &HttpRequest,
+    door: &Door,
+    scope: Scope,
+) -> Result<Principal, Problem> {
+    let principal = principal(request, door)?;
+    if !principal.may(scope) {
+        return Err(Problem::scope_missing(scope));
+    }
+    if let (Principal::Merchant { id, .. }, Scope::PaymentsWrite | Scope::WebhooksWrite) =
+        (&principal, scope)
+        && let Some(core) = door.core.get()
+    {
+        let books = core.books.read();
+        let merchant = books.access().merchant(access::name_outside(id));
+        if merchant.is_some_and(|(_, merchant)| !merchant.enabled) {
+            return Err(Problem::merchant_disabled());
+        }
+    }
+    Ok(principal)
+}
+
 /// Who asks.
 pub(super) fn principal(request: &HttpRequest, door: &Door) -> Result<Principal, Problem> {
     let mut headers = request.headers().get_all(AUTHORIZATION);
@@ -36,15 +64,23 @@ pub(super) fn principal(request: &HttpRequest, door: &Door) -> Result<Principal,
         (Some(value), None) => value.to_str().ok().and_then(bearer),
         _ => None,
     };
-    presented
-        .and_then(|key| door.credentials.authenticate(key))
-        .ok_or_else(Problem::unauthenticated)
+    let presented = presented.ok_or_else(Problem::unauthenticated)?;
+    let configured = door.credentials.authenticate(presented);
+    if let Some(principal) = configured {
+        return Ok(principal);
+    }
+    // Whether the books know it can't be told before there are any.
+    let core = door.core()?;
+    let now = core.clock.now();
+    let books = core.books.read();
+    let known = door.credentials.recognize(presented, books.access(), now);
+    known.ok_or_else(Problem::unauthenticated)
 }
 
-/// Lets only an admin pass.
-pub(super) fn admin(request: &HttpRequest, door: &Door) -> Result<(), Problem> {
+/// Lets only an admin pass, and says which key it was.
+pub(super) fn admin(request: &HttpRequest, door: &Door) -> Result<Arc<str>, Problem> {
     match principal(request, door)? {
-        Principal::Admin { .. } => Ok(()),
+        Principal::Admin { actor } => Ok(actor),
         Principal::Merchant { .. } => Err(Problem::admin_only()),
     }
 }

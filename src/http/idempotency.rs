@@ -7,7 +7,14 @@ use super::{
     reply::{Fault, Problem},
     wire::{Text, Time},
 };
-use crate::{actors::idempotency::ScopedKey, credentials::Principal, domain::id::PaymentId};
+use crate::{
+    actors::idempotency::ScopedKey,
+    credentials::Principal,
+    domain::{
+        access::{self, Scope},
+        id::PaymentId,
+    },
+};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use std::sync::Arc;
@@ -29,12 +36,12 @@ pub(super) async fn read(
     key: web::Path<String>,
     door: web::Data<Door>,
 ) -> Result<HttpResponse, Problem> {
-    let principal = headers::principal(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
     let mut query = Query::of(&request)?;
-    let named = query.text("merchantId").map(Arc::from);
+    let named: Option<Arc<str>> = query.text("merchantId").map(Arc::from);
     query.finish()?;
     let merchant: Arc<str> = match (principal, named) {
-        (Principal::Merchant { id, .. }, Some(other)) if other != id => {
+        (Principal::Merchant { id, .. }, Some(other)) if *other != *access::name_outside(&id) => {
             return Err(Problem::other_merchant());
         }
         (Principal::Merchant { id, .. }, _) => id,

@@ -3,6 +3,7 @@
 //! The route table is [`routes`]; each module holds the handlers of one noun. `body` reads requests, `wire` writes
 //! answers, `reply` is the one place where an outcome becomes a status, a code and a sentence.
 
+mod access;
 mod body;
 mod events;
 mod headers;
@@ -42,7 +43,7 @@ use std::{
 pub struct Door {
     /// Who may come in.
     pub credentials: Credentials,
-    /// The merchants that payments can be made for.
+    /// The merchants that the configuration names.
     pub merchants: Vec<Arc<str>>,
     /// How much a request may be.
     pub limits: Limits,
@@ -102,6 +103,15 @@ pub struct Limits {
 }
 
 impl Door {
+    /// The merchant of this name, wherever it was made.
+    fn merchant(&self, name: &str) -> Option<Arc<str>> {
+        let configured = self.merchants.iter().find(|id| ***id == *name).cloned();
+        configured.or_else(|| {
+            let books = self.core.get()?.books.read();
+            books.access().merchant(name).map(|(id, _)| id.clone())
+        })
+    }
+
     fn core(&self) -> Result<&Core, Problem> {
         self.core.get().ok_or_else(Problem::not_serving)
     }
@@ -144,11 +154,50 @@ fn routes(config: &mut web::ServiceConfig) {
             ],
         ))
         .configure(webhook_routes)
+        .configure(access_routes)
         .service(resource("/metrics", [("GET", web::get().to(metrics::read))]))
         .service(resource("/api/snapshot", [("POST", web::post().to(snapshots::make))]))
         .service(resource("/health", [("GET", web::get().to(health::health))]))
         .service(resource("/ready", [("GET", web::get().to(health::ready))]))
         .default_service(web::to(|| async { Problem::no_such_route() }));
+}
+
+fn access_routes(config: &mut web::ServiceConfig) {
+    config
+        .service(resource(
+            "/api/merchants",
+            [
+                ("GET", web::get().to(access::merchants)),
+                ("POST", web::post().to(access::make_merchant)),
+            ],
+        ))
+        .service(resource(
+            "/api/merchants/{id}",
+            [
+                ("GET", web::get().to(access::read_merchant)),
+                ("PATCH", web::patch().to(access::change_merchant)),
+            ],
+        ))
+        .service(resource(
+            "/api/merchants/{id}/keys",
+            [("GET", web::get().to(access::keys)), ("POST", web::post().to(access::make_key))],
+        ))
+        .service(resource(
+            "/api/merchants/{id}/keys/{key}",
+            [("DELETE", web::delete().to(access::revoke))],
+        ))
+        .service(resource(
+            "/api/admin-keys",
+            [
+                ("GET", web::get().to(access::admin_keys)),
+                ("POST", web::post().to(access::make_admin_key)),
+            ],
+        ))
+        .service(resource(
+            "/api/admin-keys/{key}",
+            [("DELETE", web::delete().to(access::revoke_admin))],
+        ))
+        .service(resource("/api/audit", [("GET", web::get().to(access::audit))]));
 }
 
 fn webhook_routes(config: &mut web::ServiceConfig) {

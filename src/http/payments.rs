@@ -15,6 +15,7 @@ use crate::{
     },
     credentials::Principal,
     domain::{
+        access::{self, Scope},
         books::{Books, Filter, History},
         event::{Action, CaptureMode, Details, Standing},
         id::{DerivedId, Kind, PaymentId},
@@ -152,7 +153,7 @@ impl Incoming {
         payload: web::Payload,
         door: &Door,
     ) -> Result<Self, Problem> {
-        let principal = headers::principal(request, door)?;
+        let principal = headers::holder(request, door, Scope::PaymentsWrite)?;
         door.core()?.writing()?;
         let mut query = Query::of(request)?;
         let in_query = query.text("idempotencyKey");
@@ -173,14 +174,13 @@ pub(super) fn merchant_of(
     let named = body.text("merchantId", NAME_CHARACTERS_MAX);
     match principal {
         Principal::Merchant { id, .. } => match named {
-            Some(other) if other != **id => Err(Problem::other_merchant()),
+            Some(other) if other != access::name_outside(id) => Err(Problem::other_merchant()),
             Some(_) | None => Ok(id.clone()),
         },
         Principal::Admin { .. } => {
-            let known =
-                named.as_ref().and_then(|named| door.merchants.iter().find(|id| ***id == **named));
+            let known = named.as_ref().and_then(|named| door.merchant(named));
             match (known, named.is_some()) {
-                (Some(id), _) => Ok(id.clone()),
+                (Some(id), _) => Ok(id),
                 // The fault is reported with the body's others.
                 (None, true) => {
                     body.fault("merchantId", "no such merchant");
@@ -347,7 +347,7 @@ pub(super) fn status_of_answer(operation: Option<Operation>, payment: &Payment) 
 
 /// `GET /api/payments/{id}`, `?at=` a time or sequence: as it stood then.
 pub(super) async fn read(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let principal = headers::principal(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
     let mut query = Query::of(&request)?;
     let cut = query.cut();
     query.finish()?;
@@ -377,19 +377,19 @@ pub(super) fn merchant_asked_for(
     principal: &Principal,
     query: &mut Query,
 ) -> Result<Option<Arc<str>>, Problem> {
-    let named = query.text("merchantId").map(Arc::from);
+    let named = query.text("merchantId");
     match principal {
         Principal::Merchant { id, .. } => match named {
-            Some(other) if other != *id => Err(Problem::other_merchant()),
+            Some(other) if other != access::name_outside(id) => Err(Problem::other_merchant()),
             _ => Ok(Some(id.clone())),
         },
-        Principal::Admin { .. } => Ok(named),
+        Principal::Admin { .. } => Ok(named.map(Arc::from)),
     }
 }
 
 /// `GET /api/payments`
 pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let principal = headers::principal(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
     let mut query = Query::of(&request)?;
     let (limit, after) = (query.limit(), query.payment("after"));
     let filter = Filter {
@@ -425,7 +425,7 @@ struct TransitionBody {
 
 /// `GET /api/payments/{id}/events`
 pub(super) async fn events(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let principal = headers::principal(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
     let mut query = Query::of(&request)?;
     let limit = query.limit();
     let after: Option<usize> =

@@ -5,6 +5,7 @@
 use crate::{
     actors::{Unavailable, ledger::NotRecorded},
     domain::{
+        access::{self, Scope},
         books::{Breach, Position},
         event::{Details, Failure},
         payment::{Attempt, Status},
@@ -241,6 +242,39 @@ impl Problem {
         Self { failure: attempt.failure.clone().map(Box::new), ..problem }
     }
 
+    pub(super) fn scope_missing(scope: Scope) -> Self {
+        let detail = format!("This needs a key with the scope {}.", scope.name());
+        let title = "Not allowed with this key";
+        Self::new(StatusCode::FORBIDDEN, "insufficient_scope", title, &detail)
+    }
+
+    pub(super) fn merchant_disabled() -> Self {
+        let detail = "Its keys may look, and change nothing. Nothing was done.";
+        let title = "The merchant is disabled";
+        Self::new(StatusCode::FORBIDDEN, "merchant_disabled", title, detail)
+    }
+
+    pub(super) fn no_such_merchant() -> Self {
+        let detail = "No merchant of this id is known.";
+        Self::new(StatusCode::NOT_FOUND, "merchant_not_found", "No such merchant", detail)
+    }
+
+    pub(super) fn merchant_exists() -> Self {
+        let detail = "There is a merchant of this id already. Nothing was done.";
+        Self::new(StatusCode::CONFLICT, "merchant_exists", "The merchant exists", detail)
+    }
+
+    pub(super) fn merchant_of_config() -> Self {
+        let detail = "It stands in the server's configuration and is changed there.";
+        let title = "The merchant is configured";
+        Self::new(StatusCode::CONFLICT, "merchant_configured", title, detail)
+    }
+
+    pub(super) fn no_such_key() -> Self {
+        let detail = "No API key of this id is known here.";
+        Self::new(StatusCode::NOT_FOUND, "api_key_not_found", "No such API key", detail)
+    }
+
     pub(super) fn no_such_provider() -> Self {
         let detail = "No provider of this name is configured.";
         Self::new(StatusCode::NOT_FOUND, "provider_not_found", "No such provider", detail)
@@ -305,6 +339,16 @@ impl From<NotRecorded> for Problem {
                 let (code, title) = ("too_many_changes", "Too many changes of what is wanted");
                 Self::new(unprocessable, code, title, &sentence(&misfit.to_string()))
             }
+            NotRecorded::Breach(Breach::Access(misfit)) => match misfit {
+                access::Misfit::MerchantExists(_) => Self::merchant_exists(),
+                access::Misfit::NoSuchMerchant(_) => Self::no_such_merchant(),
+                access::Misfit::NoSuchKey(_) => Self::no_such_key(),
+                access::Misfit::TooManyMerchants(_) | access::Misfit::TooManyKeys(_) => {
+                    let detail = sentence(&misfit.to_string());
+                    Self::new(unprocessable, "too_many", "As many as there can be", &detail)
+                }
+                access::Misfit::KeyExists(_) => Self::internal(),
+            },
             NotRecorded::Breach(_) => Self::internal(),
         }
     }

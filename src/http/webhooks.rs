@@ -19,6 +19,7 @@ use crate::{
     clock::new_uuid,
     credentials::{self, Principal},
     domain::{
+        access::{self, Scope},
         id::{DerivedId, EndpointId, Kind},
         time::Timestamp,
         webhook::{
@@ -77,7 +78,7 @@ impl EndpointBody {
         let progress = &endpoint.progress;
         Self {
             id: Text(endpoint.id),
-            merchant_id: endpoint.merchant.to_string(),
+            merchant_id: access::name_outside(&endpoint.merchant).to_owned(),
             url: endpoint.url.to_string(),
             events: endpoint.filter().map(|filter| filter.names().collect()).unwrap_or_default(),
             description: endpoint.description.as_deref().map(str::to_owned),
@@ -106,7 +107,7 @@ impl EndpointBody {
 
 /// The endpoint of the path, if the asker may see it.
 fn visible(request: &HttpRequest, door: &Door) -> Result<(Principal, Endpoint), Problem> {
-    let principal = headers::principal(request, door)?;
+    let principal = headers::holder(request, door, Scope::WebhooksWrite)?;
     let id = request.match_info().get("id").and_then(EndpointId::parse);
     let books = door.core()?.books.read();
     let endpoint = id.and_then(|id| books.webhooks().endpoint(id));
@@ -176,7 +177,7 @@ pub(super) async fn create(
     payload: web::Payload,
     door: web::Data<Door>,
 ) -> Handled {
-    let principal = headers::principal(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::WebhooksWrite)?;
     let mut body = body_of(&request, payload, &door).await?;
     let core = door.core()?;
     let writing = core.writing()?;
@@ -216,7 +217,7 @@ pub(super) async fn read(request: HttpRequest, door: web::Data<Door>) -> Handled
 
 /// `GET /api/webhook-endpoints`
 pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let principal = headers::principal(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::WebhooksWrite)?;
     let mut query = Query::of(&request)?;
     let limit = query.limit();
     let after = query.read("after", "a cursor from `next`", EndpointId::parse);

@@ -23,6 +23,7 @@ mod stripe_double;
 mod travel;
 mod wait;
 
+mod access;
 mod backup;
 mod crash;
 mod demo;
