@@ -82,6 +82,7 @@ pub async fn run(engine: Arc<Engine>, task: Task) -> Result<Done, NotDone> {
             wish: perform.wish.clone(),
             actor: perform.actor.clone(),
             request: perform.request.clone(),
+            since: perform.since,
         };
         let performed = engine.perform(payment, attempt).await;
         drop(claim);

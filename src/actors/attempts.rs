@@ -26,7 +26,7 @@ use crate::{
     provider::{Answer, Call, line::Place},
 };
 use std::sync::Arc;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::sync::oneshot;
 
 /// Who books what providers say, in a payment's history.
 pub const PROVIDER: &str = "system/provider";
@@ -108,21 +108,15 @@ impl Work {
         Arc::make_mut(&mut details).provider = first.clone();
         self.payment.details = details.clone();
         self.payment.provider = first;
-        let until = Instant::now() + self.engine.answer_within;
         if place.is_none() {
-            return self.submit_inside(details, by, until).await;
+            return self.submit_inside(details, by).await;
         }
         self.record(Command::Initiate(details), by, self.engine.clock.now()).await?;
-        self.see_through(place, until, route).await
+        self.see_through(place, route).await
     }
 
     /// A provider that acts nowhere outside: what it says is on record in one entry with the payment.
-    async fn submit_inside(
-        &mut self,
-        details: Arc<Details>,
-        by: By,
-        until: Instant,
-    ) -> Result<(), NotPerformed> {
+    async fn submit_inside(&mut self, details: Arc<Details>, by: By) -> Result<(), NotPerformed> {
         let line = self.engine.lines.to(&details.provider);
         let line = line.ok_or(Unavailable::ProviderUnavailable)?;
         let call = Call {
@@ -132,7 +126,7 @@ impl Work {
             reference: "".into(),
             began: Timestamp::default(),
         };
-        let answer = tokio::time::timeout_at(until, line.ask(&call)).await;
+        let answer = tokio::time::timeout_at(self.until, line.ask(&call)).await;
         // Not before the provider has answered: whoever looked at the books meanwhile saw them without this.
         let now = self.engine.clock.now();
         let outcome = match answer {
@@ -165,8 +159,7 @@ impl Work {
         };
         let place = outside.admit().map_err(|_| Unavailable::ProviderUnavailable)?;
         self.record(Command::Ask { provider, change: Box::new(change) }, by, now).await?;
-        let until = Instant::now() + self.engine.answer_within;
-        self.see_through(Some(place), until, Vec::new().into_iter()).await
+        self.see_through(Some(place), Vec::new().into_iter()).await
     }
 
     /// Calls for the payment's newest attempt, whose intent is on disk, and books what is heard in time; goes on along
@@ -174,12 +167,11 @@ impl Work {
     async fn see_through(
         &mut self,
         mut place: Option<Place>,
-        until: Instant,
         mut route: std::vec::IntoIter<Arc<str>>,
     ) -> Result<(), NotPerformed> {
         loop {
             let Some(attempt) = self.payment.attempts.last().cloned() else { return Ok(()) };
-            let Some(answer) = self.call(&attempt, place.take(), until).await else {
+            let Some(answer) = self.call(&attempt, place.take()).await else {
                 return Ok(());
             };
             let outcome = match judge(&attempt, &self.payment.details, answer, true) {
@@ -246,12 +238,7 @@ impl Work {
     }
 
     /// Makes the call; `None` if it has not been answered in time. It goes on all the same, and its answer is heard later.
-    async fn call(
-        &self,
-        attempt: &Attempt,
-        place: Option<Place>,
-        until: Instant,
-    ) -> Option<Answer> {
+    async fn call(&self, attempt: &Attempt, place: Option<Place>) -> Option<Answer> {
         let line = self.engine.lines.to(&attempt.ask.provider)?.clone();
         let call = call_of(&self.payment, attempt);
         let (tell, mut told) = oneshot::channel();
@@ -263,7 +250,7 @@ impl Work {
                 hear_late(&engine, id, sequence, late).await;
             }
         });
-        match tokio::time::timeout_at(until, &mut told).await {
+        match tokio::time::timeout_at(self.until, &mut told).await {
             Ok(answer) => answer.ok(),
             Err(_) => {
                 // What was sent before it closes is not lost; what comes later is given back to the sender.

@@ -23,6 +23,7 @@ use crate::{
 };
 use actix::{Actor, ActorFutureExt, AtomicResponse, Context, Handler, Message, WrapFuture};
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// What someone wants of a payment; the provider's part is still to come.
 #[derive(Clone, Debug)]
@@ -111,13 +112,21 @@ pub struct Perform {
     pub actor: Arc<str>,
     /// The idempotency key it came under.
     pub request: Option<Request>,
+    /// When it was asked for: the time that a provider has is counted from there, whatever was waited for besides.
+    pub since: Instant,
 }
 
 impl Perform {
+    /// What somebody wants, from now on.
+    #[must_use]
+    pub fn new(wish: Wish, actor: Arc<str>, request: Option<Request>) -> Self {
+        Self { wish, actor, request, since: Instant::now() }
+    }
+
     /// A wish of the server's own, which comes under no key.
     #[must_use]
     pub fn by_system(wish: Wish, part: &'static str) -> Self {
-        Self { wish, actor: Arc::from(part), request: None }
+        Self::new(wish, Arc::from(part), None)
     }
 }
 
@@ -175,7 +184,8 @@ impl Handler<Perform> for PaymentActor {
     type Result = AtomicResponse<Self, Result<Payment, NotPerformed>>;
 
     fn handle(&mut self, task: Perform, _: &mut Context<Self>) -> Self::Result {
-        let mut work = Work { payment: self.payment.clone(), engine: self.engine.clone() };
+        let until = task.since + self.engine.answer_within;
+        let mut work = Work { payment: self.payment.clone(), engine: self.engine.clone(), until };
         let done = async move {
             let result = work.perform(task).await;
             (work.payment, result)
@@ -191,6 +201,8 @@ impl Handler<Perform> for PaymentActor {
 pub(super) struct Work {
     pub(super) payment: Payment,
     pub(super) engine: Arc<Engine>,
+    /// Until when a provider's answer is waited for.
+    pub(super) until: Instant,
 }
 
 /// Who wants something, and under which key.
@@ -208,7 +220,7 @@ impl By {
 
 impl Work {
     async fn perform(&mut self, task: Perform) -> Result<(), NotPerformed> {
-        let Perform { wish, actor, request } = task;
+        let Perform { wish, actor, request, .. } = task;
         let by = By { actor, request };
         match wish {
             Wish::Submit(details) => self.submit(details, by).await,

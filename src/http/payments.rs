@@ -60,11 +60,8 @@ pub(super) async fn create(
     let id = PaymentId::new(crate::clock::new_uuid(door.core()?.clock.now()));
     let merchant = merchant_of(&principal, &mut body, &door)?;
     let details = read_details(body, id, merchant.clone(), &door)?;
-    let perform = Perform {
-        wish: Wish::Submit(Arc::new(details)),
-        actor: principal.actor().clone(),
-        request: Some(Request { key, fingerprint, operation: Operation::Create }),
-    };
+    let under = Some(Request { key, fingerprint, operation: Operation::Create });
+    let perform = Perform::new(Wish::Submit(Arc::new(details)), principal.actor().clone(), under);
     let wait_max = door.limits.request_deadline;
     let task = Task { merchant, payment: id, perform, body_bytes, wait_max };
     carry_out(&request, &door, task).await
@@ -295,7 +292,7 @@ async fn change(
     let operation = wish.operation();
     let request_record =
         key.zip(operation).map(|(key, operation)| Request { key, fingerprint, operation });
-    let perform = Perform { wish, actor: principal.actor().clone(), request: request_record };
+    let perform = Perform::new(wish, principal.actor().clone(), request_record);
     let wait_max = door.limits.request_deadline;
     carry_out(request, door, Task { merchant, payment, perform, body_bytes, wait_max }).await
 }
