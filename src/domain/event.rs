@@ -112,16 +112,23 @@ pub enum Event {
 }
 
 impl Event {
-    /// What was done, in a word or two.
+    /// What happened, in a word or two that accountants know. `holds`: the money is only held by it.
     #[must_use]
-    pub fn in_a_word(&self) -> &'static str {
+    pub fn happened(&self, holds: bool) -> &'static str {
+        let authorized = |outcome: &Outcome| match outcome.standing() {
+            Standing::Succeeded if holds => "authorized",
+            Standing::Succeeded => "charged",
+            Standing::Out | Standing::Failed => "declined",
+        };
         match self {
-            Self::Submitted { .. } | Self::Initiated(_) => "payment made",
-            Self::Settled(_) => "payment settled",
-            Self::Captured { .. } => "payment captured",
-            Self::Voided => "payment voided",
-            Self::Expired => "payment expired",
-            Self::Refunded { .. } => "payment refunded",
+            Self::Submitted { outcome: None, .. } | Self::Initiated(_) => "submitted",
+            Self::Submitted { outcome: Some(outcome), .. } | Self::Settled(outcome) => {
+                authorized(outcome)
+            }
+            Self::Captured { .. } => "captured",
+            Self::Voided => "voided",
+            Self::Expired => "expired",
+            Self::Refunded { .. } => "refunded",
             Self::Asked { ask, .. } => match ask.action {
                 Action::Authorize => "authorization asked for",
                 Action::Capture { .. } => "capture asked for",
@@ -129,9 +136,19 @@ impl Event {
                 Action::Expire => "expiry asked for",
                 Action::Refund { .. } => "refund asked for",
             },
-            Self::Answered(_) => "outcome resolved",
-            Self::Rerouted { .. } => "payment rerouted",
-            Self::Noted(_) => "review ended",
+            Self::Answered(answered) => match (answered.ask.action, answered.outcome.standing()) {
+                (Action::Authorize, _) => authorized(&answered.outcome),
+                (Action::Capture { .. }, Standing::Succeeded) => "captured",
+                (Action::Capture { .. }, _) => "capture declined",
+                (Action::Void, Standing::Succeeded) => "voided",
+                (Action::Void, _) => "void declined",
+                (Action::Expire, Standing::Succeeded) => "expired",
+                (Action::Expire, _) => "expiry declined",
+                (Action::Refund { .. }, Standing::Succeeded) => "refunded",
+                (Action::Refund { .. }, _) => "refund failed",
+            },
+            Self::Rerouted { .. } => "rerouted",
+            Self::Noted(note) => note.name(),
         }
     }
 

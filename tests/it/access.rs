@@ -256,7 +256,7 @@ fn admins_have_keys_of_their_own_and_whatever_they_do_is_in_the_audit_trail() {
                 format!("{ops} webhook endpoint created"),
                 format!("{ops} snapshot asked for"),
                 format!("{ops} reconciliation asked for"),
-                format!("{ops} payment made"),
+                format!("{ops} payment charged"),
                 format!("{ops} merchant made"),
                 "admin/test key made".to_owned(),
             ]

@@ -4,6 +4,7 @@ use super::{Books, Breach};
 use crate::domain::{
     access::{Access, AccessRecord, Deed},
     entry::{Entry, Record, Stray},
+    event::CaptureMode,
     id::Sequence,
 };
 
@@ -60,7 +61,8 @@ impl Books {
     fn deed(&self, sequence: Sequence) -> Option<Deed> {
         let Some(Entry { at, record, .. }) = self.kept.get(&sequence) else {
             let (history, step) = self.entries.step(&self.payments, sequence)?;
-            let action = step.event.in_a_word().to_owned();
+            let holds = history.details.capture == CaptureMode::Manual;
+            let action = format!("payment {}", step.event.happened(holds));
             let (at, actor) = (step.at, step.actor.clone());
             let subject = history.details.id.to_string();
             return Some(Deed { sequence, at, actor, action, subject });
