@@ -1,106 +1,35 @@
 //! `/api/merchants`, their keys, the keys of admins, and `/api/audit`: who may come in, and what admins did. For admins.
 
+mod shown;
+
 use super::{
     Core, Door,
     body::{self, Body},
     headers,
     query::Query,
     reply::Problem,
-    wire::{PageBody, Text, Time},
+    wire::PageBody,
 };
 use crate::{
     clock::new_uuid,
-    credentials,
     domain::{
-        access::{AccessEvent, AccessRecord, Deed, Holder, Key, KeyState, Merchant, Mode, Scope},
+        access::{AccessEvent, AccessRecord, Deed, Holder, Key, Mode, Scope},
         id::{KeyId, Sequence},
         time::Timestamp,
     },
+    wire::{
+        requests::{Limit, MerchantChange, NewAdminKey, NewKey, NewMerchant, OfHolder, OfKey},
+        schema::KeyIdText,
+    },
 };
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::Serialize;
+use shown::{DeedBody, KeyBody, MerchantBody};
 use std::sync::Arc;
 
 const NAME_CHARACTERS_MAX: usize = 200;
 const LABEL_CHARACTERS_MAX: usize = 100;
 
 type Handled = Result<HttpResponse, Problem>;
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct MerchantBody {
-    id: Arc<str>,
-    name: Option<String>,
-    enabled: bool,
-    /// Where it was made: `api` or `config`.
-    origin: &'static str,
-    created_at: Option<Time>,
-}
-
-impl MerchantBody {
-    fn of(id: &Arc<str>, merchant: &Merchant) -> Self {
-        Self {
-            id: id.clone(),
-            name: merchant.name.as_deref().map(str::to_owned),
-            enabled: merchant.enabled,
-            origin: "api",
-            created_at: Some(Time(merchant.made_at)),
-        }
-    }
-
-    fn configured(id: &Arc<str>) -> Self {
-        Self { id: id.clone(), name: None, enabled: true, origin: "config", created_at: None }
-    }
-
-    /// The merchant of this name, wherever it was made.
-    fn find(door: &Door, core: &Core, id: &str) -> Option<Self> {
-        let configured = door.merchants.iter().find(|known| ***known == *id);
-        let books = core.books.read();
-        let made = || books.access().merchant(id).map(|(id, merchant)| Self::of(id, merchant));
-        configured.map(Self::configured).or_else(made)
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct KeyBody<'a> {
-    id: Text<KeyId>,
-    merchant_id: Option<&'a str>,
-    mode: Option<&'static str>,
-    label: &'a str,
-    scopes: Option<Vec<&'static str>>,
-    /// What the key begins with; the rest is nowhere.
-    prefix: String,
-    expires_at: Option<Time>,
-    revoked_at: Option<Time>,
-    created_at: Time,
-    /// The key itself, shown this once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'a str>,
-}
-
-impl<'a> KeyBody<'a> {
-    fn of(state: &'a KeyState, secret: Option<&'a str>) -> Self {
-        let KeyState { key, made_at, revoked_at, .. } = state;
-        let merchant = match &key.holder {
-            Holder::Merchant(merchant) => Some(&**merchant),
-            Holder::Admin => None,
-        };
-        let prefix = credentials::prefix_of(&key.holder, key.mode);
-        Self {
-            id: Text(key.id),
-            merchant_id: merchant,
-            mode: merchant.map(|_| key.mode.name()),
-            label: &key.label,
-            scopes: merchant.map(|_| key.scopes.iter().map(|scope| scope.name()).collect()),
-            prefix: format!("{prefix}{}", key.id.uuid().simple()),
-            expires_at: key.expires_at.map(Time),
-            revoked_at: revoked_at.map(Time),
-            created_at: Time(*made_at),
-            key: secret,
-        }
-    }
-}
 
 /// The body of a request that only an admin may make, who it was, and what stands behind the door.
 async fn received<'a>(
@@ -138,7 +67,14 @@ pub(super) async fn asked(core: &Core, actor: Arc<str>, what: &str) {
     }
 }
 
-/// `POST /api/merchants`
+/// Makes a merchant (admin).
+///
+/// It has no key yet.
+#[utoipa::path(post, path = "/api/merchants", tag = "Access", operation_id = "createMerchant",
+    request_body = NewMerchant,
+    responses((status = 201, description = "Made.", body = MerchantBody,
+        headers(("Location" = String, description = "Where to read it.")))),
+    security(("adminKey" = [])), extensions(("x-problems" = json!(["merchant_exists", "too_many"]))))]
 pub(super) async fn make_merchant(
     request: HttpRequest,
     payload: web::Payload,
@@ -167,7 +103,13 @@ pub(super) async fn make_merchant(
     Ok(HttpResponse::Created().insert_header(("Location", location)).json(made))
 }
 
-/// `GET /api/merchants`: by name.
+/// Lists merchants (admin).
+///
+/// By id; those of the configuration and those made here.
+#[utoipa::path(get, path = "/api/merchants", tag = "Access", operation_id = "listMerchants",
+    params(Limit, ("after" = Option<String>, Query, description = "The cursor from `next`.")),
+    responses((status = 200, description = "A page of merchants.", body = PageBody<MerchantBody>)),
+    security(("adminKey" = [])))]
 pub(super) async fn merchants(request: HttpRequest, door: web::Data<Door>) -> Handled {
     headers::admin(&request, &door)?;
     let mut query = Query::of(&request)?;
@@ -193,14 +135,24 @@ fn merchant_of_path(request: &HttpRequest, door: &Door) -> Result<MerchantBody, 
     MerchantBody::find(door, door.core()?, id).ok_or_else(Problem::no_such_merchant)
 }
 
-/// `GET /api/merchants/{id}`
+/// Shows a merchant (admin).
+#[utoipa::path(get, path = "/api/merchants/{id}", tag = "Access", operation_id = "getMerchant",
+    params(OfHolder),
+    responses((status = 200, description = "The merchant.", body = MerchantBody)),
+    security(("adminKey" = [])))]
 pub(super) async fn read_merchant(request: HttpRequest, door: web::Data<Door>) -> Handled {
     headers::admin(&request, &door)?;
     Query::of(&request)?.finish()?;
     Ok(HttpResponse::Ok().json(merchant_of_path(&request, &door)?))
 }
 
-/// `PATCH /api/merchants/{id}`: `name`, `enabled`.
+/// Changes a merchant (admin).
+///
+/// A disabled merchant's keys may look, and change nothing.
+#[utoipa::path(patch, path = "/api/merchants/{id}", tag = "Access", operation_id = "updateMerchant",
+    params(OfHolder), request_body = MerchantChange,
+    responses((status = 200, description = "As it is now.", body = MerchantBody)),
+    security(("adminKey" = [])), extensions(("x-problems" = json!(["merchant_configured"]))))]
 pub(super) async fn change_merchant(
     request: HttpRequest,
     payload: web::Payload,
@@ -220,7 +172,13 @@ pub(super) async fn change_merchant(
     Ok(HttpResponse::Ok().json(merchant_of_path(&request, &door)?))
 }
 
-/// `POST /api/merchants/{id}/keys`: `label`, `mode`, `scopes`, `expiresAt`.
+/// Makes a merchant's API key (admin).
+///
+/// `key` is shown this once: the server keeps what recognizes it, not the key.
+#[utoipa::path(post, path = "/api/merchants/{id}/keys", tag = "Access", operation_id = "createMerchantKey",
+    params(OfHolder), request_body = NewKey,
+    responses((status = 201, description = "Made, with the key.", body = KeyBody)),
+    security(("adminKey" = [])), extensions(("x-problems" = json!(["too_many"]))))]
 pub(super) async fn make_key(
     request: HttpRequest,
     payload: web::Payload,
@@ -239,7 +197,13 @@ pub(super) async fn make_key(
     wanted.make(&door, core, actor, body).await
 }
 
-/// `POST /api/admin-keys`: `label`, `expiresAt`.
+/// Makes an admin's API key (admin).
+///
+/// `key` is shown this once.
+#[utoipa::path(post, path = "/api/admin-keys", tag = "Access", operation_id = "createAdminKey",
+    request_body = NewAdminKey,
+    responses((status = 201, description = "Made, with the key.", body = KeyBody)),
+    security(("adminKey" = [])), extensions(("x-problems" = json!(["too_many"]))))]
 pub(super) async fn make_admin_key(
     request: HttpRequest,
     payload: web::Payload,
@@ -285,14 +249,26 @@ impl Wanted {
     }
 }
 
-/// `GET /api/merchants/{id}/keys`: newest first, those that are revoked included.
+/// Lists a merchant's API keys (admin).
+///
+/// Newest first, those that are revoked included.
+#[utoipa::path(get, path = "/api/merchants/{id}/keys", tag = "Access", operation_id = "listMerchantKeys",
+    params(OfHolder, Limit, ("after" = Option<KeyIdText>, Query, description = "The cursor from `next`.")),
+    responses((status = 200, description = "A page of keys.", body = PageBody<KeyBody>)),
+    security(("adminKey" = [])))]
 pub(super) async fn keys(request: HttpRequest, door: web::Data<Door>) -> Handled {
     headers::admin(&request, &door)?;
     let merchant = merchant_of_path(&request, &door)?;
     list_keys(&request, &door, &Holder::Merchant(merchant.id))
 }
 
-/// `GET /api/admin-keys`
+/// Lists the API keys of admins (admin).
+///
+/// Those that were made here, newest first; those of the configuration are not shown.
+#[utoipa::path(get, path = "/api/admin-keys", tag = "Access", operation_id = "listAdminKeys",
+    params(Limit, ("after" = Option<KeyIdText>, Query, description = "The cursor from `next`.")),
+    responses((status = 200, description = "A page of keys.", body = PageBody<KeyBody>)),
+    security(("adminKey" = [])))]
 pub(super) async fn admin_keys(request: HttpRequest, door: web::Data<Door>) -> Handled {
     headers::admin(&request, &door)?;
     list_keys(&request, &door, &Holder::Admin)
@@ -315,14 +291,26 @@ fn list_keys(request: &HttpRequest, door: &Door, holder: &Holder) -> Handled {
     Ok(HttpResponse::Ok().json(PageBody { data, next }))
 }
 
-/// `DELETE /api/merchants/{id}/keys/{key}`: it opens nothing from the answer on.
+/// Revokes a merchant's API key (admin).
+///
+/// It opens nothing from the answer on.
+#[utoipa::path(delete, path = "/api/merchants/{id}/keys/{key}", tag = "Access", operation_id = "revokeMerchantKey",
+    params(OfHolder, OfKey),
+    responses((status = 200, description = "Revoked.", body = KeyBody)),
+    security(("adminKey" = [])), extensions(("x-problems" = json!(["api_key_not_found"]))))]
 pub(super) async fn revoke(request: HttpRequest, door: web::Data<Door>) -> Handled {
     let actor = headers::admin(&request, &door)?;
     let merchant = merchant_of_path(&request, &door)?;
     revoke_key(&request, &door, actor, Holder::Merchant(merchant.id)).await
 }
 
-/// `DELETE /api/admin-keys/{key}`
+/// Revokes an admin's API key (admin).
+///
+/// It opens nothing from the answer on; one of the configuration is taken back there.
+#[utoipa::path(delete, path = "/api/admin-keys/{key}", tag = "Access", operation_id = "revokeAdminKey",
+    params(OfKey),
+    responses((status = 200, description = "Revoked.", body = KeyBody)),
+    security(("adminKey" = [])), extensions(("x-problems" = json!(["api_key_not_found"]))))]
 pub(super) async fn revoke_admin(request: HttpRequest, door: web::Data<Door>) -> Handled {
     let actor = headers::admin(&request, &door)?;
     revoke_key(&request, &door, actor, Holder::Admin).await
@@ -351,18 +339,13 @@ async fn revoke_key(
     Ok(HttpResponse::Ok().json(KeyBody::of(state, None)))
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct DeedBody {
-    sequence: Sequence,
-    at: Time,
-    actor: Arc<str>,
-    action: String,
-    subject: String,
-    block_hash: Option<String>,
-}
-
-/// `GET /api/audit`: what admins did, newest first.
+/// Shows what admins did (admin).
+///
+/// Newest first, each with the hash of the journal block that holds it.
+#[utoipa::path(get, path = "/api/audit", tag = "Access", operation_id = "listAudit",
+    params(Limit, ("after" = Option<u64>, Query, description = "The cursor from `next`.")),
+    responses((status = 200, description = "A page of what was done.", body = PageBody<DeedBody>)),
+    security(("adminKey" = [])))]
 pub(super) async fn audit(request: HttpRequest, door: web::Data<Door>) -> Handled {
     headers::admin(&request, &door)?;
     let mut query = Query::of(&request)?;
@@ -375,14 +358,7 @@ pub(super) async fn audit(request: HttpRequest, door: web::Data<Door>) -> Handle
     let more = deeds.len() > limit;
     deeds.truncate(limit);
     let next = deeds.last().filter(|_| more).map(|deed| deed.sequence.to_string());
-    let body = |Deed { sequence, at, actor, action, subject }| DeedBody {
-        sequence,
-        at: Time(at),
-        actor,
-        action,
-        subject,
-        block_hash: books.block_hash(sequence).map(|hash| hash.to_string()),
-    };
+    let body = |deed| DeedBody::of(deed, &books);
     let data = deeds.into_iter().map(body).collect();
     Ok(HttpResponse::Ok().json(PageBody { data, next }))
 }

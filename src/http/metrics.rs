@@ -14,7 +14,9 @@ use prometheus_client::{
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// `GET /metrics`
+/// Shows figures for Prometheus (admin).
+#[utoipa::path(get, path = "/metrics", tag = "Operation", operation_id = "readMetrics", security(("adminKey" = [])),
+    responses((status = 200, description = "OpenMetrics.", body = String, content_type = "application/openmetrics-text")))]
 pub(super) async fn read(
     request: HttpRequest,
     door: web::Data<Door>,

@@ -1,10 +1,13 @@
 //! The door: wire form in, meaning through, wire form out. It knows no rules of payments.
 //!
-//! The route table is [`routes`]; each module holds the handlers of one noun. `body` reads requests, `wire` writes
-//! answers, `reply` is the one place where an outcome becomes a status, a code and a sentence.
+//! The route table is [`routes`]; each module holds the handlers of one noun. What stands there is also the OpenAPI
+//! document, see [`openapi`]: a route must be in both (`tests/it/openapi.rs`). `body` reads requests, `wire` writes
+//! answers, `reply` is the one place where an outcome becomes a problem, `codes` the table of all problems.
 
 mod access;
 mod body;
+mod codes;
+mod docs;
 mod events;
 mod headers;
 mod health;
@@ -12,6 +15,7 @@ mod idempotency;
 mod ledger;
 mod metrics;
 mod observe;
+mod openapi;
 mod payments;
 mod providers;
 mod query;
@@ -125,7 +129,10 @@ fn routes(config: &mut web::ServiceConfig) {
             [("GET", web::get().to(payments::list)), ("POST", web::post().to(payments::create))],
         ))
         .service(resource("/api/payments/{id}", [("GET", web::get().to(payments::read))]))
-        .service(resource("/api/payments/{id}/events", [("GET", web::get().to(payments::events))]))
+        .service(resource(
+            "/api/payments/{id}/events",
+            [("GET", web::get().to(payments::audit::events))],
+        ))
         .service(resource(
             "/api/payments/{id}/capture",
             [("POST", web::post().to(payments::capture))],
@@ -137,7 +144,7 @@ fn routes(config: &mut web::ServiceConfig) {
         ))
         .service(resource(
             "/api/payments/{id}/resolve",
-            [("POST", web::post().to(payments::resolve))],
+            [("POST", web::post().to(payments::resolution::resolve))],
         ))
         .service(resource(
             "/api/providers/{name}/webhook",
@@ -155,6 +162,7 @@ fn routes(config: &mut web::ServiceConfig) {
         ))
         .configure(webhook_routes)
         .configure(access_routes)
+        .configure(document_routes)
         .service(resource("/metrics", [("GET", web::get().to(metrics::read))]))
         .service(resource("/api/snapshot", [("POST", web::post().to(snapshots::make))]))
         .service(resource("/health", [("GET", web::get().to(health::health))]))
@@ -236,6 +244,14 @@ fn webhook_routes(config: &mut web::ServiceConfig) {
             "/api/webhook-endpoints/{id}/replay",
             [("POST", web::post().to(webhooks::replay))],
         ));
+}
+
+fn document_routes(config: &mut web::ServiceConfig) {
+    config
+        .service(resource("/api/openapi.json", [("GET", web::get().to(docs::document))]))
+        .service(resource("/docs", [("GET", web::get().to(docs::page))]))
+        .service(resource("/docs/errors", [("GET", web::get().to(docs::errors))]))
+        .service(resource("/docs/errors/{code}", [("GET", web::get().to(docs::error))]));
 }
 
 fn resource<const N: usize>(path: &str, methods: [(&'static str, Route); N]) -> Resource {

@@ -1,30 +1,36 @@
 //! `/api/payments`: make, move, read and list payments.
 
+pub(super) mod audit;
+pub(super) mod resolution;
+
 use super::{
     Core, Door,
     body::{self, Body},
     headers,
     query::Query,
     reply::Problem,
-    wire::{PageBody, PaymentBody, Text, Time},
+    wire::{PageBody, PaymentBody},
 };
 use crate::{
     actors::{
         Unavailable,
-        payment::{Finding, Perform, Resolution, Wish},
+        payment::{Perform, Wish},
     },
     credentials::Principal,
     domain::{
         access::{self, Scope},
-        books::{Books, Filter, History},
+        books::{Filter, History},
         event::{Action, CaptureMode, Details, Standing},
-        id::{DerivedId, Kind, PaymentId},
+        id::PaymentId,
         idempotency::{Fingerprint, Key, Operation, Request},
-        ledger,
         money::Currency,
         payment::{Payment, Status},
     },
     pipeline::{self, Done, Task},
+    wire::requests::{
+        AsOf, IdempotencyKey, IdempotencyKeyInQuery, Limit, NewCapture, NewPayment, NewRefund,
+        NewVoid, OfMerchant, OfPayment, PaymentFilter, RequiredIdempotencyKey,
+    },
 };
 use actix_web::{
     HttpMessage, HttpRequest, HttpResponse, ResponseError,
@@ -34,7 +40,6 @@ use actix_web::{
     },
     web,
 };
-use serde::Serialize;
 use std::sync::Arc;
 
 const DESCRIPTION_CHARACTERS_MAX: usize = 1000;
@@ -47,7 +52,17 @@ pub(super) struct PaymentOfRequest(pub(super) PaymentId);
 
 type Handled = Result<HttpResponse, Problem>;
 
-/// `POST /api/payments`
+/// Charges or authorizes.
+///
+/// `capture` says which. A payment that the provider declined is answered 201 too, as `failed`: the attempt is on record.
+#[utoipa::path(post, path = "/api/payments", tag = "Payments", operation_id = "createPayment",
+    params(RequiredIdempotencyKey, IdempotencyKeyInQuery), request_body = NewPayment,
+    responses(
+        (status = 201, description = "Charged, authorized or declined: `status` says which.", body = PaymentBody,
+            headers(("Location" = String, description = "Where to read it."))),
+        (status = 202, description = "The provider's answer is out: in doubt until it is known.", body = PaymentBody,
+            headers(("Location" = String, description = "Where to read it.")))),
+    extensions(("x-problems" = json!(["merchant_forbidden", "provider_unavailable"]))))]
 pub(super) async fn create(
     request: HttpRequest,
     payload: web::Payload,
@@ -67,7 +82,15 @@ pub(super) async fn create(
     carry_out(&request, &door, task).await
 }
 
-/// `POST /api/payments/{id}/capture`
+/// Takes what was authorized, or a part of it.
+///
+/// What is not captured is released.
+#[utoipa::path(post, path = "/api/payments/{id}/capture", tag = "Payments", operation_id = "capturePayment",
+    params(OfPayment, IdempotencyKey, IdempotencyKeyInQuery), request_body = Option<NewCapture>,
+    responses(
+        (status = 200, description = "Captured.", body = PaymentBody),
+        (status = 202, description = "The provider's answer is out: in doubt until it is known.", body = PaymentBody)),
+    extensions(("x-problems" = json!(["invalid_transition", "operation_pending", "too_much_on_record", "provider_unavailable", "amount_exceeds_capturable", "capture_declined"]))))]
 pub(super) async fn capture(
     request: HttpRequest,
     payload: web::Payload,
@@ -77,7 +100,15 @@ pub(super) async fn capture(
     change(&request, payload, &door, wish).await
 }
 
-/// `POST /api/payments/{id}/void`
+/// Gives an authorization up.
+///
+/// The hold on the customer's money is released.
+#[utoipa::path(post, path = "/api/payments/{id}/void", tag = "Payments", operation_id = "voidPayment",
+    params(OfPayment, IdempotencyKey, IdempotencyKeyInQuery), request_body = Option<NewVoid>,
+    responses(
+        (status = 200, description = "Voided.", body = PaymentBody),
+        (status = 202, description = "The provider's answer is out: in doubt until it is known.", body = PaymentBody)),
+    extensions(("x-problems" = json!(["invalid_transition", "operation_pending", "too_much_on_record", "provider_unavailable", "void_declined"]))))]
 pub(super) async fn void(
     request: HttpRequest,
     payload: web::Payload,
@@ -86,7 +117,15 @@ pub(super) async fn void(
     change(&request, payload, &door, |_| Wish::Void).await
 }
 
-/// `POST /api/payments/{id}/refund`
+/// Gives back all that is left, or an amount.
+///
+/// Several partial refunds are possible, up to what was captured.
+#[utoipa::path(post, path = "/api/payments/{id}/refund", tag = "Payments", operation_id = "refundPayment",
+    params(OfPayment, IdempotencyKey, IdempotencyKeyInQuery), request_body = Option<NewRefund>,
+    responses(
+        (status = 200, description = "Refunded.", body = PaymentBody),
+        (status = 202, description = "The provider's answer is out: in doubt until it is known.", body = PaymentBody)),
+    extensions(("x-problems" = json!(["invalid_transition", "operation_pending", "too_much_on_record", "provider_unavailable", "amount_exceeds_refundable", "too_many_refunds", "refund_declined"]))))]
 pub(super) async fn refund(
     request: HttpRequest,
     payload: web::Payload,
@@ -97,43 +136,6 @@ pub(super) async fn refund(
         reason: body.free_text("reason", REASON_CHARACTERS_MAX).map(String::into_boxed_str),
     };
     change(&request, payload, &door, wish).await
-}
-
-/// `POST /api/payments/{id}/resolve`, for an admin: what a person found out about what is in doubt.
-pub(super) async fn resolve(
-    request: HttpRequest,
-    payload: web::Payload,
-    door: web::Data<Door>,
-) -> Handled {
-    headers::admin(&request, &door)?;
-    change(&request, payload, &door, |body| Wish::Resolve(read_resolution(body))).await
-}
-
-fn read_resolution(body: &mut Body) -> Resolution {
-    let reference = body.text("providerReference", NAME_CHARACTERS_MAX);
-    let finding = match body.text("outcome", NAME_CHARACTERS_MAX).as_deref() {
-        Some("succeeded") => Finding::Done(reference.map(String::into_boxed_str)),
-        Some("failed") => Finding::NotDone,
-        Some("dismissed") => Finding::Dismissed,
-        Some(_) => {
-            body.fault("outcome", "must be succeeded, failed or dismissed");
-            Finding::Dismissed
-        }
-        None => {
-            body.require("outcome", None::<()>);
-            Finding::Dismissed
-        }
-    };
-    let attempt = body.text("attemptId", NAME_CHARACTERS_MAX).and_then(|text| {
-        let id = DerivedId::parse(&text).filter(|id| id.kind == Kind::Attempt);
-        if id.is_none() {
-            body.fault("attemptId", "must be the id of an attempt, att_…");
-        }
-        id
-    });
-    let reason = body.free_text("reason", REASON_CHARACTERS_MAX).filter(|text| !text.is_empty());
-    let reason = body.require("reason", reason).unwrap_or_default().into_boxed_str();
-    Resolution { attempt, finding, reason }
 }
 
 /// What every POST brings along.
@@ -342,7 +344,11 @@ pub(super) fn status_of_answer(operation: Option<Operation>, payment: &Payment) 
     }
 }
 
-/// `GET /api/payments/{id}`, `?at=` a time or sequence: as it stood then.
+/// Reads a payment.
+///
+/// As it stands, or as it stood at a time or entry.
+#[utoipa::path(get, path = "/api/payments/{id}", tag = "Payments", operation_id = "readPayment",
+    params(OfPayment, AsOf), responses((status = 200, description = "The payment.", body = PaymentBody)))]
 pub(super) async fn read(request: HttpRequest, door: web::Data<Door>) -> Handled {
     let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
     let mut query = Query::of(&request)?;
@@ -384,7 +390,11 @@ pub(super) fn merchant_asked_for(
     }
 }
 
-/// `GET /api/payments`
+/// Lists payments, newest first.
+#[utoipa::path(get, path = "/api/payments", tag = "Payments", operation_id = "listPayments",
+    params(Limit, OfMerchant, PaymentFilter),
+    responses((status = 200, description = "A page of payments.", body = PageBody<PaymentBody>)),
+    extensions(("x-problems" = json!(["merchant_forbidden"]))))]
 pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled {
     let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
     let mut query = Query::of(&request)?;
@@ -405,57 +415,4 @@ pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled
     drop(books);
     let data = payments.iter().map(PaymentBody::of).collect();
     Ok(HttpResponse::Ok().json(PageBody { data, next }))
-}
-
-/// One move in a payment's life.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct TransitionBody {
-    from: Option<&'static str>,
-    to: &'static str,
-    at: Time,
-    sequence: u64,
-    actor: Arc<str>,
-    transaction_id: Option<Text<DerivedId>>,
-    block_hash: Option<String>,
-}
-
-/// `GET /api/payments/{id}/events`
-pub(super) async fn events(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
-    let mut query = Query::of(&request)?;
-    let limit = query.limit();
-    let after: Option<usize> =
-        query.read("after", "a cursor from `next`", |text| text.parse().ok());
-    query.finish()?;
-    let history = visible(&request, &door, &principal, History::clone)?;
-    let mut moves = transitions(&door.core()?.books.read(), &history);
-    let end = after.unwrap_or(moves.len()).min(moves.len());
-    let start = end.saturating_sub(limit);
-    let data = moves.drain(start..end).rev().collect();
-    let next = (start > 0).then(|| start.to_string());
-    Ok(HttpResponse::Ok().json(PageBody { data, next }))
-}
-
-/// Every move, oldest first. The ledger transaction stands at the move that posted it: the entry's last.
-fn transitions(books: &Books, history: &History) -> Vec<TransitionBody> {
-    let mut payment = Payment::pending(history.details.clone(), None);
-    let mut all = Vec::new();
-    for step in history.steps() {
-        let moves = payment.transitions(&step.event);
-        let last = moves.len().saturating_sub(1);
-        let posts = ledger::transaction(&history.details, &step.event).is_some();
-        let transaction = DerivedId::new(Kind::Transaction, step.at, step.sequence);
-        all.extend(moves.into_iter().enumerate().map(|(place, (from, to))| TransitionBody {
-            from: from.map(Status::name),
-            to: to.name(),
-            at: Time(step.at),
-            sequence: step.sequence,
-            actor: step.actor.clone(),
-            transaction_id: (posts && place == last).then_some(Text(transaction)),
-            block_hash: books.block_hash(step.sequence).map(|hash| hash.to_string()),
-        }));
-        payment.apply(&step.event, step.at, step.sequence);
-    }
-    all
 }

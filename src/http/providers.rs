@@ -12,17 +12,27 @@ use crate::{
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// The headers that providers sign in.
 const SIGNATURES: [&str; 1] = ["stripe-signature"];
 
-#[derive(Serialize)]
+/// All that the message says is on record.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Received)]
 struct ReceivedBody {
     received: bool,
 }
 
-/// `POST /api/providers/{name}/webhook`: answers 200 when all that the message says is on record, or was before. Whatever
-/// else is answered, the provider sends it again.
+/// Takes what a provider tells by itself.
+///
+/// No API key opens it, the provider's signature does. 200 when all that the message says is on record, or was before; whatever else is answered, the provider sends it again.
+#[utoipa::path(post, path = "/api/providers/{name}/webhook", tag = "Providers", operation_id = "receiveProviderEvent",
+    params(("name" = String, Path, description = "The provider's name in the configuration.", pattern = "^[A-Za-z0-9_-]{1,64}$", example = "stripe"),
+        ("Stripe-Signature" = Option<String>, Header, description = "What proves it, at a provider of the kind `stripe`.")),
+    request_body(content = Object, description = "The provider's own message."), security(()),
+    responses((status = 200, description = "On record.", body = ReceivedBody)),
+    extensions(("x-problems" = json!(["provider_not_found", "signature_invalid", "message_malformed", "provider_unavailable"]))))]
 pub(super) async fn webhook(
     request: HttpRequest,
     name: web::Path<String>,
