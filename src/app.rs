@@ -27,6 +27,7 @@ use crate::{
         recover,
         snapshot::{self, Loaded, Refused},
     },
+    meters::meters,
     provider::{Line, Lines, Pace as LinePace, Routes, Rule, Sandbox, Stripe, stripe},
     trust,
 };
@@ -107,6 +108,7 @@ pub async fn run(
     let server = http::serve(listener, door.clone())?;
     let handle = server.handle();
     actix_rt::spawn(server);
+    show_metrics(&config, &door)?;
 
     door.credentials.season(*pepper::read_or_make(&config.data_dir)?.expose());
     let began = Instant::now();
@@ -150,6 +152,17 @@ pub async fn run(
         );
     }
     drained.map_err(|_| Stopped::DrainTimeout)
+}
+
+/// Serves `/metrics` without a key until the process ends, where the configuration says so.
+fn show_metrics(config: &Config, door: &web::Data<Door>) -> io::Result<()> {
+    drop(meters().data_dir.set(config.data_dir.clone()));
+    let Some(address) = config.metrics.listen else { return Ok(()) };
+    let listener = TcpListener::bind(address)?;
+    let address = listener.local_addr()?;
+    actix_rt::spawn(http::serve_metrics(listener, door.clone())?);
+    tracing::info!(%address, "metrics are shown without a key");
+    Ok(())
 }
 
 /// Shows books that nobody writes, as of the time `now` there, until `shutdown` comes. Calls `started` when it does.
@@ -444,7 +457,7 @@ fn lines(config: &Config) -> Lines {
                 };
                 // Looking something up may take a second connection beside the call's.
                 let connections_max = provider.in_flight_max.saturating_add(16);
-                Line::outside(Stripe::TERMS, pace, move || {
+                Line::outside(provider.name.as_str().into(), Stripe::TERMS, pace, move || {
                     Stripe::new(settings, trust::tls(), connections_max)
                 })
             }

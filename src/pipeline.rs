@@ -9,6 +9,7 @@ use crate::{
         payment::{NotPerformed, Perform},
     },
     domain::{id::PaymentId, payment::Payment, refusal::Refusal},
+    meters::meters,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -64,7 +65,9 @@ pub async fn run(engine: Arc<Engine>, task: Task) -> Result<Done, NotDone> {
             None => None,
             Some(request) => {
                 let claiming = engine.idempotency.claim(merchant.clone(), request);
-                match tokio::time::timeout(wait_max, claiming).await {
+                let claimed = tokio::time::timeout(wait_max, claiming).await;
+                meters().claims.note(word_for(&claimed), 0);
+                match claimed {
                     Err(_) => return Err(NotDone::KeyInProgress),
                     Ok(None) => return Err(NotDone::Unavailable(Unavailable::Overloaded)),
                     Ok(Some(Claimed::Mismatch)) => return Err(NotDone::KeyReused),
@@ -99,6 +102,17 @@ pub async fn run(engine: Arc<Engine>, task: Task) -> Result<Done, NotDone> {
         }
     }
     Err(NotDone::Unavailable(Unavailable::Overloaded))
+}
+
+/// What became of a claim, as it is counted.
+fn word_for<E>(claimed: &Result<Option<Claimed>, E>) -> &'static str {
+    match claimed {
+        Err(_) => "in_progress",
+        Ok(None) => "overloaded",
+        Ok(Some(Claimed::Fresh(_))) => "fresh",
+        Ok(Some(Claimed::Replay { .. })) => "replay",
+        Ok(Some(Claimed::Mismatch)) => "mismatch",
+    }
 }
 
 fn replay(engine: &Engine, payment: PaymentId, version: u32) -> Result<Done, NotDone> {

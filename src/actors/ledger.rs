@@ -17,6 +17,7 @@ use crate::{
         webhook::WebhookRecord,
     },
     journal::{JournalError, Writer, entry},
+    meters::meters,
 };
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use std::{
@@ -181,6 +182,7 @@ impl LedgerHandle {
         // Counted here and not on the ledger's thread. A record too large to count fills a batch by itself.
         let bytes = entry::encoded_bytes(&record).unwrap_or(usize::MAX);
         let append = Append { subject, key, record, bytes, now, reply };
+        let _queued = meters().ledger_queue.enter();
         if let Err(error) = self.actor.try_send(append) {
             return Err(NotRecorded::Unavailable(match error {
                 actix::dev::SendError::Full(_) => Unavailable::Overloaded,

@@ -8,6 +8,7 @@ mod alerts;
 mod error;
 mod exposure;
 mod layers;
+mod metrics;
 mod network;
 mod providers;
 mod section;
@@ -18,6 +19,7 @@ mod webhooks;
 pub use alerts::{AlertWebhook, Alerts};
 pub use error::{ConfigError, Fault, Reason};
 pub use layers::SHIPPED;
+pub use metrics::{Metrics, Telemetry};
 pub use network::Network;
 pub use providers::{Confidential, OutsideProvider, ProviderKind, Route, SANDBOX};
 pub use webhooks::{MerchantWebhook, Webhooks};
@@ -60,6 +62,10 @@ pub struct Config {
     pub webhooks: Webhooks,
     /// Telling the operator what is wrong.
     pub alerts: Alerts,
+    /// Numbers about the server.
+    pub metrics: Metrics,
+    /// Following single requests.
+    pub telemetry: Telemetry,
     /// What the server tells its operator.
     pub log: Log,
     /// Those who take payments; no two ids alike.
@@ -107,6 +113,8 @@ impl Config {
                 reconciliation: root.section("reconciliation", Reconciliation::read),
                 webhooks: root.section("webhooks", Webhooks::read),
                 alerts: root.section("alerts", Alerts::read),
+                metrics: root.section("metrics", Metrics::read),
+                telemetry: root.section("telemetry", Telemetry::read),
                 log: root.section("log", Log::read),
                 merchants: root.list("merchants", Merchant::read),
                 admins: root.list("admins", ApiKey::read),

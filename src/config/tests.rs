@@ -100,6 +100,8 @@ fn the_shipped_configuration_is_the_documented_one() {
             runs_kept: 100,
         },
         alerts: Alerts { webhook: None },
+        metrics: Metrics { listen: None },
+        telemetry: Telemetry { otlp_endpoint: None },
         log: Log { level: "info".to_owned(), form: LogForm::Auto },
         merchants: vec![Merchant {
             id: "merchant_1".to_owned(),

@@ -35,6 +35,7 @@ use crate::{
     domain::idempotency::Retention,
 };
 use actix_web::{App, HttpServer, Resource, Route, dev::Server, middleware::from_fn, web};
+use observe::Pattern;
 use reply::Problem;
 use std::{
     io,
@@ -254,14 +255,33 @@ fn document_routes(config: &mut web::ServiceConfig) {
         .service(resource("/docs/errors/{code}", [("GET", web::get().to(docs::error))]));
 }
 
-fn resource<const N: usize>(path: &str, methods: [(&'static str, Route); N]) -> Resource {
+fn resource<const N: usize>(path: &'static str, methods: [(&'static str, Route); N]) -> Resource {
     let allowed = methods.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    let resource = web::resource(path);
+    let resource = web::resource(path).app_data(Pattern(path));
     let resource = methods.into_iter().fold(resource, |all, (_, route)| all.route(route));
     resource.default_service(web::to(move || {
         let problem = Problem::method_not_allowed(&allowed);
         async move { problem }
     }))
+}
+
+/// Starts serving `/metrics` and nothing else on `listener`, without asking for a key.
+///
+/// # Errors
+/// The listener can't be used.
+pub fn serve_metrics(listener: TcpListener, door: web::Data<Door>) -> io::Result<Server> {
+    let server = HttpServer::new(move || {
+        let route = [("GET", web::get().to(metrics::read_without_key))];
+        App::new()
+            .app_data(door.clone())
+            .service(resource("/metrics", route))
+            .default_service(web::to(|| async { Problem::no_such_route() }))
+    })
+    .workers(1)
+    .max_connections(64)
+    .disable_signals()
+    .listen(listener)?;
+    Ok(server.run())
 }
 
 /// Starts serving on `listener`. The server stops when told to by its handle; it handles no signals.

@@ -6,6 +6,11 @@
 //! goes through: it is how a provider is seen to have recovered.
 
 use super::{Answer, Call, Message, News, NotRead, Provider, Terms, ask};
+use crate::{
+    config::SANDBOX,
+    domain::payment::operation,
+    meters::{self, meters},
+};
 use actix_rt::Arbiter;
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -38,6 +43,7 @@ pub enum Line {
 
 /// The way to a provider that moves money elsewhere.
 pub struct Outside {
+    name: Arc<str>,
     calls: mpsc::UnboundedSender<Task>,
     terms: Terms,
     pace: Pace,
@@ -55,6 +61,11 @@ pub struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed;
 
+thread_local! {
+    /// The name of the one provider inside, on each thread for itself: its count of owners is nobody else's to change.
+    static INSIDE: Arc<str> = Arc::from(SANDBOX);
+}
+
 enum Task {
     Ask(Call, oneshot::Sender<Answer>),
     LookUp(Call, oneshot::Sender<Answer>),
@@ -65,6 +76,7 @@ impl Line {
     /// A line to the provider that `make` makes, on a thread of its own.
     #[must_use]
     pub fn outside<P: Provider + 'static>(
+        name: Arc<str>,
         terms: Terms,
         pace: Pace,
         make: impl FnOnce() -> P + Send + 'static,
@@ -81,7 +93,8 @@ impl Line {
             });
         });
         let places = Arc::new(Semaphore::new(pace.in_flight_max));
-        Self::Outside(Outside { calls, terms, pace, places, breaker: Mutex::default() })
+        let breaker = Mutex::default();
+        Self::Outside(Outside { name, calls, terms, pace, places, breaker })
     }
 
     /// What the provider promises.
@@ -104,18 +117,24 @@ impl Line {
 
     /// Asks for what an attempt is about. Returns within the deadline.
     pub async fn ask(&self, call: &Call) -> Answer {
-        match self {
+        let counting = self.counting(operation(call.action, call.details.capture));
+        counting.end(match self {
             Self::Inside(provider) => ask(&**provider, call).await,
             Self::Outside(outside) => outside.call(|reply| Task::Ask(call.clone(), reply)).await,
-        }
+        })
     }
 
     /// Asks what is on record about an attempt. Returns within the deadline.
     pub async fn look_up(&self, call: &Call) -> Answer {
-        match self {
+        let counting = self.counting("look_up");
+        counting.end(match self {
             Self::Inside(provider) => provider.look_up(call).await,
             Self::Outside(outside) => outside.call(|reply| Task::LookUp(call.clone(), reply)).await,
-        }
+        })
+    }
+
+    fn counting(&self, operation: &'static str) -> Counting<'_> {
+        Counting { line: self, operation, began: Instant::now(), outcome: "not_awaited" }
     }
 
     /// Checks and reads a message of the provider's own.
@@ -131,6 +150,32 @@ impl Line {
                 read.await.unwrap_or(Err(NotRead::Unavailable))
             }
         }
+    }
+}
+
+/// A call that is counted when it ends, also if nobody waits for that any more.
+struct Counting<'a> {
+    line: &'a Line,
+    operation: &'static str,
+    began: Instant,
+    outcome: &'static str,
+}
+
+impl Counting<'_> {
+    fn end(mut self, answer: Answer) -> Answer {
+        self.outcome = answer.name();
+        answer
+    }
+}
+
+impl Drop for Counting<'_> {
+    fn drop(&mut self) {
+        let provider = match self.line {
+            Line::Inside(_) => INSIDE.with(Arc::clone),
+            Line::Outside(outside) => outside.name.clone(),
+        };
+        let call = meters::Call { provider, operation: self.operation, outcome: self.outcome };
+        meters().calls.note_time(call, self.began.elapsed());
     }
 }
 

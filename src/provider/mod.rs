@@ -82,6 +82,18 @@ impl Answer {
     pub fn unknown(why: impl Into<Box<str>>) -> Self {
         Self::Unknown { why: why.into() }
     }
+
+    /// In a word.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Done { .. } => "done",
+            Self::Declined { .. } => "declined",
+            Self::NotProcessed { .. } => "not_processed",
+            Self::Absent => "absent",
+            Self::Unknown { .. } => "unknown",
+        }
+    }
 }
 
 /// An answer that is on its way.

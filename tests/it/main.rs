@@ -37,6 +37,7 @@ mod ledger;
 mod limits;
 mod listen;
 mod lists;
+mod metrics;
 mod outcomes;
 mod payments;
 mod process;

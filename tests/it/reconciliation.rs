@@ -462,23 +462,3 @@ fn an_alert_is_signed_at_the_machines_time_though_the_journal_is_ahead_of_it() {
     let webhook = standardwebhooks::Webhook::new(SECRET).unwrap();
     webhook.verify(&alert.body, &alert.headers).unwrap();
 }
-
-#[test]
-fn metrics_are_for_admins_in_the_form_that_prometheus_reads() {
-    let server = TestServer::start();
-    server.get("/metrics").problem(403, "forbidden");
-    server.client("wrong").get("/metrics").problem(401, "unauthenticated");
-    let answer = server.admin().get("/metrics").of(200);
-    let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    assert_eq!(answer.header("Content-Type"), Some(form));
-    let text = answer.text();
-    assert!(text.ends_with("# EOF\n"), "{text}");
-    for line in [
-        "# TYPE strongroom_journal_sequence gauge",
-        "# TYPE strongroom_reconciliation_findings counter",
-        "strongroom_payments 0",
-        "strongroom_payments_in_doubt 0",
-    ] {
-        assert!(text.lines().any(|each| each == line), "{line}: {text}");
-    }
-}

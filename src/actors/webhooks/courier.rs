@@ -16,6 +16,7 @@ use crate::{
         payment::Payment,
         webhook::{Change, DisabledBecause, Due, Endpoint, Queue, Upcoming, Verdict},
     },
+    meters::meters,
     wire::{EventBody, Text, Time, Told},
 };
 use actix::{
@@ -319,6 +320,9 @@ impl Handler<Tried> for Courier {
     fn handle(&mut self, Tried { due, sent }: Tried, ctx: &mut Context<Self>) {
         let (id, now) = (self.endpoint.id, self.office.clock.now());
         self.office.log.note(id, (due.sequence, due.attempt), sent.tried);
+        let result = sent.tried.result.error().unwrap_or("delivered");
+        let took = Duration::from_millis(sent.tried.latency_ms.into());
+        meters().tries.note_time(result, took);
         let dice = rand::random();
         match self.queue.finish(due, sent.tried, sent.retry_after_ms, (now, dice)) {
             Verdict::Delivered | Verdict::Again(_) | Verdict::Stale => {}

@@ -390,8 +390,13 @@ impl Books {
         use sha2::{Digest, Sha256};
         let mut digest = Sha256::new();
         digest.update(format!(
-            "{:?}{:?}{:?}{:?}{:?}",
-            self.position, self.blocks, self.held, self.in_doubt, self.in_review
+            "{:?}{:?}{:?}{:?}{:?}{:?}",
+            self.position,
+            self.blocks,
+            self.held,
+            self.in_doubt,
+            self.in_review,
+            self.payments_by_status()
         ));
         for history in self.histories(0) {
             digest.update(format!("{history:?}"));

@@ -1,6 +1,6 @@
 //! Every payment's history, compact at rest, and the indexes that find one.
 
-use super::accounts::Cut;
+use super::{Books, accounts::Cut};
 use crate::domain::{
     event::{Action, Details, Event, Standing},
     id::{PaymentId, Sequence},
@@ -11,7 +11,7 @@ use crate::domain::{
 };
 use hashbrown::{HashTable, hash_table::Entry};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap, btree_map},
     hash::{BuildHasher, RandomState},
     sync::Arc,
 };
@@ -217,6 +217,8 @@ pub(super) struct Payments {
     all: Vec<History>,
     by_id: HashTable<Slot>,
     by_merchant: HashMap<Arc<str>, Vec<Slot>>,
+    /// How many stand so; none that no payment stands in.
+    by_status: BTreeMap<Status, u64>,
     hasher: RandomState,
 }
 
@@ -264,9 +266,17 @@ impl Payments {
         let history = self.all.get_mut(index(slot))?;
         let mut payment = history.payment();
         payment.apply(&step.event, step.at, step.sequence);
+        let (before, is_new) = (history.status, history.steps.is_empty());
         history.note(&payment);
         history.steps.reserve_exact(1);
         history.steps.push(step);
+        *self.by_status.entry(payment.status).or_default() += 1;
+        if !is_new && let btree_map::Entry::Occupied(mut left) = self.by_status.entry(before) {
+            *left.get_mut() -= 1;
+            if *left.get() == 0 {
+                left.remove();
+            }
+        }
         Some((slot, payment.version.checked_sub(1)?))
     }
 
@@ -276,6 +286,7 @@ impl Payments {
         let mut payments = Self::default();
         for (slot, history) in (0..).zip(&histories) {
             payments.file(&history.details.merchant, slot);
+            *payments.by_status.entry(history.status).or_default() += 1;
         }
         Self { all: histories, ..payments }
     }
@@ -360,6 +371,20 @@ impl Payments {
                 Box::new(slots.iter().take(earlier).rev().filter_map(|slot| self.get(*slot)))
             }
         }
+    }
+}
+
+impl Books {
+    /// How many payments stand so; none that no payment stands in.
+    #[must_use]
+    pub fn payments_by_status(&self) -> &BTreeMap<Status, u64> {
+        &self.payments.by_status
+    }
+
+    /// Seeds a fault: counts a payment that is not there.
+    #[cfg(test)]
+    pub(super) fn corrupt_status(&mut self, status: Status) {
+        *self.payments.by_status.entry(status).or_default() += 1;
     }
 }
 

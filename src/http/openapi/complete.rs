@@ -106,11 +106,10 @@ fn problems_of(place: &Place<'_>, operation: &Value) -> BTreeMap<u16, Vec<&'stat
     let Place { path, method, .. } = *place;
     let own = operation.get("x-problems").and_then(Value::as_array).into_iter().flatten();
     let mut names: Vec<&str> = own.filter_map(Value::as_str).collect();
-    let is_core = path == "/metrics" || path == "/ready" || is_of_core(path);
-    if is_core {
+    if path == "/ready" || is_of_core(path) {
         names.push("not_serving");
     }
-    if is_core && path != "/ready" {
+    if path == "/metrics" || is_of_core(path) {
         names.push("validation_failed");
     }
     // No requirement of its own means that of the whole document: a merchant's key or an admin's.
