@@ -6,6 +6,7 @@ use crate::{
         admission::Admission,
         alarms::Alarms,
         alerts::{Alerts, Destination},
+        calls::Calls,
         idempotency::IdempotencyHandle,
         ledger::{Fatal, LedgerHandle, Pace},
         reconciliation::{self, Reconciliations, Subject},
@@ -247,6 +248,7 @@ impl Crew {
             registry: Arc::new(Registry::default()),
             admission: admission.clone(),
             lines: Arc::new(lines(config)),
+            calls: Calls::new(clock.clone()),
             alarms: alarms.clone(),
             clock: clock.clone(),
             answer_within: Duration::from_millis(config.provider.answer_within_ms),
@@ -439,12 +441,11 @@ fn lines(config: &Config) -> Lines {
     #[cfg(feature = "fault-injection")]
     let sandbox = crate::provider::faulty::faults_from_environment(sandbox);
     let sandbox = (Arc::from(SANDBOX), Arc::new(Line::Inside(sandbox)));
-    let slow_after = Duration::from_millis(config.provider.answer_within_ms);
     let outside = config.providers.iter().map(|provider| {
         let pace = LinePace {
             in_flight_max: provider.in_flight_max,
             deadline: Duration::from_millis(provider.deadline_ms),
-            slow_after,
+            slow_after: Duration::from_millis(provider.slow_after_ms),
             failures_max: provider.failures_max,
             rest: Duration::from_millis(provider.rest_ms),
         };

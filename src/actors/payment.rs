@@ -46,7 +46,12 @@ pub enum Wish {
     /// Book what a provider said about an attempt that was out.
     Hear(Heard),
     /// Book what a provider told by itself.
-    Heed(News),
+    Heed {
+        /// Its name.
+        provider: Arc<str>,
+        /// What it told.
+        news: News,
+    },
     /// Book what a person found out.
     Resolve(Resolution),
 }
@@ -97,7 +102,7 @@ impl Wish {
             Self::Void => Some(Operation::Void),
             Self::Refund { .. } => Some(Operation::Refund),
             Self::Resolve(_) => Some(Operation::Resolve),
-            Self::Expire | Self::Hear(_) | Self::Heed(_) => None,
+            Self::Expire | Self::Hear(_) | Self::Heed { .. } => None,
         }
     }
 }
@@ -231,7 +236,7 @@ impl Work {
             }
             Wish::Expire => self.change(Command::Expire, by).await,
             Wish::Hear(heard) => self.hear(heard, by).await,
-            Wish::Heed(message) => news::heed(self, message, by).await,
+            Wish::Heed { provider, news } => news::heed(self, &provider, news, by).await,
             Wish::Resolve(resolution) => self.resolve(resolution, by).await,
         }
     }

@@ -88,7 +88,7 @@ named_by_uuid!(
 );
 
 /// What an identifier computed from a journal entry names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `txn_`: the ledger transaction the entry posted.
     Transaction,
@@ -129,7 +129,7 @@ impl Kind {
 }
 
 /// An identifier computed from the journal entry that made the thing it names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DerivedId {
     /// What it names.
     pub kind: Kind,

@@ -3,7 +3,7 @@
 //! A provider that acts outside has a thread of its own, with its connections. At most so many calls are under way at
 //! once, none takes longer than its deadline, and after some failures in a row nothing new is begun but one attempt now
 //! and then, until a call succeeds. What has begun is never cut short by that, and looking for what became of it always
-//! goes through: it is how a provider is seen to have recovered.
+//! goes through; that says nothing about whether the provider takes new payments, and does not count.
 
 use super::{Answer, Call, Message, News, NotRead, Provider, Terms, ask};
 use crate::{
@@ -120,7 +120,7 @@ impl Line {
         let counting = self.counting(operation(call.action, call.details.capture));
         counting.end(match self {
             Self::Inside(provider) => ask(&**provider, call).await,
-            Self::Outside(outside) => outside.call(|reply| Task::Ask(call.clone(), reply)).await,
+            Self::Outside(outside) => outside.ask(call).await,
         })
     }
 
@@ -202,6 +202,12 @@ impl Outside {
         self.breaker().opened.is_some()
     }
 
+    /// The most calls at once.
+    #[must_use]
+    pub fn in_flight_max(&self) -> usize {
+        self.pace.in_flight_max
+    }
+
     /// How many calls are under way.
     #[must_use]
     pub fn under_way(&self) -> usize {
@@ -210,13 +216,19 @@ impl Outside {
 
     async fn call(&self, task: impl FnOnce(oneshot::Sender<Answer>) -> Task) -> Answer {
         let (reply, answered) = oneshot::channel();
-        let began = Instant::now();
         self.send(task(reply));
         let lost = || Answer::unknown("the call was lost to a bug; see the log");
-        let answer = answered.await.unwrap_or_else(|_| lost());
+        answered.await.unwrap_or_else(|_| lost())
+    }
+
+    async fn ask(&self, call: &Call) -> Answer {
+        let began = Instant::now();
+        let answer = self.call(|reply| Task::Ask(call.clone(), reply)).await;
         let slow = began.elapsed() > self.pace.slow_after;
         let failed = match &answer {
-            Answer::Done { .. } | Answer::Declined { .. } | Answer::Absent => slow,
+            Answer::Done { .. } | Answer::Declined { .. } | Answer::Absent | Answer::Working => {
+                slow
+            }
             Answer::NotProcessed { .. } | Answer::Unknown { .. } => true,
         };
         self.breaker().note(failed, self.pace.failures_max, Instant::now() + self.pace.rest);

@@ -45,6 +45,7 @@ mod proof;
 mod provider_chaos;
 mod provider_doubt;
 mod provider_news;
+mod provider_truth;
 mod quickstart;
 mod reconciliation;
 mod secrets;

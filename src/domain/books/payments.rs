@@ -112,7 +112,12 @@ impl History {
     #[must_use]
     pub fn event_at(&self, number: usize) -> Option<EventType> {
         let step = self.steps.get(number)?;
-        let is_last = number.checked_add(1)? == self.steps.len();
+        let version = number.checked_add(1)?;
+        let is_last = version == self.steps.len();
+        let as_it_left_it = || {
+            let version = u32::try_from(version).ok()?;
+            EventType::of(self.payment_at(version).status)
+        };
         match &step.event {
             Event::Submitted { outcome: None, .. }
             | Event::Initiated(_)
@@ -127,10 +132,7 @@ impl History {
                     // The merchant did not ask for it, and it is asked for again.
                     (Action::Expire, Standing::Failed) => None,
                     _ if is_last => EventType::of(self.status),
-                    _ => {
-                        let version = u32::try_from(number).ok()?.checked_add(1)?;
-                        EventType::of(self.payment_at(version).status)
-                    }
+                    _ => as_it_left_it(),
                 }
             }
             _ if is_last => EventType::of(self.status),
@@ -140,9 +142,19 @@ impl History {
             Event::Captured { .. } => Some(EventType::Completed),
             Event::Voided => Some(EventType::Voided),
             Event::Expired => Some(EventType::Expired),
-            // After the refund of all that was left nothing can follow.
-            Event::Refunded { .. } => Some(EventType::PartiallyRefunded),
+            Event::Refunded { .. } => as_it_left_it(),
         }
+    }
+
+    /// The provider whose payment it is: the last one that was asked to authorize it.
+    #[must_use]
+    pub fn provider(&self) -> Arc<str> {
+        let rerouted = |step: &Step| match &step.event {
+            Event::Rerouted { next, .. } => Some(next.clone()),
+            _ => None,
+        };
+        let last = self.steps.iter().rev().find_map(rerouted);
+        last.unwrap_or_else(|| self.details.provider.clone())
     }
 
     /// When the payment came onto the books.
