@@ -1,4 +1,6 @@
-//! Start and stop. Up: lock → listen → recover → actors → open the door. Down: the reverse.
+//! Start and stop. Up: lock → listen → recover → actors → open the door. Down, in `drain`: the reverse.
+
+mod drain;
 
 use crate::{
     actors::{
@@ -34,13 +36,15 @@ use actix_rt::Arbiter;
 use actix_web::web;
 use std::{
     io,
+    mem::ManuallyDrop,
     net::TcpListener,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{SetOnce, mpsc, oneshot};
 
 /// How long answers may take to leave before a failed process ends.
 const LAST_WORDS: Duration = Duration::from_millis(300);
@@ -72,6 +76,25 @@ pub enum Stopped {
     DrainTimeout,
 }
 
+/// What a server holds before it starts.
+pub struct Held {
+    /// The data folder.
+    pub lock: DataLock,
+    /// Where it listens.
+    pub listener: TcpListener,
+    /// Whose the listener is.
+    pub socket: Socket,
+}
+
+/// Whose a listening socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Socket {
+    /// This process made it.
+    Own,
+    /// It was handed over, and outlives the process: the next one goes on with it.
+    Inherited,
+}
+
 /// Resolves when the process is told to stop.
 pub type Signal = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -91,24 +114,31 @@ pub struct Started {
 }
 
 /// Runs the server on a listener and a data folder that it holds, until `shutdown` comes or it can't go on. Calls
-/// `started` when it takes payments. A second `shutdown` ends the wait for the disk.
+/// `started` when it takes payments. A second `shutdown` ends the grace, if there is one, and then the wait for the disk.
 ///
 /// # Errors
 /// Why it did not end well. On `Ok` everything is written and sealed.
 pub async fn run(
     config: Config,
     clock: Arc<dyn Clock>,
-    (_lock, listener): (DataLock, TcpListener),
+    Held { lock, listener, socket }: Held,
     started: impl FnOnce(&Started),
     mut shutdown: impl FnMut() -> Signal,
 ) -> Result<(), Stopped> {
+    // Not let go of before the process is gone, and with it every thread that might still write.
+    let _lock = ManuallyDrop::new(lock);
     let door = web::Data::new(door(&config));
+    let drained_listener = listener.try_clone()?;
     let server = http::serve(listener, door.clone())?;
     let handle = server.handle();
     actix_rt::spawn(server);
 
     let began = Instant::now();
-    let recovery = recover_books(&config, clock.clone()).await?;
+    let recovery = tokio::select! {
+        recovery = recover_books(&config, clock.clone()) => recovery?,
+        // Nothing was taken yet, and recovery may be cut off at any moment.
+        () = shutdown() => return Ok(()),
+    };
     let started_with = recovery.started(began.elapsed());
     let (mut crew, core) = Crew::start(&config, clock, recovery).await?;
     drop(door.core.set(core));
@@ -124,30 +154,13 @@ pub async fn run(
             return Err(failure.into());
         }
     }
-    tracing::info!("stopping: no more payments are taken, those in flight are finished");
-    crew.admission.close();
-    crew.reconciliations.stop();
-    let drain = Duration::from_millis(config.http.drain_timeout_ms);
-    let drained = tokio::time::timeout(drain, crew.admission.idle()).await;
-    handle.stop(true).await;
-    // A disk that hangs would keep the process for ever; so would whoever waits for it.
-    let snapshots = crew.snapshots.clone();
-    let stopped = tokio::select! {
-        stopped = tokio::time::timeout(drain, crew.stop()) => stopped,
-        () = shutdown() => return Err(Stopped::Cut),
+    let pace = drain::Pace {
+        grace: Duration::from_millis(config.http.drain_grace_ms),
+        rest: Duration::from_millis(config.http.drain_timeout_ms),
     };
-    stopped.map_err(|_| Stopped::Cut)??;
-    // Only a convenience to the next start: nobody waits for it longer than for all else.
-    let last = tokio::select! {
-        last = tokio::time::timeout(drain, snapshots.make()) => last.is_ok(),
-        () = shutdown() => false,
-    };
-    if !last {
-        tracing::warn!(
-            "the last snapshot was not awaited: the next start reads more of the journal"
-        );
-    }
-    drained.map_err(|_| Stopped::DrainTimeout)
+    let entrance =
+        drain::Entrance { server: handle, listener: drained_listener, socket, drain: &door.drain };
+    drain::stop(entrance, crew, pace, &mut shutdown).await
 }
 
 /// Shows books that nobody writes, as of the time `now` there, until `shutdown` comes. Calls `started` when it does.
@@ -307,7 +320,8 @@ fn door(config: &Config) -> Door {
             request_deadline: Duration::from_millis(http.request_deadline_ms),
         },
         hold_ms: config.payments.authorization_ttl_ms,
-        core: OnceLock::new(),
+        core: SetOnce::new(),
+        drain: Arc::default(),
     }
 }
 
@@ -374,8 +388,10 @@ async fn recover_books(config: &Config, clock: Arc<dyn Clock>) -> Result<Recover
             damaged_snapshots,
         })
     };
-    let recovered = web::block(recovering).await;
-    Ok(recovered.map_err(|error| io::Error::other(error.to_string()))??)
+    let (tell, told) = oneshot::channel();
+    // A thread that nobody waits for: whoever is told to stop meanwhile does so at once.
+    thread::Builder::new().name("recovery".into()).spawn(move || drop(tell.send(recovering())))?;
+    Ok(told.await.map_err(|_| io::Error::other("recovery died of a bug"))??)
 }
 
 async fn start_ledger(

@@ -54,6 +54,9 @@ pub(super) async fn ready(
     request: HttpRequest,
     door: web::Data<Door>,
 ) -> Result<HttpResponse, Problem> {
+    if door.drain.began() {
+        return Err(Problem::draining());
+    }
     let core = door.core()?;
     let is_admin = headers::admin(&request, &door).is_ok();
     let alarms = core.alarms.all().into_iter();
