@@ -1,6 +1,7 @@
 //! Start and stop. Up: lock → listen → recover → actors → open the door. Down, in `drain`: the reverse.
 
 mod drain;
+mod recovery;
 
 use crate::{
     actors::{
@@ -22,25 +23,22 @@ use crate::{
     clock::{Clock, StoppedClock, SystemClock},
     config::{Config, ProviderKind, SANDBOX},
     credentials::Credentials,
-    domain::{books::Books, entry::Batch, id::Sequence, time::Timestamp},
+    domain::{books::Books, id::Sequence, time::Timestamp},
     http::{self, Core, Door, Limits, Writing},
-    journal::{
-        DataLock, DirectIo, Folders, JournalError, Options, Recovered, Report, Writer, recover,
-        snapshot::{self, Loaded, Refused},
-    },
+    journal::{DataLock, JournalError, Report, Writer, snapshot::Refused},
     provider::{Line, Lines, Pace as LinePace, Routes, Rule, Sandbox, Stripe, stripe},
     trust,
 };
 use actix::Actor;
 use actix_rt::Arbiter;
 use actix_web::web;
+use recovery::{Recovery, recover_books};
 use std::{
     io,
     mem::ManuallyDrop,
     net::TcpListener,
     pin::Pin,
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 use thiserror::Error;
@@ -323,75 +321,6 @@ fn door(config: &Config) -> Door {
         core: SetOnce::new(),
         drain: Arc::default(),
     }
-}
-
-/// What recovery made.
-struct Recovery {
-    journal: Writer,
-    books: Books,
-    report: Report,
-    folders: Folders,
-    snapshot: Sequence,
-    damaged_snapshots: Vec<Refused>,
-}
-
-impl Recovery {
-    fn started(&self, took: Duration) -> Started {
-        Started {
-            report: self.report.clone(),
-            snapshot: self.snapshot,
-            damaged_snapshots: self.damaged_snapshots.clone(),
-            payments: self.books.payment_count(),
-            took,
-        }
-    }
-}
-
-/// Brings the books back from the newest good snapshot and the journal behind it, on a thread of its own, so that `/health` and `/ready` answer meanwhile.
-async fn recover_books(config: &Config, clock: Arc<dyn Clock>) -> Result<Recovery, Stopped> {
-    let data = config.data_dir.clone();
-    let direct = if config.journal.direct_io { DirectIo::WhereAvailable } else { DirectIo::Never };
-    let options = Options {
-        segment_bytes: config.journal.segment_bytes,
-        batch_bytes_max: config.journal.batch_bytes_max,
-        software: env!("CARGO_PKG_VERSION").into(),
-    };
-    let recovering = move || {
-        let folders = Folders::open(&data, direct).map_err(JournalError::io("open", data))?;
-        #[cfg(feature = "fault-injection")]
-        let folders = crate::journal::disk::faulty::faults_from_environment(folders)
-            .map_err(JournalError::io("seed faults in", "STRONGROOM_FAULT".into()))?;
-        let Loaded { mut books, refused } = snapshot::load(&folders, Sequence::MAX)?;
-        let covered = books.position();
-        let mut visit = |batch: &Batch| books.replay(batch);
-        let recovered = recover(&folders, options, clock.now(), covered, &mut visit)?;
-        let Recovered { writer, report } = recovered;
-        let now = clock.now();
-        clock.not_before(report.last_at);
-        if now < report.last_at {
-            tracing::error!(
-                machine = %now, journal = %report.last_at,
-                "the machine's clock stands behind the journal: the time stands still until it has caught up, so no \
-                 authorization lapses; check the clock"
-            );
-        }
-        let set_aside = |it: Refused| snapshot::set_aside(&folders, it.sequence, it.why);
-        let damaged_snapshots = refused.into_iter().map(set_aside).collect::<Result<_, _>>()?;
-        let snapshot = covered.sequence;
-        let journal = writer;
-        Ok::<_, JournalError>(Recovery {
-            journal,
-            books,
-            report,
-            folders,
-            snapshot,
-            damaged_snapshots,
-        })
-    };
-    let (tell, told) = oneshot::channel();
-    // A thread that nobody waits for: whoever is told to stop meanwhile does so at once.
-    thread::Builder::new().name("recovery".into()).spawn(move || drop(tell.send(recovering())))?;
-    Ok(told.await.map_err(|_| io::Error::other("recovery died of a bug"))??)
 }
 
 async fn start_ledger(

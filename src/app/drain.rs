@@ -61,11 +61,11 @@ pub(super) async fn stop(
         () = sleep(pace.grace) => {}
         () = shutdown(), if !pace.grace.is_zero() => {}
     }
-    tracing::info!("stopping: no more payments are taken, those in flight are finished");
     let began = tokio::time::Instant::now();
     let within = |fifths: u32| began + pace.rest / 5 * fifths;
     entrance.take_no_more(within(2)).await;
     crew.admission.close();
+    tracing::info!("stopping: no more payments are taken, those in flight are finished");
     crew.reconciliations.stop();
     let drained = timeout_at(within(3), crew.admission.idle()).await;
     if timeout_at(within(3), entrance.server.stop(true)).await.is_err() {
