@@ -8,12 +8,12 @@ use crate::{
     config::{Log, LogForm},
 };
 use std::{fmt, io, io::IsTerminal};
-use tracing::Subscriber;
+use tracing::{Level, Subscriber};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
-    filter::{EnvFilter, ParseError},
+    filter::{EnvFilter, FilterExt, LevelFilter, ParseError, filter_fn},
     fmt::{MakeWriter, format::Writer, layer, time::FormatTime},
-    layer::{Layer, SubscriberExt},
+    layer::{Filter, Layer, SubscriberExt},
     registry::Registry,
     util::{SubscriberInitExt, TryInitError},
 };
@@ -82,7 +82,7 @@ fn subscriber<W>(log: &Log, terminal: bool, lines: W) -> Result<impl Subscriber,
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::builder().parse(&log.level)?;
+    let filter = own_details_only().and(EnvFilter::builder().parse(&log.level)?);
     let human = match log.form {
         LogForm::Auto => terminal,
         LogForm::Human => true,
@@ -95,6 +95,14 @@ where
         (false, _) => layer.json().flatten_event(true).with_span_list(false).boxed(),
     };
     Ok(Registry::default().with(layer.with_filter(filter)))
+}
+
+/// Below info only our own lines: the libraries see requests and answers whole, and some write keys and bodies of them
+/// to lines that are meant for whoever looks for a bug.
+fn own_details_only<S>() -> impl Filter<S> {
+    let own = |target: &str| target == "strongroom" || target.starts_with("strongroom::");
+    filter_fn(move |line| *line.level() <= Level::INFO || own(line.target()))
+        .with_max_level_hint(LevelFilter::TRACE)
 }
 
 /// RFC 3339 in UTC with milliseconds, as everywhere else.
@@ -126,6 +134,7 @@ mod tests {
             let span = tracing::info_span!("request", id = "r1");
             span.in_scope(|| tracing::info!(status = 201, "answered"));
             tracing::debug!("detail");
+            tracing::trace!(target: "a_library", "headers and all");
         });
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -174,6 +183,8 @@ mod tests {
         assert_eq!(written("debug", LogForm::Json, false).lines().count(), 2);
         let filtered = written("warn,strongroom::telemetry=debug", LogForm::Json, false);
         assert_eq!(filtered.lines().count(), 2);
+        let all = written("trace,a_library=trace", LogForm::Json, false);
+        assert!(!all.contains("headers and all"), "of others nothing below info");
     }
 
     #[test]

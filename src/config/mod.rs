@@ -33,7 +33,8 @@ use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 pub const ADMIN: &str = "admin";
 
 const MIB: i64 = 1024 * 1024;
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+const HOUR_MS: u64 = 60 * 60 * 1000;
+const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// The configuration, complete and in range.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +76,18 @@ pub struct Config {
 }
 
 impl Config {
+    /// Where the configuration that [`Self::load`] takes comes from: each file and variable with the full names of the
+    /// keys that it sets, and of the rest that all other keys have their defaults. No values.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn origins<Name: Into<OsString>, Text: Into<OsString>>(
+        path: Option<&Path>,
+        environment: impl Iterator<Item = (Name, Text)>,
+    ) -> Result<Vec<(String, Vec<String>)>, ConfigError> {
+        Ok(layers::origins(&layers::merge(path, environment)?))
+    }
+
     /// The defaults, under the file at `path` (or `config.toml` in the working directory, if it is there), under the
     /// variables of `environment` that begin with `STRONGROOM__`.
     ///
@@ -140,12 +153,18 @@ pub struct Http {
     pub connections_max: usize,
     /// Payment commands worked on at once; more get 503.
     pub in_flight_max: usize,
-    /// How long a stopping server waits for the requests it still works on.
+    /// How long a server that is told to stop still takes new connections, not ready any more.
+    pub drain_grace_ms: u64,
+    /// How long the rest of a stop may take, after the grace.
     pub drain_timeout_ms: u64,
 }
 
 impl Http {
     fn read(section: &mut Section<'_>) -> Self {
+        let allowed = "a duration such as \"5s\", 0s to 1h";
+        let drain_grace = section.text("drain_grace", allowed, |text| {
+            duration_ms(text).filter(|ms| (0..=HOUR_MS).contains(ms))
+        });
         Self {
             listen: section.address("listen"),
             workers: section.integer("workers", 0..=1024),
@@ -154,6 +173,7 @@ impl Http {
             request_deadline_ms: section.integer("request_deadline_ms", 10..=600_000),
             connections_max: section.integer("connections_max", 1..=1_000_000),
             in_flight_max: section.integer("in_flight_max", 1..=100_000),
+            drain_grace_ms: drain_grace.unwrap_or_default(),
             drain_timeout_ms: section.integer("drain_timeout_ms", 0..=3_600_000),
         }
     }

@@ -60,6 +60,7 @@ fn the_shipped_configuration_is_the_documented_one() {
             request_deadline_ms: 5_000,
             connections_max: 10_000,
             in_flight_max: 1_024,
+            drain_grace_ms: 0,
             drain_timeout_ms: 25_000,
         },
         payments: Payments { authorization_ttl_ms: 7 * DAY_MS },
@@ -273,9 +274,10 @@ const RANGES: [(&str, &str, i64, i64); 24] = [
 ];
 
 /// What else is refused, whatever its section.
-const REFUSED: [(&str, &str, &str); 16] = [
+const REFUSED: [(&str, &str, &str); 17] = [
     ("http", "listen", "'localhost:80' '127.0.0.1' '' 80"),
     ("http", "workers", "'2' 2.0 true 2026-11-22 [2]"),
+    ("http", "drain_grace", "'61m' '-1s' '1500us' '5' '' 5"),
     ("payments", "authorization_ttl", "'0s' '367d' '-1d' '1month' '1500us' '7' '' 7"),
     ("idempotency", "retention", "'0ms' '3661d' 'ever' '' 24"),
     ("snapshots", "every", "'0s' '999ms' '31d' '1month' '' 3600"),

@@ -275,6 +275,10 @@ codes! {
         "Starting or stopping" Nothing
         "The server is reading its books or is about to stop."
         "Send the same request again after `Retry-After` seconds.";
+    DRAINING = SERVICE_UNAVAILABLE "draining"
+        "Stopping" Nothing
+        "The server has been told to stop: it still answers, and should get no new connections."
+        "Send further requests to another server, or again later.";
     PROVIDER_UNAVAILABLE = SERVICE_UNAVAILABLE "provider_unavailable"
         "The provider takes no new payments now" Nothing
         "Too many calls to the payment provider are under way, or it has failed too often lately."

@@ -18,12 +18,16 @@ use std::sync::Arc;
 const REQUEST_ID_LENGTH_MAX: usize = 128;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// The caller's own id if it sent a usable one (it is logged, so no card number may be in it), else a new one.
+/// What credentials begin with.
+const CREDENTIALS: [&str; 5] = ["sk_live_", "sk_test_", "rk_live_", "ak_", "whsec_"];
+
+/// The caller's own id if it sent a usable one (it is logged, so no card number or credential may be in it), else a new
+/// one.
 pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
     let usable = |value: &&HeaderValue| {
         (1..=REQUEST_ID_LENGTH_MAX).contains(&value.len())
             && value.as_bytes().iter().all(u8::is_ascii_graphic)
-            && !value.to_str().is_ok_and(contains_card_number)
+            && !value.to_str().is_ok_and(|id| contains_card_number(id) || holds_credential(id))
     };
     match headers.get("x-request-id").filter(usable) {
         Some(own) => own.clone(),
@@ -55,6 +59,10 @@ pub(super) fn holder(
         }
     }
     Ok(principal)
+}
+
+fn holds_credential(text: &str) -> bool {
+    CREDENTIALS.iter().any(|prefix| text.contains(prefix))
 }
 
 /// Who asks.

@@ -13,6 +13,7 @@ mod headers;
 mod health;
 mod idempotency;
 mod ledger;
+mod lifecycle;
 mod metrics;
 mod observe;
 mod openapi;
@@ -35,14 +36,11 @@ use crate::{
     domain::idempotency::Retention,
 };
 use actix_web::{App, HttpServer, Resource, Route, dev::Server, middleware::from_fn, web};
+pub use lifecycle::Drain;
 use observe::Pattern;
 use reply::Problem;
-use std::{
-    io,
-    net::TcpListener,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{io, net::TcpListener, sync::Arc, time::Duration};
+use tokio::sync::SetOnce;
 
 /// What the handlers share.
 pub struct Door {
@@ -55,7 +53,9 @@ pub struct Door {
     /// How long an authorization holds, in milliseconds.
     pub hold_ms: u64,
     /// The core, once it has recovered. Until then the door says "not yet".
-    pub core: OnceLock<Core>,
+    pub core: SetOnce<Core>,
+    /// Whether it is going down.
+    pub drain: Arc<Drain>,
 }
 
 /// What stands behind the door.
@@ -290,9 +290,15 @@ pub fn serve_metrics(listener: TcpListener, door: web::Data<Door>) -> io::Result
 /// The listener can't be used.
 pub fn serve(listener: TcpListener, door: web::Data<Door>) -> io::Result<Server> {
     let Limits { workers, connections_max, .. } = door.limits;
+    let drain = door.drain.clone();
     let server = HttpServer::new(move || {
-        App::new().app_data(door.clone()).wrap(from_fn(observe::observe)).configure(routes)
+        App::new()
+            .app_data(door.clone())
+            .wrap(from_fn(lifecycle::lifecycle))
+            .wrap(from_fn(observe::observe))
+            .configure(routes)
     })
+    .on_connect(move |_, extensions| drain.count(extensions))
     .workers(workers)
     .max_connections(connections_max.div_ceil(workers.max(1)))
     .disable_signals()

@@ -222,6 +222,13 @@ impl Problem {
         Unavailable::NotServing.into()
     }
 
+    /// Told to stop: requests are still answered, and a load balancer should send no more.
+    pub(super) fn draining() -> Self {
+        let detail =
+            "The server is about to stop. Send further requests to another one, or again later.";
+        Self { retry_after_s: Some(1), ..Self::new(&codes::DRAINING, detail) }
+    }
+
     /// The provider said no to a capture, void or refund. It is on record, and the key is used up.
     pub(super) fn change_declined(attempt: &Attempt, details: &Details) -> Self {
         let operation = attempt.operation(details);
