@@ -27,6 +27,7 @@ use crate::{
 };
 use std::sync::Arc;
 use tokio::{sync::oneshot, time::Instant};
+use tracing::Instrument;
 
 /// Who books what providers say, in a payment's history.
 pub const PROVIDER: &str = "system/provider";
@@ -256,13 +257,14 @@ impl Work {
         let call = call_of(&self.payment, attempt);
         let (tell, mut told) = oneshot::channel();
         let (engine, id, sequence) = (self.engine.clone(), call.details.id, attempt.sequence);
-        actix_rt::spawn(async move {
+        let calling = async move {
             let answer = line.ask(&call).await;
             drop(place);
             if let Err(late) = tell.send(answer) {
                 hear_late(&engine, id, sequence, late).await;
             }
-        });
+        };
+        actix_rt::spawn(calling.in_current_span());
         match tokio::time::timeout_at(until, &mut told).await {
             Ok(answer) => answer.ok(),
             Err(_) => {

@@ -54,7 +54,7 @@ pub fn run(arguments: Serve) -> anyhow::Result<()> {
     config.http.listen = arguments.listen.unwrap_or(config.http.listen);
     config.data_dir = arguments.data.unwrap_or(config.data_dir);
     config.exposure(config.http.listen)?;
-    let _log = telemetry::init(&config.log)?;
+    let _log = telemetry::init(&config.log, &config.telemetry)?;
     config.http.connections_max = connections_max(config.http.connections_max);
     if arguments.read_only {
         return read_only::run(&config, arguments.at);

@@ -48,6 +48,7 @@ mod quickstart;
 mod reconciliation;
 mod secrets;
 mod tidy;
+mod traces;
 mod webhook_endpoints;
 mod webhook_recovery;
 mod webhook_tls;
