@@ -447,7 +447,7 @@ fn all_faults_are_told_at_once_with_what_was_given_what_is_allowed_and_where_it_
   log: 3 is not allowed; it has to be a table (from config.toml)
   merchants[0].keys: missing; it has to be a list of tables (from config.toml)
   port: no such key; known: providers, routes, data_dir, http, payments, idempotency, provider, journal, snapshots, reconciliation, \
-webhooks, alerts, log, merchants, admins (from the environment variable STRONGROOM__PORT)";
+webhooks, alerts, metrics, telemetry, log, merchants, admins (from the environment variable STRONGROOM__PORT)";
     assert_eq!(refusal(text, &environment), expected);
 }
 
