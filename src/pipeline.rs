@@ -10,8 +10,10 @@ use crate::{
     },
     domain::{id::PaymentId, payment::Payment, refusal::Refusal},
     meters::meters,
+    telemetry::traces::span,
 };
 use std::{sync::Arc, time::Duration};
+use tracing::Instrument;
 
 /// How often a request that lost a race to another writer looks again.
 const ATTEMPTS_MAX: usize = 3;
@@ -65,6 +67,7 @@ pub async fn run(engine: Arc<Engine>, task: Task) -> Result<Done, NotDone> {
             None => None,
             Some(request) => {
                 let claiming = engine.idempotency.claim(merchant.clone(), request);
+                let claiming = claiming.instrument(span!("claim"));
                 let claimed = tokio::time::timeout(wait_max, claiming).await;
                 meters().claims.note(word_for(&claimed), 0);
                 match claimed {

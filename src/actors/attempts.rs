@@ -27,6 +27,7 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 /// Who books what providers say, in a payment's history.
 pub const PROVIDER: &str = "system/provider";
@@ -251,13 +252,14 @@ impl Work {
         let (tell, mut told) = oneshot::channel();
         let (engine, payment, attempt) =
             (self.engine.clone(), self.payment.clone(), attempt.clone());
-        actix_rt::spawn(async move {
+        let calling = async move {
             let answer = engine.calls.ask(&line, &payment, &attempt).await;
             drop(place);
             if let Err(late) = tell.send(answer) {
                 hear_late(&engine, payment.details.id, attempt.sequence, late).await;
             }
-        });
+        };
+        actix_rt::spawn(calling.in_current_span());
         match tokio::time::timeout_at(self.until, &mut told).await {
             Ok(answer) => answer.ok(),
             Err(_) => {

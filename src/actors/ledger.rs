@@ -18,6 +18,7 @@ use crate::{
     },
     journal::{JournalError, Writer, entry},
     meters::meters,
+    telemetry::traces::{self, span},
 };
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use std::{
@@ -26,6 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::Span;
 
 /// Where an entry went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,7 +183,8 @@ impl LedgerHandle {
         let (reply, recorded) = oneshot::channel();
         // Counted here and not on the ledger's thread. A record too large to count fills a batch by itself.
         let bytes = entry::encoded_bytes(&record).unwrap_or(usize::MAX);
-        let append = Append { subject, key, record, bytes, now, reply };
+        let span = span!("record");
+        let append = Append { subject, key, record, bytes, now, reply, span };
         let _queued = meters().ledger_queue.enter();
         if let Err(error) = self.actor.try_send(append) {
             return Err(NotRecorded::Unavailable(match error {
@@ -231,6 +234,8 @@ struct Append {
     bytes: usize,
     now: Timestamp,
     reply: oneshot::Sender<Result<Recorded, NotRecorded>>,
+    /// From sending it to its being durable.
+    span: Span,
 }
 
 #[derive(Message)]
@@ -274,6 +279,8 @@ struct Batch {
     at: Timestamp,
     subjects: HashSet<Subject>,
     keys: HashSet<(Arc<str>, Key)>,
+    /// Of the records whose trace is followed, by their place.
+    spans: Vec<(usize, Span)>,
 }
 
 impl Batch {
@@ -288,6 +295,9 @@ impl Batch {
         self.bytes = self.bytes.saturating_add(append.bytes);
         self.subjects.insert(append.subject);
         self.keys.extend(append.key);
+        if !append.span.is_disabled() {
+            self.spans.push((self.records.len(), append.span));
+        }
         self.records.push(append.record);
         self.replies.push(append.reply);
     }
@@ -369,7 +379,8 @@ impl LedgerActor {
         if batch.records.is_empty() {
             return;
         }
-        let written = self.write(batch.records, batch.at);
+        let written = self.write(batch.records, batch.at, &batch.spans);
+        drop(batch.spans);
         for (place, reply) in batch.replies.into_iter().enumerate() {
             answer(reply, written.clone().map(|first| first.followed_by(place)));
         }
@@ -379,10 +390,18 @@ impl LedgerActor {
     }
 
     /// Makes records durable, then books them. Returns where the first one went.
-    fn write(&mut self, records: Vec<Record>, at: Timestamp) -> Result<Recorded, NotRecorded> {
+    fn write(
+        &mut self,
+        records: Vec<Record>,
+        at: Timestamp,
+        spans: &[(usize, Span)],
+    ) -> Result<Recorded, NotRecorded> {
         let unknown = Err(NotRecorded::Unavailable(Unavailable::OutcomeUnknown));
         self.writing.set(Some(Instant::now()));
+        let begin = |(_, span): &(usize, Span)| span!(parent: span, "journal write");
+        let writing: Vec<Span> = spans.iter().map(begin).collect();
         let written = self.journal.append(records, at);
+        drop(writing);
         self.writing.set(None);
         match written {
             Ok(batch) => {
@@ -390,6 +409,12 @@ impl LedgerActor {
                     .entries
                     .first()
                     .map(|entry| Recorded { sequence: entry.sequence, at: entry.at });
+                if let Some(first) = first {
+                    // Before the books show it to the couriers.
+                    for (place, span) in spans {
+                        traces::remember(first.followed_by(*place).sequence, span);
+                    }
+                }
                 let mut books = self.books.write().unwrap_or_else(PoisonError::into_inner);
                 books.apply(batch);
                 let revision = books.webhooks().revision();
@@ -431,7 +456,7 @@ impl LedgerActor {
         if self.journal.space().is_full() {
             return;
         }
-        if self.write(vec![Record::Sealed], Timestamp::default()).is_err() {
+        if self.write(vec![Record::Sealed], Timestamp::default(), &[]).is_err() {
             tracing::warn!("the journal could not be sealed");
         }
     }

@@ -24,6 +24,7 @@ use crate::{
 use actix::{Actor, ActorFutureExt, AtomicResponse, Context, Handler, Message, WrapFuture};
 use std::sync::Arc;
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 /// What someone wants of a payment; the provider's part is still to come.
 #[derive(Clone, Debug)]
@@ -110,6 +111,13 @@ impl Wish {
 /// The one message of a payment actor. The answer is the payment as the wish left it, durable.
 #[derive(Message)]
 #[rtype(result = "Result<Payment, NotPerformed>")]
+pub(super) struct Asked {
+    pub(super) task: Perform,
+    /// The span that the work is part of.
+    pub(super) span: Span,
+}
+
+/// What is to be done, for whom.
 pub struct Perform {
     /// What is wanted.
     pub wish: Wish,
@@ -185,16 +193,17 @@ impl Actor for PaymentActor {
     type Context = Context<Self>;
 }
 
-impl Handler<Perform> for PaymentActor {
+impl Handler<Asked> for PaymentActor {
     type Result = AtomicResponse<Self, Result<Payment, NotPerformed>>;
 
-    fn handle(&mut self, task: Perform, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, Asked { task, span }: Asked, _: &mut Context<Self>) -> Self::Result {
         let until = task.since + self.engine.answer_within;
         let mut work = Work { payment: self.payment.clone(), engine: self.engine.clone(), until };
         let done = async move {
             let result = work.perform(task).await;
             (work.payment, result)
-        };
+        }
+        .instrument(span);
         AtomicResponse::new(Box::pin(done.into_actor(self).map(|(payment, result), actor, _| {
             actor.payment = payment;
             result.map(|()| actor.payment.clone())

@@ -85,7 +85,7 @@ pub(super) fn not_a_backup(config: &Config) -> Result<(), WrongFolder> {
 /// A [`crate::config::ConfigError`], or [`Stopped`] with why it did not start or go on.
 pub fn run(arguments: Serve) -> anyhow::Result<()> {
     let (mut config, inherited) = arguments.settings.load()?;
-    let _log = telemetry::init(&config.log)?;
+    let _log = telemetry::init(&config.log, &config.telemetry)?;
     config.http.connections_max = connections_max(config.http.connections_max);
     if arguments.read_only {
         return read_only::run(&config, inherited, arguments.at);

@@ -1,7 +1,10 @@
 //! What happens around every request: an id for it, a count, one log line about it. Never a key, a body or a raw path in a log.
 
 use super::{headers, payments::PaymentOfRequest};
-use crate::meters::{self, meters};
+use crate::{
+    meters::{self, meters},
+    telemetry::traces,
+};
 use actix_web::{
     Error, HttpMessage,
     body::MessageBody,
@@ -10,6 +13,7 @@ use actix_web::{
     middleware::Next,
 };
 use std::time::Instant;
+use tracing::{Instrument, field::Empty};
 
 /// The response header that carries the request's id.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -32,21 +36,35 @@ pub(super) async fn observe(
     let began = Instant::now();
     let id = headers::request_id(request.headers());
     let method = request.method().clone();
-    let mut response = next.call(request).await?;
+    let span = traces::span!(
+        "request",
+        otel.kind = "server",
+        otel.name = format!(
+            "{} {}",
+            word_for(&method),
+            request.match_pattern().as_deref().unwrap_or("none")
+        ),
+        http.request.method = word_for(&method),
+        http.route = Empty,
+        http.response.status_code = Empty,
+    );
+    traces::follow(&span, |name| request.headers().get(name)?.to_str().ok());
+    let mut response = next.call(request).instrument(span.clone()).await?;
+    let route = response.request().app_data::<Pattern>().map_or("none", |Pattern(path)| path);
+    if !span.is_disabled() {
+        span.record("http.route", route);
+        span.record("http.response.status_code", response.status().as_u16());
+    }
     let payment = response.request().extensions().get::<PaymentOfRequest>().map(|of| of.0);
     let payment = payment.map(tracing::field::display);
     meters().requests.note_time(
-        meters::Request {
-            route: response.request().app_data::<Pattern>().map_or("none", |Pattern(path)| path),
-            method: word_for(&method),
-            status: response.status().as_u16(),
-        },
+        meters::Request { route, method: word_for(&method), status: response.status().as_u16() },
         began.elapsed(),
     );
     tracing::info!(
         request = id.to_str().unwrap_or_default(),
         method = method.as_str(),
-        route = response.request().match_pattern().as_deref().unwrap_or("none"),
+        route,
         status = response.status().as_u16(),
         latency_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
         payment,

@@ -41,6 +41,7 @@ use actix_web::{
     web,
 };
 use std::sync::Arc;
+use tracing::Instrument;
 
 const DESCRIPTION_CHARACTERS_MAX: usize = 1000;
 const REASON_CHARACTERS_MAX: usize = 500;
@@ -305,7 +306,7 @@ async fn carry_out(request: &HttpRequest, door: &Door, task: Task) -> Handled {
     let engine = &door.core()?.writing()?.engine;
     let patience = task.wait_max.saturating_mul(2).saturating_add(engine.answer_within);
     // A task of its own: a client that hangs up, or a disk that hangs, must not cut it in half.
-    let running = actix_web::rt::spawn(pipeline::run(engine.clone(), task));
+    let running = actix_web::rt::spawn(pipeline::run(engine.clone(), task).in_current_span());
     let finished = tokio::time::timeout(patience, running).await;
     let finished = finished.map_err(|_| Problem::from(Unavailable::OutcomeUnknown))?;
     let Done { payment, replayed } = finished.map_err(|_| Problem::internal())??;

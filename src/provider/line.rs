@@ -10,6 +10,7 @@ use crate::{
     config::SANDBOX,
     domain::payment::operation,
     meters::{self, meters},
+    telemetry::traces::span,
 };
 use actix_rt::Arbiter;
 use std::{
@@ -17,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tracing::{Instrument, Span, field::Empty};
 
 /// How much a provider is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +46,7 @@ pub enum Line {
 /// The way to a provider that moves money elsewhere.
 pub struct Outside {
     name: Arc<str>,
-    calls: mpsc::UnboundedSender<Task>,
+    calls: mpsc::UnboundedSender<(Task, Span)>,
     terms: Terms,
     pace: Pace,
     places: Arc<Semaphore>,
@@ -86,9 +88,10 @@ impl Line {
         Arbiter::new().spawn_fn(move || {
             let provider = std::rc::Rc::new(make());
             actix_rt::spawn(async move {
-                while let Some(task) = tasks.recv().await {
+                while let Some((task, span)) = tasks.recv().await {
                     let provider = provider.clone();
-                    actix_rt::spawn(async move { carry_out(&*provider, task, deadline).await });
+                    let carrying = async move { carry_out(&*provider, task, deadline).await };
+                    actix_rt::spawn(carrying.instrument(span));
                 }
             });
         });
@@ -117,24 +120,51 @@ impl Line {
 
     /// Asks for what an attempt is about. Returns within the deadline.
     pub async fn ask(&self, call: &Call) -> Answer {
-        let counting = self.counting(operation(call.action, call.details.capture));
-        counting.end(match self {
-            Self::Inside(provider) => ask(&**provider, call).await,
-            Self::Outside(outside) => outside.ask(call).await,
-        })
+        let asking = async {
+            match self {
+                Self::Inside(provider) => ask(&**provider, call).await,
+                Self::Outside(outside) => outside.ask(call).await,
+            }
+        };
+        self.observed(operation(call.action, call.details.capture), asking).await
     }
 
     /// Asks what is on record about an attempt. Returns within the deadline.
     pub async fn look_up(&self, call: &Call) -> Answer {
-        let counting = self.counting("look_up");
-        counting.end(match self {
-            Self::Inside(provider) => provider.look_up(call).await,
-            Self::Outside(outside) => outside.call(|reply| Task::LookUp(call.clone(), reply)).await,
-        })
+        let asking = async {
+            match self {
+                Self::Inside(provider) => provider.look_up(call).await,
+                Self::Outside(line) => line.call(|reply| Task::LookUp(call.clone(), reply)).await,
+            }
+        };
+        self.observed("look_up", asking).await
     }
 
-    fn counting(&self, operation: &'static str) -> Counting<'_> {
-        Counting { line: self, operation, began: Instant::now(), outcome: "not_awaited" }
+    /// Counts a call, and makes it a span of the trace that is followed.
+    async fn observed(
+        &self,
+        operation: &'static str,
+        asking: impl Future<Output = Answer>,
+    ) -> Answer {
+        let began = Instant::now();
+        let counting = Counting { line: self, operation, began, outcome: "not_awaited" };
+        let span = span!(
+            "provider call",
+            otel.kind = "client",
+            provider = self.name(),
+            operation,
+            outcome = Empty
+        );
+        let answer = asking.instrument(span.clone()).await;
+        span.record("outcome", answer.name());
+        counting.end(answer)
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Inside(_) => SANDBOX,
+            Self::Outside(outside) => &outside.name,
+        }
     }
 
     /// Checks and reads a message of the provider's own.
@@ -236,7 +266,7 @@ impl Outside {
     }
 
     fn send(&self, task: Task) {
-        if self.calls.send(task).is_err() {
+        if self.calls.send((task, Span::current())).is_err() {
             tracing::error!(
                 "the thread of a provider has ended; start the server again and report it"
             );

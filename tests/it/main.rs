@@ -51,6 +51,7 @@ mod reconciliation;
 mod running;
 mod secrets;
 mod tidy;
+mod traces;
 mod upgrade;
 mod webhook_endpoints;
 mod webhook_recovery;

@@ -287,7 +287,8 @@ fn the_books_are_reconciled_through_the_last_entry_by_themselves() {
     assert!(number("strongroom_reconciliation_through_sequence") >= last);
     assert!(number("strongroom_reconciliation_incremental_runs_total") >= 1);
     assert_eq!(number("strongroom_reconciliation_findings_total"), 0);
-    assert_eq!(number("strongroom_payments"), 80);
+    assert_eq!(number("strongroom_payments{status=\"completed\"}"), 72);
+    assert_eq!(number("strongroom_payments{status=\"refunded\"}"), 8);
     let age = metric(&server, "strongroom_reconciliation_age_seconds").unwrap();
     age.parse::<f64>().unwrap();
     let runs = server.admin().all("/api/reconcile");

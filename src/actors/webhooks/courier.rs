@@ -17,6 +17,7 @@ use crate::{
         webhook::{Change, DisabledBecause, Due, Endpoint, Queue, Upcoming, Verdict},
     },
     meters::meters,
+    telemetry::traces::{self, span},
     wire::{EventBody, Text, Time, Told},
 };
 use actix::{
@@ -29,6 +30,7 @@ use std::{
     rc::{Rc, Weak},
     time::{Duration, Instant},
 };
+use tracing::Instrument;
 
 /// How many events of a merchant are looked at while the books are held.
 const SLICE: usize = 512;
@@ -131,6 +133,15 @@ impl Courier {
         };
         let sending = self.post(Parcel { id: told.id.to_string(), body: body.into() });
         let courier = ctx.address();
+        let span = span!(
+            "webhook delivery",
+            otel.kind = "client",
+            event = %told.id,
+            endpoint = %self.endpoint.id,
+            attempt = due.attempt,
+        );
+        traces::go_on(&span, due.sequence);
+        let sending = sending.instrument(span);
         let leave_place = self.office.take_place(self.queue.is_healthy());
         actix_rt::spawn(async move {
             let sent = sending.await;
