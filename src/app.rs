@@ -21,7 +21,7 @@ use crate::{
     config::{Config, ProviderKind, SANDBOX},
     credentials::Credentials,
     domain::{books::Books, entry::Batch, id::Sequence, time::Timestamp},
-    http::{self, Core, Door, Limits, Writing},
+    http::{self, Certificate, Core, Door, Limits, Rates, Writing},
     journal::{
         DataLock, DirectIo, Folders, JournalError, Options, Recovered, Report, Writer, recover,
         snapshot::{self, Loaded, Refused},
@@ -102,7 +102,7 @@ pub async fn run(
     started: impl FnOnce(&Started),
     mut shutdown: impl FnMut() -> Signal,
 ) -> Result<(), Stopped> {
-    let door = web::Data::new(door(&config));
+    let door = web::Data::new(door(&config)?);
     let server = http::serve(listener, door.clone())?;
     let handle = server.handle();
     actix_rt::spawn(server);
@@ -175,7 +175,7 @@ pub async fn show(
         alarms,
         writing: None,
     };
-    let door = web::Data::new(door(config));
+    let door = web::Data::new(door(config)?);
     drop(door.core.set(core));
     let server = http::serve(listener, door)?;
     let handle = server.handle();
@@ -294,21 +294,27 @@ impl From<Fatal> for Stopped {
     }
 }
 
-fn door(config: &Config) -> Door {
+fn door(config: &Config) -> io::Result<Door> {
     let http = &config.http;
-    Door {
+    let tls = http.tls.as_ref().map(Certificate::load).transpose().map_err(io::Error::other)?;
+    Ok(Door {
         credentials: Credentials::new(config),
         merchants: config.merchants.iter().map(|merchant| merchant.id.as_str().into()).collect(),
         limits: Limits {
             workers: http.worker_threads(),
             connections_max: http.connections_max,
+            connections_per_address: http.connections_per_address,
+            head_read_timeout: Duration::from_millis(http.head_read_timeout_ms),
             body_bytes_max: http.body_bytes_max,
             body_read_timeout: Duration::from_millis(http.body_read_timeout_ms),
             request_deadline: Duration::from_millis(http.request_deadline_ms),
         },
+        rates: Rates::new(&config.limits),
+        trusted_proxies: http.trusted_proxies.clone(),
+        tls: tls.map(Arc::new),
         hold_ms: config.payments.authorization_ttl_ms,
         core: OnceLock::new(),
-    }
+    })
 }
 
 /// What recovery made.

@@ -5,7 +5,7 @@
 
 use super::{
     offline::{Moment, Offline},
-    serve::{listen, shutdown_signal},
+    serve::{listen, shutdown_signal, url},
     verdict,
 };
 use crate::{
@@ -16,7 +16,6 @@ use crate::{
 };
 use std::{
     io::{self, Write},
-    net::SocketAddr,
     path::Path,
     time::Instant,
 };
@@ -27,6 +26,7 @@ use std::{
 /// The journal is damaged before the moment that is asked for, or cannot be read; or there is nowhere to listen.
 pub(super) fn run(config: &Config, at: Option<Moment>) -> anyhow::Result<()> {
     let (listener, address) = listen(config.http.listen)?;
+    let url = url(&config.http, address);
     let began = Instant::now();
     let journal = Offline::open(config.data_dir.clone())?;
     let (books, bytes) = verdict::books_at(&journal, at)?;
@@ -42,7 +42,7 @@ pub(super) fn run(config: &Config, at: Option<Moment>) -> anyhow::Result<()> {
     actix_rt::System::new().block_on(async {
         let shutdown = shutdown_signal().map_err(Stopped::Io)?;
         // A terminal that is gone is no reason not to show books.
-        let started = || drop(announce(&said, address));
+        let started = || drop(announce(&said, &url));
         app::show(config, (books, now), listener, started, shutdown).await
     })?;
     Ok(())
@@ -61,8 +61,8 @@ fn announcement(books: &Books, data: &Path, took: &str, at: Option<Moment>) -> S
     )
 }
 
-fn announce(said: &str, address: SocketAddr) -> io::Result<()> {
+fn announce(said: &str, url: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{said}\nlistening on http://{address}")?;
+    writeln!(out, "{said}\nlistening on {url}")?;
     out.flush()
 }

@@ -7,7 +7,8 @@ use super::{
 use crate::{
     app::{self, Signal, Started, Stopped},
     clock::{Clock, SystemClock},
-    config::Config,
+    config::{Config, Http},
+    http::Certificate,
     journal::{DataLock, backup},
     telemetry,
 };
@@ -54,6 +55,8 @@ pub fn run(arguments: Serve) -> anyhow::Result<()> {
     config.http.listen = arguments.listen.unwrap_or(config.http.listen);
     config.data_dir = arguments.data.unwrap_or(config.data_dir);
     config.exposure(config.http.listen)?;
+    // A certificate that is none is wrong configuration, whatever else may stop the start.
+    config.http.tls.as_ref().map(Certificate::load).transpose()?;
     let _log = telemetry::init(&config.log)?;
     config.http.connections_max = connections_max(config.http.connections_max);
     if arguments.read_only {
@@ -72,6 +75,7 @@ pub fn run(arguments: Serve) -> anyhow::Result<()> {
     let lock = DataLock::take(&config.data_dir).map_err(Stopped::Journal)?;
     let (listener, address) = listen(config.http.listen)?;
     let data_dir = config.data_dir.display().to_string();
+    let url = url(&config.http, address);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     #[cfg(feature = "fault-injection")]
     let clock = match crate::clock::MovedClock::from_environment() {
@@ -82,7 +86,7 @@ pub fn run(arguments: Serve) -> anyhow::Result<()> {
         let shutdown = shutdown_signal().map_err(Stopped::Io)?;
         let started = |started: &Started| {
             // A terminal that is gone is no reason not to take payments.
-            drop(announce(started, &data_dir, address));
+            drop(announce(started, &data_dir, &url));
         };
         app::run(config, clock, (lock, listener), started, shutdown).await
     })?;
@@ -121,7 +125,13 @@ fn connections_max(wanted: usize) -> usize {
     wanted.min(room)
 }
 
-fn announce(started: &Started, data_dir: &str, address: SocketAddr) -> io::Result<()> {
+/// Where clients find the server.
+pub(super) fn url(http: &Http, address: SocketAddr) -> String {
+    let scheme = if http.tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{address}")
+}
+
+fn announce(started: &Started, data_dir: &str, url: &str) -> io::Result<()> {
     let Started { report, snapshot, damaged_snapshots, payments, took } = started;
     let mut out = io::stdout().lock();
     let from = match snapshot {
@@ -152,7 +162,7 @@ fn announce(started: &Started, data_dir: &str, address: SocketAddr) -> io::Resul
         )?;
     }
     writeln!(out, "chain head {} at entry {}", report.chain_head, report.last_sequence)?;
-    writeln!(out, "listening on http://{address}")?;
+    writeln!(out, "listening on {url}")?;
     out.flush()
 }
 

@@ -1,6 +1,6 @@
 //! What a request says outside its body: who asks, under which idempotency key, under which id.
 
-use super::{Door, reply::Problem};
+use super::{Door, gate, reply::Problem};
 use crate::{
     credentials::Principal,
     domain::{card_number::contains_card_number, idempotency::Key},
@@ -29,16 +29,19 @@ pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
     }
 }
 
-/// Who asks.
+/// Who asks, if that is not more often than it may.
 pub(super) fn principal(request: &HttpRequest, door: &Door) -> Result<Principal, Problem> {
     let mut headers = request.headers().get_all(AUTHORIZATION);
     let presented = match (headers.next(), headers.next()) {
         (Some(value), None) => value.to_str().ok().and_then(bearer),
         _ => None,
     };
-    presented
-        .and_then(|key| door.credentials.authenticate(key))
-        .ok_or_else(Problem::unauthenticated)
+    let Some(principal) = presented.and_then(|key| door.credentials.authenticate(key)) else {
+        gate::unknown(request, door);
+        return Err(Problem::unauthenticated());
+    };
+    gate::known(request, door, &principal)?;
+    Ok(principal)
 }
 
 /// Lets only an admin pass.

@@ -2,6 +2,9 @@
 //!
 //! Codes are stable: clients switch on them. Sentences are for people and may change.
 
+mod limits;
+
+use super::{gate, rates::Standing};
 use crate::{
     actors::{Unavailable, ledger::NotRecorded},
     domain::{
@@ -28,12 +31,13 @@ pub(super) struct Problem {
     status: StatusCode,
     code: &'static str,
     title: &'static str,
-    detail: String,
+    detail: Box<str>,
     errors: Vec<Fault>,
     transition: Option<(Status, Status)>,
     failure: Option<Box<Failure>>,
     retry_after_s: Option<u32>,
     allow: Option<Box<str>>,
+    standing: Option<Box<Standing>>,
 }
 
 /// What is wrong with one field.
@@ -78,12 +82,13 @@ impl Problem {
             status,
             code,
             title,
-            detail: detail.to_owned(),
+            detail: detail.into(),
             errors: Vec::new(),
             transition: None,
             failure: None,
             retry_after_s: None,
             allow: None,
+            standing: None,
         }
     }
 
@@ -250,6 +255,20 @@ impl Problem {
         let (status, title) = (StatusCode::SERVICE_UNAVAILABLE, "No snapshot could be made");
         let problem = Self::new(status, "snapshot_failed", title, &sentence(&error.to_string()));
         Self { retry_after_s: Some(5), ..problem }
+    }
+
+    fn document(&self) -> Document<'_> {
+        Document {
+            kind: format!("/docs/errors/{}", self.code),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            code: self.code,
+            errors: &self.errors,
+            from: self.transition.map(|(from, _)| from.name()),
+            to: self.transition.map(|(_, to)| to.name()),
+            failure: self.failure.as_deref().map(FailureBody::of),
+        }
     }
 
     /// A bug: the task that carried the request out panicked.
@@ -432,17 +451,11 @@ impl ResponseError for Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             response.insert_header(("WWW-Authenticate", "Bearer"));
         }
-        response.json(Document {
-            kind: format!("/docs/errors/{}", self.code),
-            title: self.title,
-            status: self.status.as_u16(),
-            detail: &self.detail,
-            code: self.code,
-            errors: &self.errors,
-            from: self.transition.map(|(from, _)| from.name()),
-            to: self.transition.map(|(_, to)| to.name()),
-            failure: self.failure.as_deref().map(FailureBody::of),
-        })
+        let mut response = response.json(self.document());
+        if let Some(standing) = &self.standing {
+            gate::tell(standing, response.headers_mut());
+        }
+        response
     }
 }
 
