@@ -13,7 +13,7 @@ use actix_web::{
     Error, HttpMessage, HttpRequest, ResponseError,
     body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue},
+    http::header::{HeaderMap, HeaderName, HeaderValue},
     middleware::Next,
     web,
 };
@@ -70,22 +70,18 @@ fn admit(request: &ServiceRequest) -> Result<(), Problem> {
     }
     fits(request)?;
     let door = request.app_data::<web::Data<Door>>().ok_or_else(Problem::internal)?;
-    let Some(peer) =
-        request.peer_addr().filter(|_| !matches!(request.path(), "/health" | "/ready"))
-    else {
-        return Ok(());
-    };
+    let Some(peer) = request.peer_addr() else { return Ok(()) };
     let client = address::client(peer.ip(), request.headers(), &door.trusted_proxies);
     if client.is_loopback() && !door.rates.count_loopback() {
         return Ok(());
     }
     let origin = Origin::of(client);
-    door.rates.ask_from(origin)?;
-    if request.headers().contains_key(AUTHORIZATION) {
-        door.rates.may_present(origin)?;
-    }
     request.extensions_mut().insert(Counted(origin));
-    Ok(())
+    match request.path() {
+        // Whoever watches the server must not take it for dead.
+        "/health" | "/ready" => Ok(()),
+        _ => door.rates.ask_from(origin),
+    }
 }
 
 fn fits(request: &ServiceRequest) -> Result<(), Problem> {
@@ -104,6 +100,12 @@ fn fits(request: &ServiceRequest) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Whether a key that this request presents may be looked at at all.
+pub(super) fn may_present(request: &HttpRequest, door: &Door) -> Result<(), Problem> {
+    let counted = request.extensions().get::<Counted>().copied();
+    counted.map_or(Ok(()), |Counted(origin)| door.rates.may_present(origin))
+}
+
 /// Counts a request under its key, once.
 pub(super) fn known(
     request: &HttpRequest,
@@ -120,12 +122,10 @@ pub(super) fn known(
     Ok(())
 }
 
-/// Counts a key that is nobody's. Whoever sent none has guessed nothing.
+/// Counts a key that is nobody's.
 pub(super) fn unknown(request: &HttpRequest, door: &Door) {
     let counted = request.extensions().get::<Counted>().copied();
-    if let Some(Counted(origin)) = counted
-        && request.headers().contains_key(AUTHORIZATION)
-    {
+    if let Some(Counted(origin)) = counted {
         door.rates.wrong_key(origin);
     }
 }

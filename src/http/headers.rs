@@ -33,9 +33,12 @@ pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
 pub(super) fn principal(request: &HttpRequest, door: &Door) -> Result<Principal, Problem> {
     let mut headers = request.headers().get_all(AUTHORIZATION);
     let presented = match (headers.next(), headers.next()) {
+        // Whoever presents no key has guessed nothing.
+        (None, _) => return Err(Problem::unauthenticated()),
         (Some(value), None) => value.to_str().ok().and_then(bearer),
         _ => None,
     };
+    gate::may_present(request, door)?;
     let Some(principal) = presented.and_then(|key| door.credentials.authenticate(key)) else {
         gate::unknown(request, door);
         return Err(Problem::unauthenticated());

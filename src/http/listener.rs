@@ -84,6 +84,7 @@ pub fn serve(listener: TcpListener, door: web::Data<Door>) -> io::Result<Server>
             })
             // The stream times every head, not only the first.
             .client_request_timeout(Duration::ZERO)
+            .client_disconnect_timeout(FAREWELL)
             .on_connect_ext(|stream: &Paced, data| drop(data.insert(stream.pace())))
             .finish(map_config(app, |()| AppConfig::default()));
         let entrance = entrance.clone();

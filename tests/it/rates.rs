@@ -2,7 +2,7 @@
 
 use crate::{
     client::{Client, Response},
-    server::{MERCHANT_1_KEY, TestServer},
+    server::{ADMIN_KEY, MERCHANT_1_KEY, TestServer},
     wait::eventually,
 };
 
@@ -114,6 +114,14 @@ fn an_address_that_guesses_keys_is_not_listened_to_any_more_and_the_others_are()
     // So a right guess would not be told from a wrong one.
     ask_for(&server, "203.0.113.9", MERCHANT_1_KEY).problem(429, "rate_limited");
     ask_for(&server, "203.0.113.10", MERCHANT_1_KEY).of(200);
+    // Nor by asking whether the server is ready, which shows an admin more.
+    let bearer = format!("Bearer {ADMIN_KEY}");
+    let guess = |address: &str| {
+        let headers = [("Authorization", bearer.as_str()), ("X-Forwarded-For", address)];
+        server.send("GET", "/ready", &headers, None).unwrap().of(200)
+    };
+    assert!(guess("203.0.113.10").header("RateLimit").is_some());
+    assert!(guess("203.0.113.9").header("RateLimit").is_none());
     // Whoever presents none has guessed nothing.
     for _ in 0..10 {
         let headers = [("X-Forwarded-For", "203.0.113.11")];

@@ -11,7 +11,7 @@ impl Problem {
 
     pub(in crate::http) fn headers_too_large(count_max: usize, bytes_max: usize) -> Self {
         let detail =
-            format!("A request may have at most {count_max} headers of {bytes_max} bytes.");
+            format!("A request may have at most {count_max} headers, {bytes_max} bytes together.");
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         Self::new(status, "headers_too_large", "The headers are too large", &detail)
     }
