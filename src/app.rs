@@ -25,7 +25,7 @@ use crate::{
     config::{Config, ProviderKind, SANDBOX},
     credentials::Credentials,
     domain::{books::Books, id::Sequence, time::Timestamp},
-    http::{self, Core, Door, Limits, Writing},
+    http::{self, Certificate, Core, Door, Limits, Rates, Writing},
     journal::{DataLock, JournalError, Report, Writer, pepper, snapshot::Refused},
     meters::meters,
     provider::{Line, Lines, Pace as LinePace, Routes, Rule, Sandbox, Stripe, stripe},
@@ -127,7 +127,7 @@ pub async fn run(
 ) -> Result<(), Stopped> {
     // Not let go of before the process is gone, and with it every thread that might still write.
     let _lock = ManuallyDrop::new(lock);
-    let door = web::Data::new(door(&config));
+    let door = web::Data::new(door(&config)?);
     let drained_listener = listener.try_clone()?;
     let server = http::serve(listener, door.clone())?;
     let handle = server.handle();
@@ -201,7 +201,7 @@ pub async fn show(
         alarms,
         writing: None,
     };
-    let door = web::Data::new(door(config));
+    let door = web::Data::new(door(config)?);
     if let Some(pepper) = pepper::read(&config.data_dir)? {
         door.credentials.season(*pepper.expose());
     }
@@ -324,22 +324,28 @@ impl From<Fatal> for Stopped {
     }
 }
 
-fn door(config: &Config) -> Door {
+fn door(config: &Config) -> io::Result<Door> {
     let http = &config.http;
-    Door {
+    let tls = http.tls.as_ref().map(Certificate::load).transpose().map_err(io::Error::other)?;
+    Ok(Door {
         credentials: Credentials::new(config),
         merchants: config.merchants.iter().map(|merchant| merchant.id.as_str().into()).collect(),
         limits: Limits {
             workers: http.worker_threads(),
             connections_max: http.connections_max,
+            connections_per_address: http.connections_per_address,
+            head_read_timeout: Duration::from_millis(http.head_read_timeout_ms),
             body_bytes_max: http.body_bytes_max,
             body_read_timeout: Duration::from_millis(http.body_read_timeout_ms),
             request_deadline: Duration::from_millis(http.request_deadline_ms),
         },
+        rates: Rates::new(&config.limits),
+        trusted_proxies: http.trusted_proxies.clone(),
+        tls: tls.map(Arc::new),
         hold_ms: config.payments.authorization_ttl_ms,
         core: SetOnce::new(),
         drain: Arc::default(),
-    }
+    })
 }
 
 async fn start_ledger(

@@ -5,7 +5,7 @@
 
 use super::{
     offline::{Moment, Offline},
-    serve::{listen, shutdown_signal},
+    serve::{listen, shutdown_signal, url},
     systemd, verdict,
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 };
 use std::{
     io::{self, Write},
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     path::Path,
     time::Instant,
 };
@@ -31,6 +31,7 @@ pub(super) fn run(
     at: Option<Moment>,
 ) -> anyhow::Result<()> {
     let (listener, address) = listen(config.http.listen, inherited)?;
+    let url = url(&config.http, address);
     let began = Instant::now();
     let journal = Offline::open(config.data_dir.clone())?;
     let (books, bytes) = verdict::books_at(&journal, at)?;
@@ -47,7 +48,7 @@ pub(super) fn run(
         let shutdown = shutdown_signal().map_err(Stopped::Io)?;
         // A terminal that is gone is no reason not to show books.
         let started = || {
-            drop(announce(&said, address));
+            drop(announce(&said, &url));
             systemd::notify(systemd::READY);
         };
         app::show(config, (books, now), listener, started, shutdown).await
@@ -68,8 +69,8 @@ fn announcement(books: &Books, data: &Path, took: &str, at: Option<Moment>) -> S
     )
 }
 
-fn announce(said: &str, address: SocketAddr) -> io::Result<()> {
+fn announce(said: &str, url: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{said}\nlistening on http://{address}")?;
+    writeln!(out, "{said}\nlistening on {url}")?;
     out.flush()
 }

@@ -7,7 +7,8 @@ use super::{
 use crate::{
     app::{self, Held, Signal, Socket, Started, Stopped},
     clock::{Clock, SystemClock},
-    config::Config,
+    config::{Config, Http},
+    http::Certificate,
     journal::{DataLock, backup},
     telemetry,
 };
@@ -67,6 +68,8 @@ impl Settings {
             config.http.listen = listener.local_addr()?;
         }
         config.exposure(config.http.listen)?;
+        // A certificate that is none is wrong configuration, whatever else may stop the start.
+        config.http.tls.as_ref().map(Certificate::load).transpose()?;
         Ok((config, inherited))
     }
 }
@@ -103,6 +106,7 @@ pub fn run(arguments: Serve) -> anyhow::Result<()> {
     let lock = lock.map_err(Stopped::Journal)?;
     let (listener, address) = listen(config.http.listen, inherited)?;
     let data_dir = config.data_dir.display().to_string();
+    let url = url(&config.http, address);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     #[cfg(feature = "fault-injection")]
     let clock = match crate::clock::MovedClock::from_environment() {
@@ -113,7 +117,7 @@ pub fn run(arguments: Serve) -> anyhow::Result<()> {
         let shutdown = shutdown_signal().map_err(Stopped::Io)?;
         let started = |started: &Started| {
             // A terminal that is gone is no reason not to take payments.
-            drop(announce(started, &data_dir, address));
+            drop(announce(started, &data_dir, &url));
             systemd::notify(systemd::READY);
         };
         app::run(config, clock, Held { lock, listener, socket }, started, shutdown).await
@@ -167,7 +171,13 @@ fn connections_max(wanted: usize) -> usize {
     wanted.min(room)
 }
 
-fn announce(started: &Started, data_dir: &str, address: SocketAddr) -> io::Result<()> {
+/// Where clients find the server.
+pub(super) fn url(http: &Http, address: SocketAddr) -> String {
+    let scheme = if http.tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{address}")
+}
+
+fn announce(started: &Started, data_dir: &str, url: &str) -> io::Result<()> {
     let Started { report, snapshot, damaged_snapshots, payments, took } = started;
     let mut out = io::stdout().lock();
     let from = match snapshot {
@@ -198,7 +208,7 @@ fn announce(started: &Started, data_dir: &str, address: SocketAddr) -> io::Resul
         )?;
     }
     writeln!(out, "chain head {} at entry {}", report.chain_head, report.last_sequence)?;
-    writeln!(out, "listening on http://{address}")?;
+    writeln!(out, "listening on {url}")?;
     out.flush()
 }
 

@@ -8,20 +8,24 @@ mod alerts;
 mod error;
 mod exposure;
 mod layers;
+mod limits;
 mod metrics;
 mod network;
 mod providers;
 mod section;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod webhooks;
 
 pub use alerts::{AlertWebhook, Alerts};
 pub use error::{ConfigError, Fault, Reason};
 pub use layers::SHIPPED;
+pub use limits::{Limits, Rate};
 pub use metrics::{Metrics, Telemetry};
 pub use network::Network;
 pub use providers::{Confidential, OutsideProvider, ProviderKind, Route, SANDBOX};
+pub use tls::{TlsFiles, TlsPair};
 pub use webhooks::{MerchantWebhook, Webhooks};
 
 use crate::domain::{idempotency::Retention, money::Amount};
@@ -43,6 +47,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The HTTP door.
     pub http: Http,
+    /// How often clients may ask.
+    pub limits: Limits,
     /// The rules of payments.
     pub payments: Payments,
     /// Safe retries.
@@ -116,6 +122,7 @@ impl Config {
                     })
                     .unwrap_or_default(),
                 http: root.section("http", Http::read),
+                limits: root.section("limits", Limits::read),
                 payments: root.section("payments", Payments::read),
                 idempotency: root.section("idempotency", Idempotency::read),
                 provider: root.section("provider", Provider::read),
@@ -157,6 +164,16 @@ pub struct Http {
     pub drain_grace_ms: u64,
     /// How long the rest of a stop may take, after the grace.
     pub drain_timeout_ms: u64,
+    /// How long a client may take to send the head of a request.
+    pub head_read_timeout_ms: u64,
+    /// Connections held open at once from one address.
+    pub connections_per_address: usize,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// What the server proves itself with; `None`: it speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// Whether plain HTTP may be spoken beyond loopback.
+    pub insecure: bool,
 }
 
 impl Http {
@@ -175,6 +192,11 @@ impl Http {
             in_flight_max: section.integer("in_flight_max", 1..=100_000),
             drain_grace_ms: drain_grace.unwrap_or_default(),
             drain_timeout_ms: section.integer("drain_timeout_ms", 0..=3_600_000),
+            head_read_timeout_ms: section.integer("head_read_timeout_ms", 10..=600_000),
+            connections_per_address: section.integer("connections_per_address", 1..=1_000_000),
+            trusted_proxies: section.networks("trusted_proxies"),
+            tls: TlsFiles::read(section),
+            insecure: section.boolean("insecure"),
         }
     }
 

@@ -7,13 +7,14 @@
 use super::{
     error::{ConfigError, Fault, Reason},
     layers::Table,
+    network::Network,
 };
 use ::config::{Value, ValueKind};
 use jiff::{SpanRelativeTo, fmt::friendly::SpanParser};
 use std::{collections::BTreeMap, net::SocketAddr, ops::RangeInclusive};
 
 /// Keys whose value may be a secret that was put in the wrong place; it is not shown.
-const NEVER_SHOWN: [&str; 4] = ["secret_key", "sha256", "webhook_secret", "webhook_url"];
+const NEVER_SHOWN: [&str; 5] = ["secret_key", "sha256", "tls_key", "webhook_secret", "webhook_url"];
 
 /// The most characters of a wrong value that are shown.
 const SHOWN_CHARS_MAX: usize = 100;
@@ -211,6 +212,16 @@ impl Section<'_> {
         let allowed = "an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080";
         self.text(key, allowed, |text| text.parse().ok())
             .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// The ranges of addresses under `key`, one after the other with commas between them.
+    pub(super) fn networks(&mut self, key: &'static str) -> Vec<Network> {
+        let allowed = "ranges such as \"10.1.0.0/16, fd00:1::/32\", or nothing";
+        let networks = self.text(key, allowed, |text| {
+            let ranges = text.split(',').map(str::trim).filter(|range| !range.is_empty());
+            ranges.map(Network::parse).collect()
+        });
+        networks.unwrap_or_default()
     }
 
     /// The name under `key`, unlike that of any other in the same list.

@@ -62,7 +62,13 @@ fn the_shipped_configuration_is_the_documented_one() {
             in_flight_max: 1_024,
             drain_grace_ms: 0,
             drain_timeout_ms: 25_000,
+            head_read_timeout_ms: 5_000,
+            connections_per_address: 1_024,
+            trusted_proxies: Vec::new(),
+            tls: None,
+            insecure: false,
         },
+        limits: limits::tests::shipped(),
         payments: Payments { authorization_ttl_ms: 7 * DAY_MS },
         idempotency: Idempotency { retention: Retention::Forever },
         providers: Vec::new(),
@@ -294,7 +300,7 @@ const REFUSED: [(&str, &str, &str); 17] = [
     ("webhooks", "allow_networks", "'10.0.0.1/8' 'ten' '10.0.0.0/8;fd00::/8' 10"),
 ];
 
-fn refuses(section: &str, key: &str, value: &str) {
+pub(super) fn refuses(section: &str, key: &str, value: &str) {
     let fault = one_fault(&format!("[{section}]\n{key} = {value}"), &NO_VARIABLES);
     assert_eq!(fault.key, format!("{section}.{key}"), "{value}");
     assert!(matches!(fault.reason, Reason::NotAllowed { .. }), "{fault}");
@@ -448,7 +454,7 @@ fn all_faults_are_told_at_once_with_what_was_given_what_is_allowed_and_where_it_
 (from the environment variable STRONGROOM__JOURNAL__SEGMENT_BYTES)
   log: 3 is not allowed; it has to be a table (from config.toml)
   merchants[0].keys: missing; it has to be a list of tables (from config.toml)
-  port: no such key; known: providers, routes, data_dir, http, payments, idempotency, provider, journal, snapshots, reconciliation, \
+  port: no such key; known: providers, routes, data_dir, http, limits, payments, idempotency, provider, journal, snapshots, reconciliation, \
 webhooks, alerts, metrics, telemetry, log, merchants, admins (from the environment variable STRONGROOM__PORT)";
     assert_eq!(refusal(text, &environment), expected);
 }

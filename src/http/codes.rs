@@ -227,6 +227,18 @@ codes! {
         "The body is too large" Nothing
         "The body has more bytes than `http.body_bytes_max` allows."
         "Send less; long texts belong into your own records.";
+    URI_TOO_LONG = URI_TOO_LONG "uri_too_long"
+        "The URL is too long" Nothing
+        "The path or the query has more bytes than a request may have; `detail` says which, and how many it may."
+        "Send a shorter one; what is long belongs into the body.";
+    HEADERS_TOO_LARGE = REQUEST_HEADER_FIELDS_TOO_LARGE "headers_too_large"
+        "The headers are too large" Nothing
+        "The request has more headers, or more bytes of them, than it may."
+        "Send fewer; cookies and the like are not needed here.";
+    RATE_LIMITED = TOO_MANY_REQUESTS "rate_limited"
+        "Too many requests" Nothing
+        "The key or the address has asked more often than `[limits]` of the configuration lets it, or with too many wrong keys."
+        "Ask again after `Retry-After` seconds; the headers `RateLimit-Policy` and `RateLimit` say how often is often enough.";
     AMOUNT_EXCEEDS_CAPTURABLE = UNPROCESSABLE_ENTITY "amount_exceeds_capturable"
         "More than is authorized" Nothing
         "The capture asks for more than `amountCapturable`."

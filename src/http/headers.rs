@@ -1,6 +1,6 @@
 //! What a request says outside its body: who asks, under which idempotency key, under which id.
 
-use super::{Door, reply::Problem};
+use super::{Door, gate, reply::Problem};
 use crate::{
     credentials::Principal,
     domain::{
@@ -65,24 +65,36 @@ fn holds_credential(text: &str) -> bool {
     CREDENTIALS.iter().any(|prefix| text.contains(prefix))
 }
 
-/// Who asks.
+/// Who asks, if that is not more often than it may.
 pub(super) fn principal(request: &HttpRequest, door: &Door) -> Result<Principal, Problem> {
     let mut headers = request.headers().get_all(AUTHORIZATION);
     let presented = match (headers.next(), headers.next()) {
+        // Whoever presents no key has guessed nothing.
+        (None, _) => return Err(Problem::unauthenticated()),
         (Some(value), None) => value.to_str().ok().and_then(bearer),
         _ => None,
     };
-    let presented = presented.ok_or_else(Problem::unauthenticated)?;
+    gate::may_present(request, door)?;
+    let Some(principal) = recognized(presented, door)? else {
+        gate::unknown(request, door);
+        return Err(Problem::unauthenticated());
+    };
+    gate::known(request, door, &principal)?;
+    Ok(principal)
+}
+
+/// Whose key it is; `None` if it is nobody's.
+fn recognized(presented: Option<&str>, door: &Door) -> Result<Option<Principal>, Problem> {
+    let Some(presented) = presented else { return Ok(None) };
     let configured = door.credentials.authenticate(presented);
-    if let Some(principal) = configured {
-        return Ok(principal);
+    if configured.is_some() {
+        return Ok(configured);
     }
     // Whether the books know it can't be told before there are any.
     let core = door.core()?;
     let now = core.clock.now();
     let books = core.books.read();
-    let known = door.credentials.recognize(presented, books.access(), now);
-    known.ok_or_else(Problem::unauthenticated)
+    Ok(door.credentials.recognize(presented, books.access(), now))
 }
 
 /// Lets only an admin pass, and says which key it was.

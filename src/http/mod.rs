@@ -5,24 +5,31 @@
 //! answers, `reply` is the one place where an outcome becomes a problem, `codes` the table of all problems.
 
 mod access;
+mod address;
 mod body;
 mod codes;
+mod connections;
 mod docs;
 mod events;
+mod gate;
 mod headers;
 mod health;
 mod idempotency;
 mod ledger;
 mod lifecycle;
+mod listener;
 mod metrics;
 mod observe;
 mod openapi;
 mod payments;
 mod providers;
 mod query;
+mod rates;
 mod reconciliation;
 mod reply;
 mod snapshots;
+mod stream;
+mod tls;
 mod webhooks;
 mod wire;
 
@@ -32,15 +39,21 @@ use crate::{
         webhooks::WebhooksHandle,
     },
     clock::Clock,
+    config::Network,
     credentials::Credentials,
     domain::idempotency::Retention,
 };
-use actix_web::{App, HttpServer, Resource, Route, dev::Server, middleware::from_fn, web};
-pub use lifecycle::Drain;
+use actix_web::{App, HttpServer, Resource, Route, dev::Server, web};
 use observe::Pattern;
 use reply::Problem;
 use std::{io, net::TcpListener, sync::Arc, time::Duration};
 use tokio::sync::SetOnce;
+
+pub use lifecycle::Drain;
+
+pub use listener::serve;
+pub use rates::Rates;
+pub use tls::Certificate;
 
 /// What the handlers share.
 pub struct Door {
@@ -50,6 +63,12 @@ pub struct Door {
     pub merchants: Vec<Arc<str>>,
     /// How much a request may be.
     pub limits: Limits,
+    /// How often who may ask.
+    pub rates: Rates,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// What the server proves itself with; none where it speaks plain HTTP.
+    pub tls: Option<Arc<Certificate>>,
     /// How long an authorization holds, in milliseconds.
     pub hold_ms: u64,
     /// The core, once it has recovered. Until then the door says "not yet".
@@ -99,6 +118,10 @@ pub struct Limits {
     pub workers: usize,
     /// Connections at once, over all workers.
     pub connections_max: usize,
+    /// Connections at once from one address.
+    pub connections_per_address: usize,
+    /// How long the head of a request may take to arrive.
+    pub head_read_timeout: Duration,
     /// Bytes of a body.
     pub body_bytes_max: usize,
     /// How long a body may take to arrive.
@@ -280,29 +303,6 @@ pub fn serve_metrics(listener: TcpListener, door: web::Data<Door>) -> io::Result
     .workers(1)
     .max_connections(64)
     .disable_signals()
-    .listen(listener)?;
-    Ok(server.run())
-}
-
-/// Starts serving on `listener`. The server stops when told to by its handle; it handles no signals.
-///
-/// # Errors
-/// The listener can't be used.
-pub fn serve(listener: TcpListener, door: web::Data<Door>) -> io::Result<Server> {
-    let Limits { workers, connections_max, .. } = door.limits;
-    let drain = door.drain.clone();
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(door.clone())
-            .wrap(from_fn(lifecycle::lifecycle))
-            .wrap(from_fn(observe::observe))
-            .configure(routes)
-    })
-    .on_connect(move |_, extensions| drain.count(extensions))
-    .workers(workers)
-    .max_connections(connections_max.div_ceil(workers.max(1)))
-    .disable_signals()
-    .shutdown_timeout(5)
     .listen(listener)?;
     Ok(server.run())
 }

@@ -2,7 +2,13 @@
 //!
 //! Codes are stable: clients switch on them. Sentences are for people and may change.
 
-use super::codes::{self, Code};
+mod limits;
+
+use super::{
+    codes::{self, Code},
+    gate,
+    rates::Standing,
+};
 use crate::{
     actors::{Unavailable, ledger::NotRecorded},
     domain::{
@@ -29,12 +35,13 @@ use utoipa::ToSchema;
 #[derive(Debug)]
 pub(super) struct Problem {
     code: &'static Code,
-    detail: String,
+    detail: Box<str>,
     errors: Vec<Fault>,
     transition: Option<(Status, Status)>,
     failure: Option<Box<Failure>>,
     retry_after_s: Option<u32>,
     allow: Option<Box<str>>,
+    standing: Option<Box<Standing>>,
 }
 
 /// What is wrong with one field.
@@ -87,12 +94,13 @@ impl Problem {
     fn new(code: &'static Code, detail: &str) -> Self {
         Self {
             code,
-            detail: detail.to_owned(),
+            detail: detail.into(),
             errors: Vec::new(),
             transition: None,
             failure: None,
             retry_after_s: None,
             allow: None,
+            standing: None,
         }
     }
 
@@ -281,6 +289,20 @@ impl Problem {
         Self { retry_after_s: Some(5), ..problem }
     }
 
+    fn document(&self) -> Document<'_> {
+        Document {
+            kind: format!("/docs/errors/{}", self.code.code),
+            title: self.code.title,
+            status: self.code.status.as_u16(),
+            detail: &self.detail,
+            code: self.code.code,
+            errors: &self.errors,
+            from: self.transition.map(|(from, _)| from.name()),
+            to: self.transition.map(|(_, to)| to.name()),
+            failure: self.failure.as_deref().map(FailureBody::of),
+        }
+    }
+
     /// A bug: the task that carried the request out panicked.
     pub(super) fn internal() -> Self {
         let detail = "The outcome is unknown; ask again with the same idempotency key.";
@@ -426,17 +448,11 @@ impl ResponseError for Problem {
         if self.code.status == StatusCode::UNAUTHORIZED {
             response.insert_header(("WWW-Authenticate", "Bearer"));
         }
-        response.json(Document {
-            kind: format!("/docs/errors/{}", self.code.code),
-            title: self.code.title,
-            status: self.code.status.as_u16(),
-            detail: &self.detail,
-            code: self.code.code,
-            errors: &self.errors,
-            from: self.transition.map(|(from, _)| from.name()),
-            to: self.transition.map(|(_, to)| to.name()),
-            failure: self.failure.as_deref().map(FailureBody::of),
-        })
+        let mut response = response.json(self.document());
+        if let Some(standing) = &self.standing {
+            gate::tell(standing, response.headers_mut());
+        }
+        response
     }
 }
 

@@ -123,6 +123,10 @@ fn problems_of(place: &Place<'_>, operation: &Value) -> BTreeMap<u16, Vec<&'stat
             names.push("forbidden");
         }
     }
+    names.extend(["uri_too_long", "headers_too_large"]);
+    if path != "/health" && path != "/ready" {
+        names.push("rate_limited");
+    }
     if operation.get("requestBody").is_some() {
         names.extend(["malformed_json", "body_incomplete", "body_too_slow", "body_too_large"]);
     }
