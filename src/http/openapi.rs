@@ -10,6 +10,7 @@ use super::{
     docs, events, health, idempotency, ledger, metrics, payments, providers, reconciliation, reply,
     snapshots, webhooks,
 };
+use crate::wire::schema;
 use serde_json::Value;
 use std::sync::LazyLock;
 use utoipa::OpenApi;
@@ -72,7 +73,7 @@ use utoipa::OpenApi;
         docs::errors,
         docs::error,
     ),
-    components(schemas(reply::Document))
+    components(schemas(reply::Document, schema::Moment, schema::TimeAsked))
 )]
 struct Api;
 

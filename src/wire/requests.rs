@@ -210,6 +210,15 @@ pub struct Limit {
     pub limit: Option<u32>,
 }
 
+/// Where a payment's audit trail goes on.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct AfterMove {
+    /// The cursor from `next`.
+    #[param(minimum = 0)]
+    pub after: Option<u32>,
+}
+
 /// Whose list.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query, rename_all = "camelCase")]

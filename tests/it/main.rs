@@ -36,6 +36,7 @@ mod ledger;
 mod limits;
 mod listen;
 mod lists;
+mod openapi;
 mod outcomes;
 mod payments;
 mod process;

@@ -44,6 +44,11 @@ pub(super) fn complete(document: &mut Value) {
         if bodies.contains(name) {
             insert(schema, "additionalProperties", false.into());
         }
+        if let Some(of) = name.strip_prefix("Page_")
+            && let Some(data) = schema.pointer_mut("/properties/data")
+        {
+            insert(data, "items", json!({"$ref": format!("#/components/schemas/{of}")}));
+        }
     }
     insert(document, "components", components(document));
 }

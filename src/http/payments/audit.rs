@@ -16,7 +16,7 @@ use crate::{
         payment::{Payment, Status},
     },
     wire::{
-        requests::{Limit, OfPayment},
+        requests::{AfterMove, Limit, OfPayment},
         schema::{HashText, PaymentStatus, TimeText, TransactionIdText},
     },
 };
@@ -51,7 +51,7 @@ struct TransitionBody {
 ///
 /// Every move with who made it, the ledger transaction that it posted, and the hash of the journal block that holds it.
 #[utoipa::path(get, path = "/api/payments/{id}/events", tag = "Payments", operation_id = "listPaymentEvents",
-    params(OfPayment, Limit, ("after" = Option<u64>, Query, description = "The cursor from `next`.")),
+    params(OfPayment, Limit, AfterMove),
     responses((status = 200, description = "A page of moves, newest first.", body = PageBody<TransitionBody>)))]
 pub(in crate::http) async fn events(request: HttpRequest, door: web::Data<Door>) -> Handled {
     let principal = headers::principal(&request, &door)?;
