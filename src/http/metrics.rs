@@ -15,6 +15,8 @@ use prometheus_client::{
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Shows figures for Prometheus (admin).
+///
+/// Each is read where it lives, at the moment it is asked for.
 #[utoipa::path(get, path = "/metrics", tag = "Operation", operation_id = "readMetrics", security(("adminKey" = [])),
     responses((status = 200, description = "OpenMetrics.", body = String, content_type = "application/openmetrics-text")))]
 pub(super) async fn read(

@@ -57,8 +57,8 @@ pub(in crate::http) async fn events(request: HttpRequest, door: web::Data<Door>)
     let principal = headers::principal(&request, &door)?;
     let mut query = Query::of(&request)?;
     let limit = query.limit();
-    let after: Option<usize> =
-        query.read("after", "a cursor from `next`", |text| text.parse().ok());
+    let after: Option<u32> = query.read("after", "a cursor from `next`", |text| text.parse().ok());
+    let after = after.and_then(|after| usize::try_from(after).ok());
     query.finish()?;
     let history = visible(&request, &door, &principal, History::clone)?;
     let mut moves = transitions(&door.core()?.books.read(), &history);
