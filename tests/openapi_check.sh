@@ -37,17 +37,17 @@ start() {
         STRONGROOM__PROVIDER__SANDBOX__DECLINE_AT=1000000000000 \
         "$strongroom" serve --listen 127.0.0.1:0 --data "$1" >"$1.out" 2>"$1.log" &
     processes+=($!)
+    disown
     for _ in $(seq 300); do
         url="$(sed -n 's/^listening on //p' "$1.out")"
         [ -z "$url" ] || return 0
-        kill -0 "${processes[-1]}" || break
+        kill -0 "${processes[-1]}" 2>/dev/null || break
         sleep 0.1
     done
     cat "$1.log" >&2
     exit 1
 }
 
-export SCHEMATHESIS_HOOKS=hooks PYTHONPATH="$folder"
 for key in sk_test_merchant_1 ak_test_admin; do
     start "$key"
     if [ ! -e openapi.json ]; then
