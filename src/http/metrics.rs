@@ -18,7 +18,8 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 ///
 /// Each is read where it lives, at the moment it is asked for.
 #[utoipa::path(get, path = "/metrics", tag = "Operation", operation_id = "readMetrics", security(("adminKey" = [])),
-    responses((status = 200, description = "OpenMetrics.", body = String, content_type = "application/openmetrics-text")))]
+    responses((status = 200, description = "OpenMetrics.", body = String, content_type = "application/openmetrics-text")),
+    extensions(("x-problems" = json!(["internal_error"]))))]
 pub(super) async fn read(
     request: HttpRequest,
     door: web::Data<Door>,

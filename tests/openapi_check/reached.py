@@ -9,8 +9,9 @@ import sys
 
 DOCUMENT, *LOGS = sys.argv[1:]
 
-# A provider proves itself by a signature; there is nothing to resolve in the sandbox.
-UNREACHABLE = {"receiveProviderEvent", "resolvePayment"}
+# A provider proves itself by a signature; there is next to nothing to resolve in the sandbox; and only by chance an event
+# is asked for that an endpoint was there to get. The suite has these.
+UNREACHABLE = {"receiveProviderEvent", "resolvePayment", "redeliverEvent"}
 
 answers = collections.defaultdict(collections.Counter)
 for name in LOGS:
