@@ -18,7 +18,7 @@ use crate::{
         time::Timestamp,
     },
     wire::{
-        requests::{Limit, MerchantChange, NewAdminKey, NewKey, NewMerchant, OfHolder, OfKey},
+        requests::{Limit, MerchantChange, NewAdminKey, NewKey, NewMerchant, OfApiKey, OfHolder},
         schema::KeyIdText,
     },
 };
@@ -295,7 +295,7 @@ fn list_keys(request: &HttpRequest, door: &Door, holder: &Holder) -> Handled {
 ///
 /// It opens nothing from the answer on.
 #[utoipa::path(delete, path = "/api/merchants/{id}/keys/{key}", tag = "Access", operation_id = "revokeMerchantKey",
-    params(OfHolder, OfKey),
+    params(OfHolder, OfApiKey),
     responses((status = 200, description = "Revoked.", body = KeyBody)),
     security(("adminKey" = [])), extensions(("x-problems" = json!(["api_key_not_found"]))))]
 pub(super) async fn revoke(request: HttpRequest, door: web::Data<Door>) -> Handled {
@@ -308,7 +308,7 @@ pub(super) async fn revoke(request: HttpRequest, door: web::Data<Door>) -> Handl
 ///
 /// It opens nothing from the answer on; one of the configuration is taken back there.
 #[utoipa::path(delete, path = "/api/admin-keys/{key}", tag = "Access", operation_id = "revokeAdminKey",
-    params(OfKey),
+    params(OfApiKey),
     responses((status = 200, description = "Revoked.", body = KeyBody)),
     security(("adminKey" = [])), extensions(("x-problems" = json!(["api_key_not_found"]))))]
 pub(super) async fn revoke_admin(request: HttpRequest, door: web::Data<Door>) -> Handled {

@@ -26,6 +26,8 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// Shows this document.
+///
+/// As programs read it.
 #[utoipa::path(get, path = "/api/openapi.json", tag = "Documents", operation_id = "readOpenApi", security(()),
     responses((status = 200, description = "OpenAPI 3.1.", body = Object)))]
 pub(super) async fn document() -> HttpResponse {
@@ -33,6 +35,8 @@ pub(super) async fn document() -> HttpResponse {
 }
 
 /// Shows this document to people.
+///
+/// A page that needs no script and nothing from elsewhere.
 #[utoipa::path(get, path = "/docs", tag = "Documents", operation_id = "readDocs", security(()),
     responses((status = 200, description = "A page.", body = String, content_type = "text/html")))]
 pub(super) async fn page() -> HttpResponse {
@@ -40,6 +44,8 @@ pub(super) async fn page() -> HttpResponse {
 }
 
 /// Lists every error code.
+///
+/// Each with a link to the page about it.
 #[utoipa::path(get, path = "/docs/errors", tag = "Documents", operation_id = "listErrors", security(()),
     responses((status = 200, description = "A page.", body = String, content_type = "text/html")))]
 pub(super) async fn errors() -> HttpResponse {

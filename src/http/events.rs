@@ -122,6 +122,8 @@ fn visible(
 }
 
 /// Reads an event.
+///
+/// With the payment as it was right after it, the same as in its deliveries.
 #[utoipa::path(get, path = "/api/events/{id}", tag = "Events", operation_id = "readEvent",
     params(OfEvent), responses((status = 200, description = "The event.", body = EventBody)))]
 pub(super) async fn read(request: HttpRequest, door: web::Data<Door>) -> Handled {

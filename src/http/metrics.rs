@@ -26,9 +26,12 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Shows figures for Prometheus (admin).
+///
+/// Each is read where it lives, at the moment it is asked for.
 #[utoipa::path(get, path = "/metrics", tag = "Operation", operation_id = "readMetrics", security(("adminKey" = [])),
     responses((status = 200, description = "In OpenMetrics where it is accepted, in the older text form where not.",
-        content((String = "text/plain"), (String = "application/openmetrics-text")))))]
+        content((String = "text/plain"), (String = "application/openmetrics-text")))),
+    extensions(("x-problems" = json!(["internal_error"]))))]
 pub(super) async fn read(
     request: HttpRequest,
     door: web::Data<Door>,

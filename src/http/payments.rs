@@ -392,6 +392,8 @@ pub(super) fn merchant_asked_for(
 }
 
 /// Lists payments, newest first.
+///
+/// All, or those in a state, of a customer, of a time, or that a person has to look at.
 #[utoipa::path(get, path = "/api/payments", tag = "Payments", operation_id = "listPayments",
     params(Limit, OfMerchant, PaymentFilter),
     responses((status = 200, description = "A page of payments.", body = PageBody<PaymentBody>)),

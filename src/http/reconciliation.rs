@@ -153,7 +153,11 @@ pub(super) async fn list(
 ) -> Result<HttpResponse, Problem> {
     headers::admin(&request, &door)?;
     let mut query = Query::of(&request)?;
-    let (limit, after) = (query.limit(), query.text("after"));
+    let limit = query.limit();
+    let after = query.read("after", "a cursor from `next`", |text| {
+        let id = text.strip_prefix("rec_").and_then(|id| uuid::Uuid::try_parse(id).ok())?;
+        Some(format!("rec_{}", id.simple())).filter(|id| id == text)
+    });
     query.finish()?;
     let core = door.core()?;
     let through = core.reconciliations.through();

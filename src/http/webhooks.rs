@@ -159,6 +159,8 @@ pub(super) async fn create(
 }
 
 /// Reads a webhook endpoint.
+///
+/// With its counts, and since when it has been failing; without its secret.
 #[utoipa::path(get, path = "/api/webhook-endpoints/{id}", tag = "Webhooks", operation_id = "readWebhookEndpoint",
     params(OfEndpoint), responses((status = 200, description = "The endpoint.", body = EndpointBody)))]
 pub(super) async fn read(request: HttpRequest, door: web::Data<Door>) -> Handled {
@@ -168,6 +170,8 @@ pub(super) async fn read(request: HttpRequest, door: web::Data<Door>) -> Handled
 }
 
 /// Lists webhook endpoints, newest first.
+///
+/// Those of the configuration among them.
 #[utoipa::path(get, path = "/api/webhook-endpoints", tag = "Webhooks", operation_id = "listWebhookEndpoints",
     params(Limit, OfMerchant, ("after" = Option<EndpointIdText>, Query, description = "The cursor from `next`.")),
     responses((status = 200, description = "A page of endpoints.", body = PageBody<EndpointBody>)),
@@ -194,7 +198,7 @@ pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled
 ///
 /// What is left out stays. Nothing is lost while it is disabled.
 #[utoipa::path(patch, path = "/api/webhook-endpoints/{id}", tag = "Webhooks", operation_id = "updateWebhookEndpoint",
-    params(OfEndpoint), request_body = WebhookEndpointChange,
+    params(OfEndpoint), request_body = Option<WebhookEndpointChange>,
     responses((status = 200, description = "Changed.", body = EndpointBody)),
     extensions(("x-problems" = json!(["webhook_endpoint_configured", "too_many_changes"]))))]
 pub(super) async fn update(
@@ -238,6 +242,8 @@ pub(super) async fn update(
 }
 
 /// Deletes a webhook endpoint.
+///
+/// What it has not got yet is not sent any more.
 #[utoipa::path(delete, path = "/api/webhook-endpoints/{id}", tag = "Webhooks", operation_id = "deleteWebhookEndpoint",
     params(OfEndpoint), responses((status = 204, description = "Deleted.")),
     extensions(("x-problems" = json!(["webhook_endpoint_configured"]))))]

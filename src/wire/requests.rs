@@ -262,7 +262,7 @@ pub struct OfHolder {
 /// Which API key.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
-pub struct OfKey {
+pub struct OfApiKey {
     /// The key's id.
     pub key: KeyIdText,
 }
@@ -276,12 +276,21 @@ pub struct Limit {
     pub limit: Option<u32>,
 }
 
+/// Where a payment's audit trail goes on.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct AfterMove {
+    /// The cursor from `next`.
+    #[param(minimum = 0, maximum = 4294967295_i64, format = Int64)]
+    pub after: Option<u32>,
+}
+
 /// Whose list.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query, rename_all = "camelCase")]
 pub struct OfMerchant {
     /// Of which merchant; a merchant's key shows that merchant's only, an admin's all if left out.
-    #[param(max_length = 255, example = "merchant_1")]
+    #[param(example = "merchant_1")]
     pub merchant_id: Option<String>,
 }
 
@@ -302,7 +311,7 @@ pub struct PaymentFilter {
     /// In this state.
     pub status: Option<PaymentStatus>,
     /// Of this customer.
-    #[param(max_length = 255, example = "customer_7")]
+    #[param(example = "customer_7")]
     pub customer_id: Option<String>,
     /// Made at this time (RFC 3339) or later.
     pub from: Option<TimeAsked>,
@@ -334,4 +343,16 @@ pub enum Order {
     Asc,
     /// Newest first.
     Desc,
+}
+
+/// Which idempotency key.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct OfKey {
+    /// The key, bare or as a quoted string.
+    #[param(
+        pattern = r#"^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$"#,
+        example = "order_12345"
+    )]
+    pub key: String,
 }

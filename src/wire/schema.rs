@@ -40,17 +40,17 @@ schemas! {
     /// A payment's id.
     PaymentIdText = "PaymentId" id("pay_");
     /// A refund's id.
-    RefundIdText = "RefundId" id("ref_");
+    RefundIdText = "RefundId" derived_id("ref_", 3);
     /// The id of an attempt at a provider; its idempotency key there.
-    AttemptIdText = "AttemptId" id("att_");
+    AttemptIdText = "AttemptId" derived_id("att_", 5);
     /// An event's id, the `webhook-id` of its deliveries, and a cursor in lists of events.
-    EventIdText = "EventId" id("evt_");
+    EventIdText = "EventId" derived_id("evt_", 4);
     /// A webhook endpoint's id, and a cursor in lists of them.
     EndpointIdText = "WebhookEndpointId" id("we_");
     /// The id of a ledger transaction.
-    TransactionIdText = "LedgerTransactionId" id("txn_");
+    TransactionIdText = "LedgerTransactionId" derived_id("txn_", 1);
     /// The id of one leg of a ledger transaction, and a cursor in an account's entries.
-    LedgerEntryIdText = "LedgerEntryId" id("ent_");
+    LedgerEntryIdText = "LedgerEntryId" derived_id("ent_", 2);
     /// The id of a reconciliation run, and a cursor in their list.
     RunIdText = "ReconciliationRunId" id("rec_");
     /// An API key's id, and a cursor in lists of them.
@@ -129,7 +129,11 @@ macro_rules! any_time {
 
 const TIME_ASKED: &str = concat!("^", any_time!(), "$");
 const MOMENT: &str = concat!(r"^(0|[1-9]\d{0,17}|", any_time!(), ")$");
-const REPLAY_FROM: &str = concat!(r"^(evt_[0-9a-f]{32}|[1-9]\d{0,17}|", any_time!(), ")$");
+const REPLAY_FROM: &str = concat!(
+    r"^(evt_[0-9a-d][0-9a-f]{11}74[0-9a-f]{2}[89ab][0-9a-f]{11}[048c]000|[1-9]\d{0,17}|",
+    any_time!(),
+    ")$"
+);
 
 /// What a charge, capture, void or refund can fail for.
 const DECLINES: [&str; 14] = [
@@ -177,6 +181,13 @@ fn id(prefix: &str) -> Object {
     text(&format!("^{prefix}[0-9a-f]{{32}}$"), &example)
 }
 
+/// See `domain::id`: nothing else is read as one.
+fn derived_id(prefix: &str, kind: u8) -> Object {
+    let tail = "[0-9a-f]{2}[89ab][0-9a-f]{11}[048c]000";
+    let pattern = format!("^{prefix}[0-9a-d][0-9a-f]{{11}}7{kind}{tail}$");
+    text(&pattern, &format!("{prefix}01a20596d1077{kind}00800000000000c000"))
+}
+
 fn names(names: impl IntoIterator<Item = &'static str>, example: &str) -> Object {
     string().enum_values(Some(names)).examples([Value::from(example)]).build()
 }
@@ -214,7 +225,7 @@ fn metadata() -> Object {
 
 fn replay_from() -> Object {
     let kinds = utoipa::openapi::schema::SchemaType::from_iter([Type::String, Type::Integer]);
-    let example = "evt_0199aabbccdd7abc8def0123456789ab";
+    let example = "evt_01a20596d1077400800000000000c000";
     ObjectBuilder::new()
         .schema_type(kinds)
         .minimum(Some(1))

@@ -39,6 +39,7 @@ mod limits;
 mod listen;
 mod lists;
 mod metrics;
+mod openapi;
 mod outcomes;
 mod payments;
 mod process;

@@ -6,21 +6,17 @@ use super::super::codes::{self, Code};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// From an answer of a schema, by an expression, to the operations on paths that begin so, and whose parameter it is.
-const LINKS: [(&str, &str, &str, &str); 13] = [
+/// From an answer of a schema, by an expression, to the operations on paths that begin so, and whose parameter it is. None
+/// from lists, which may be empty.
+const LINKS: [(&str, &str, &str, &str); 8] = [
     ("Merchant", "$response.body#/id", "/api/merchants/{id}", "id"),
     ("Payment", "$response.body#/id", "/api/payments/{id}", "id"),
     ("Payment", "$response.body#/idempotencyKey", "/api/idempotency/{key}", "key"),
     ("Payment", "merchant:{$response.body#/merchantId}", "/api/ledger/{account}", "account"),
-    ("Page_Payment", "$response.body#/data/0/id", "/api/payments/{id}", "id"),
     ("KeyState", "$response.body#/paymentId", "/api/payments/{id}", "id"),
-    ("Account", "$response.body#/entries/0/paymentId", "/api/payments/{id}", "id"),
     ("Event", "$response.body#/id", "/api/events/{id}", "id"),
     ("Event", "$response.body#/data/id", "/api/payments/{id}", "id"),
-    ("Page_Event", "$response.body#/data/0/id", "/api/events/{id}", "id"),
     ("WebhookEndpoint", "$response.body#/id", "/api/webhook-endpoints/{id}", "id"),
-    ("Page_WebhookEndpoint", "$response.body#/data/0/id", "/api/webhook-endpoints/{id}", "id"),
-    ("Deliveries", "$response.body#/endpoints/0/endpointId", "/api/webhook-endpoints/{id}", "id"),
 ];
 
 /// What is said no with where the thing of the path is not there.
@@ -45,6 +41,11 @@ pub(super) fn complete(document: &mut Value) {
     for (name, schema) in members(document, "/components/schemas") {
         if bodies.contains(name) {
             insert(schema, "additionalProperties", false.into());
+        }
+        if let Some(of) = name.strip_prefix("Page_")
+            && let Some(data) = schema.pointer_mut("/properties/data")
+        {
+            insert(data, "items", json!({"$ref": format!("#/components/schemas/{of}")}));
         }
     }
     insert(document, "components", components(document));

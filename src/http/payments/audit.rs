@@ -17,7 +17,7 @@ use crate::{
         payment::{Payment, Status},
     },
     wire::{
-        requests::{Limit, OfPayment},
+        requests::{AfterMove, Limit, OfPayment},
         schema::{HashText, PaymentStatus, TimeText, TransactionIdText},
     },
 };
@@ -52,14 +52,14 @@ struct TransitionBody {
 ///
 /// Every move with who made it, the ledger transaction that it posted, and the hash of the journal block that holds it.
 #[utoipa::path(get, path = "/api/payments/{id}/events", tag = "Payments", operation_id = "listPaymentEvents",
-    params(OfPayment, Limit, ("after" = Option<u64>, Query, description = "The cursor from `next`.")),
+    params(OfPayment, Limit, AfterMove),
     responses((status = 200, description = "A page of moves, newest first.", body = PageBody<TransitionBody>)))]
 pub(in crate::http) async fn events(request: HttpRequest, door: web::Data<Door>) -> Handled {
     let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
     let mut query = Query::of(&request)?;
     let limit = query.limit();
-    let after: Option<usize> =
-        query.read("after", "a cursor from `next`", |text| text.parse().ok());
+    let after: Option<u32> = query.read("after", "a cursor from `next`", |text| text.parse().ok());
+    let after = after.and_then(|after| usize::try_from(after).ok());
     query.finish()?;
     let history = visible(&request, &door, &principal, History::clone)?;
     let mut moves = transitions(&door.core()?.books.read(), &history);
