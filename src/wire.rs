@@ -1,7 +1,11 @@
 //! How things look on the wire, in answers and in webhooks alike: JSON, camelCase, times in RFC 3339. Saved answers are rendered again from the books by
 //! this code, so **what it writes for an old payment must never change**; a golden test holds that.
 
+pub mod requests;
+pub mod schema;
+
 use crate::domain::{
+    access,
     books::Happened,
     event::{Details, Failure, Note},
     id::DerivedId,
@@ -9,7 +13,13 @@ use crate::domain::{
     time::Timestamp,
     webhook::EventType,
 };
+use schema::{
+    AmountUnits, AskedOperation, AttemptIdText, CaptureText, CurrencyText, DeclineCode,
+    EventIdText, EventTypeText, EvidenceKind, MetadataPairs, NoteKind, Outcome, PaymentIdText,
+    PaymentStatus, RefundIdText, SumUnits, TimeText,
+};
 use serde::{Serialize, Serializer, ser::SerializeMap};
+use utoipa::ToSchema;
 
 /// A time as RFC 3339 with milliseconds.
 pub struct Time(pub Timestamp);
@@ -30,44 +40,70 @@ impl<T: std::fmt::Display> Serialize for Text<T> {
 }
 
 /// A page of a list.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Page)]
 pub struct PageBody<T> {
     /// What it shows.
     pub data: Vec<T>,
-    /// The cursor to go on with; `None` at the end.
+    /// The cursor to go on with, as `after`; null at the end.
+    #[schema(required)]
     pub next: Option<String>,
 }
 
 /// A payment as clients see it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Payment)]
 pub struct PaymentBody<'a> {
+    #[schema(value_type = PaymentIdText)]
     id: Text<crate::domain::id::PaymentId>,
     merchant_id: &'a str,
+    /// `test` for a payment that was made with a key for test payments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, pattern = "^test$")]
+    mode: Option<&'static str>,
+    #[schema(value_type = AmountUnits)]
     amount: i64,
+    #[schema(value_type = CurrencyText)]
     currency: &'a str,
+    #[schema(value_type = PaymentStatus)]
     status: &'a str,
+    #[schema(value_type = CaptureText)]
     capture: &'a str,
+    #[schema(value_type = SumUnits)]
     amount_capturable: i64,
+    #[schema(value_type = SumUnits)]
     amount_captured: i64,
+    #[schema(value_type = SumUnits)]
     amount_refunded: i64,
     payment_method: &'a str,
+    #[schema(required)]
     customer_id: Option<&'a str>,
     provider: &'a str,
+    #[schema(required)]
     provider_reference: Option<&'a str>,
+    #[schema(required)]
     failure: Option<FailureBody<'a>>,
+    #[schema(required)]
     idempotency_key: Option<&'a str>,
+    #[schema(required)]
     description: Option<&'a str>,
+    #[schema(value_type = MetadataPairs)]
     metadata: Metadata<'a>,
     refunds: Vec<RefundBody<'a>>,
+    #[schema(value_type = Option<TimeText>, required)]
     expires_at: Option<Time>,
+    #[schema(value_type = TimeText)]
     created_at: Time,
+    #[schema(value_type = TimeText)]
     updated_at: Time,
     /// What was asked of providers; not in answers of the first form.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     attempts: Option<Vec<AttemptBody<'a>>>,
     /// Not in answers of the first form.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     needs_review: Option<bool>,
     /// What was found out, if anything was.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -75,17 +111,26 @@ pub struct PaymentBody<'a> {
 }
 
 /// Something that was asked of a provider.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Attempt)]
 struct AttemptBody<'a> {
+    #[schema(value_type = AttemptIdText)]
     id: Text<DerivedId>,
+    #[schema(value_type = AskedOperation)]
     operation: &'static str,
     provider: &'a str,
+    #[schema(value_type = AmountUnits)]
     amount: i64,
+    #[schema(value_type = Outcome)]
     status: &'static str,
+    #[schema(required)]
     provider_reference: Option<&'a str>,
+    #[schema(required)]
     failure: Option<FailureBody<'a>>,
+    #[schema(value_type = TimeText)]
     created_at: Time,
+    #[schema(value_type = TimeText)]
     updated_at: Time,
 }
 
@@ -106,11 +151,15 @@ impl<'a> AttemptBody<'a> {
 }
 
 /// Something that was found out about a payment.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Note)]
 struct NoteBody<'a> {
+    #[schema(value_type = TimeText)]
     at: Time,
+    #[schema(value_type = NoteKind)]
     note: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = EvidenceKind, nullable = false)]
     source: Option<&'static str>,
     what: &'a str,
     settled: bool,
@@ -133,12 +182,15 @@ impl<'a> NoteBody<'a> {
 }
 
 /// Why nothing was done.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Failure)]
 pub struct FailureBody<'a> {
+    #[schema(value_type = DeclineCode)]
     code: &'static str,
     message: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     provider_code: Option<&'a str>,
 }
 
@@ -154,17 +206,25 @@ impl<'a> FailureBody<'a> {
     }
 }
 
-#[derive(Serialize)]
+/// A refund, or one that was tried.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Refund)]
 struct RefundBody<'a> {
+    #[schema(value_type = RefundIdText)]
     id: Text<crate::domain::id::DerivedId>,
+    #[schema(value_type = AmountUnits)]
     amount: i64,
+    #[schema(required)]
     reason: Option<&'a str>,
+    #[schema(value_type = TimeText)]
     created_at: Time,
     /// Not in answers of the first form.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Outcome, nullable = false)]
     status: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     failure: Option<FailureBody<'a>>,
 }
 
@@ -189,7 +249,8 @@ impl<'a> PaymentBody<'a> {
         let attempts = payment.attempts.iter().map(|it| AttemptBody::of(it, details));
         Self {
             id: Text(details.id),
-            merchant_id: &details.merchant,
+            merchant_id: access::name_outside(&details.merchant),
+            mode: access::is_test(&details.merchant).then_some("test"),
             amount: details.amount.minor_units(),
             currency: details.currency.code(),
             status: payment.status.name(),
@@ -217,14 +278,19 @@ impl<'a> PaymentBody<'a> {
 }
 
 /// An event as merchants are told of it, pulled or sent.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Event)]
 pub struct EventBody<'a> {
+    #[schema(value_type = EventIdText)]
     id: Text<DerivedId>,
     #[serde(rename = "type")]
+    #[schema(value_type = EventTypeText)]
     kind: &'static str,
+    #[schema(value_type = TimeText)]
     timestamp: Time,
     /// The event's number at the endpoint that it is sent to.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     sequence: Option<u64>,
     /// The payment as it was right after the event.
     data: PaymentBody<'a>,

@@ -6,7 +6,7 @@
 use super::{
     offline::{Moment, Offline},
     serve::{listen, shutdown_signal, url},
-    verdict,
+    systemd, verdict,
 };
 use crate::{
     app::{self, Stopped},
@@ -16,6 +16,7 @@ use crate::{
 };
 use std::{
     io::{self, Write},
+    net::TcpListener,
     path::Path,
     time::Instant,
 };
@@ -24,8 +25,12 @@ use std::{
 ///
 /// # Errors
 /// The journal is damaged before the moment that is asked for, or cannot be read; or there is nowhere to listen.
-pub(super) fn run(config: &Config, at: Option<Moment>) -> anyhow::Result<()> {
-    let (listener, address) = listen(config.http.listen)?;
+pub(super) fn run(
+    config: &Config,
+    inherited: Option<TcpListener>,
+    at: Option<Moment>,
+) -> anyhow::Result<()> {
+    let (listener, address) = listen(config.http.listen, inherited)?;
     let url = url(&config.http, address);
     let began = Instant::now();
     let journal = Offline::open(config.data_dir.clone())?;
@@ -42,7 +47,10 @@ pub(super) fn run(config: &Config, at: Option<Moment>) -> anyhow::Result<()> {
     actix_rt::System::new().block_on(async {
         let shutdown = shutdown_signal().map_err(Stopped::Io)?;
         // A terminal that is gone is no reason not to show books.
-        let started = || drop(announce(&said, &url));
+        let started = || {
+            drop(announce(&said, &url));
+            systemd::notify(systemd::READY);
+        };
         app::show(config, (books, now), listener, started, shutdown).await
     })?;
     Ok(())

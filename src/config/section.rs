@@ -123,7 +123,9 @@ impl Section<'_> {
         let mut read = Vec::new();
         for (name, value) in tables {
             let path = format!("{path}.{name}");
-            let fits = is_name(&name) && !reserved.contains(&name.as_str());
+            // Names in environment variables come in lower case.
+            let lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
+            let fits = is_name(&name) && lower && !reserved.contains(&name.as_str());
             match table(&value).filter(|_| fits) {
                 Some(table) => {
                     read.push(Section::read(self.findings, path, table, |section| {
@@ -131,7 +133,7 @@ impl Section<'_> {
                     }));
                 }
                 None => {
-                    let allowed = "a table under a name of 1 to 64 of A-Z a-z 0-9 _ and -";
+                    let allowed = "a table under a name of 1 to 64 of a-z 0-9 _ and -";
                     let allowed = format!("{allowed}, and not {}", reserved.join(", "));
                     let given = shown(key, &value.kind);
                     let reason = Reason::NotAllowed { given, allowed };

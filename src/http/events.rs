@@ -12,26 +12,39 @@ use crate::{
         BooksReader,
         webhooks::{endpoints, places},
     },
+    credentials::Principal,
     domain::{
+        access::Scope,
         books::{Direction, EventFilter},
         id::{DerivedId, EndpointId, Kind, Sequence},
         payment::Payment,
         time::Timestamp,
         webhook::{Endpoint, Filter, Pattern, Try, Upcoming, WebhookEvent},
     },
+    wire::{
+        requests::{EventFilter as EventsFilter, Limit, OfEvent, OfMerchant},
+        schema::{DeliveryError, DeliveryState, EndpointIdText, TimeText},
+    },
 };
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 /// How many entries are looked at while the books are held.
 const SLICE: usize = 1024;
 
 type Handled = Result<HttpResponse, Problem>;
 
-/// `GET /api/events`: newest first, or with `order=asc` oldest first, to catch up from the last event that was seen.
+/// Lists what happened, newest first.
+///
+/// With `order=asc` oldest first, to catch up from the last event that was seen.
+#[utoipa::path(get, path = "/api/events", tag = "Events", operation_id = "listEvents",
+    params(Limit, OfMerchant, EventsFilter),
+    responses((status = 200, description = "A page of events.", body = PageBody<EventBody>)),
+    extensions(("x-problems" = json!(["merchant_forbidden"]))))]
 pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let principal = headers::principal(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
     let mut query = Query::of(&request)?;
     let (limit, after) = (query.limit(), query.event("after"));
     let merchant = merchant_asked_for(&principal, &mut query)?;
@@ -94,8 +107,11 @@ async fn page(
 }
 
 /// The event of the path, if the asker may see it: what happened, to which payment, and whose it is.
-fn visible(request: &HttpRequest, door: &Door) -> Result<(Told, Payment), Problem> {
-    let principal = headers::principal(request, door)?;
+fn visible(
+    request: &HttpRequest,
+    door: &Door,
+    principal: &Principal,
+) -> Result<(Told, Payment), Problem> {
     let id = request.match_info().get("id").and_then(DerivedId::parse);
     let id = id.filter(|id| id.kind == Kind::Event).ok_or_else(Problem::no_such_event)?;
     let books = door.core()?.books.read();
@@ -105,14 +121,19 @@ fn visible(request: &HttpRequest, door: &Door) -> Result<(Told, Payment), Proble
     Ok((Told::of(&event), event.payment()))
 }
 
-/// `GET /api/events/{id}`
+/// Reads an event.
+#[utoipa::path(get, path = "/api/events/{id}", tag = "Events", operation_id = "readEvent",
+    params(OfEvent), responses((status = 200, description = "The event.", body = EventBody)))]
 pub(super) async fn read(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let (told, payment) = visible(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
+    let (told, payment) = visible(&request, &door, &principal)?;
     Query::of(&request)?.finish()?;
     Ok(HttpResponse::Ok().json(EventBody::of(&told, &payment, None)))
 }
 
-#[derive(Serialize)]
+/// What became of telling an event.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Deliveries)]
 struct DeliveriesBody {
     /// Each try, newest first.
     data: Vec<TryBody>,
@@ -120,32 +141,50 @@ struct DeliveriesBody {
     endpoints: Vec<StandingBody>,
 }
 
-#[derive(Serialize)]
+/// One try to deliver an event.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Delivery)]
 struct TryBody {
+    #[schema(value_type = EndpointIdText)]
     endpoint_id: Text<EndpointId>,
+    #[schema(minimum = 1)]
     attempt: usize,
+    #[schema(value_type = TimeText)]
     at: Time,
+    #[schema(required, minimum = 100, maximum = 999)]
     status_code: Option<u16>,
     latency_ms: u32,
     delivered: bool,
+    #[schema(value_type = Option<DeliveryError>, required)]
     error: Option<&'static str>,
     /// When the next try is due, on the last one of an event that is to be tried again.
+    #[schema(value_type = Option<TimeText>, required)]
     next_attempt_at: Option<Time>,
 }
 
-#[derive(Serialize)]
+/// Where an event stands at an endpoint.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Standing)]
 struct StandingBody {
+    #[schema(value_type = EndpointIdText)]
     endpoint_id: Text<EndpointId>,
     sequence: u64,
+    #[schema(value_type = DeliveryState)]
     state: &'static str,
+    #[schema(value_type = Option<TimeText>, required)]
     next_attempt_at: Option<Time>,
 }
 
-/// `GET /api/events/{id}/deliveries`
+/// Shows what became of telling an event.
+///
+/// Each try, newest first, and where the event stands at each endpoint.
+#[utoipa::path(get, path = "/api/events/{id}/deliveries", tag = "Events", operation_id = "listEventDeliveries",
+    params(OfEvent), responses((status = 200, description = "The tries.", body = DeliveriesBody)))]
 pub(super) async fn deliveries(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let (told, payment) = visible(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
+    let (told, payment) = visible(&request, &door, &principal)?;
     Query::of(&request)?.finish()?;
     let Core { books, writing, .. } = door.core()?;
     let sequence = told.id.sequence;
@@ -213,15 +252,23 @@ fn recorded(endpoint: &Endpoint, number: u64) -> BTreeMap<Timestamp, (usize, Try
     tries.zip(1..).map(|(tried, attempt)| (tried.at, (attempt, *tried))).collect()
 }
 
-#[derive(Serialize)]
+/// To whom an event is sent again.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Redelivered)]
 struct RedeliveredBody {
+    #[schema(value_type = Vec<EndpointIdText>)]
     endpoints: Vec<Text<EndpointId>>,
 }
 
-/// `POST /api/events/{id}/redeliver`: sends it again now, to every enabled endpoint that it is for.
+/// Sends an event again now.
+///
+/// To every enabled endpoint that it is for, also if it is a dead letter there.
+#[utoipa::path(post, path = "/api/events/{id}/redeliver", tag = "Events", operation_id = "redeliverEvent",
+    params(OfEvent), responses((status = 202, description = "To whom it is sent.", body = RedeliveredBody)),
+    extensions(("x-problems" = json!(["no_webhook_endpoint"]))))]
 pub(super) async fn redeliver(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let principal = headers::principal(&request, &door)?;
-    let (told, payment) = visible(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::WebhooksWrite)?;
+    let (told, payment) = visible(&request, &door, &principal)?;
     Query::of(&request)?.finish()?;
     let core = door.core()?;
     let writing = core.writing()?;

@@ -5,22 +5,44 @@ use super::{Door, Writing, headers, reply::Problem, wire::Time};
 use crate::{
     actors::alarms::Alarm,
     domain::{books::Position, id::Sequence},
+    wire::schema::{ServerStatus, TimeText},
 };
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-#[derive(Serialize)]
+/// How the server is.
+#[derive(Serialize, ToSchema, Default)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Status)]
 struct StatusBody {
+    #[schema(value_type = ServerStatus)]
     status: &'static str,
+    /// Of a server that only shows books; so are the next two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    read_only: Option<bool>,
+    /// The last entry of the journal that it shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    sequence: Option<Sequence>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = TimeText, required = false)]
+    at: Option<Time>,
+    /// What is wrong all the same.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     alarms: Vec<AlarmBody>,
 }
 
-#[derive(Serialize)]
+/// Something that is wrong now.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Alarm)]
 struct AlarmBody {
     code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     detail: Option<String>,
+    #[schema(value_type = TimeText)]
     since: Time,
 }
 
@@ -31,29 +53,28 @@ impl AlarmBody {
     }
 }
 
-/// `GET /health`: says nothing about disks or providers, so that nobody restarts a process for what a restart cannot
-/// mend.
+/// Tells that the process lives.
+///
+/// Says nothing about disks or providers, so that nobody restarts a process for what a restart cannot mend.
+#[utoipa::path(get, path = "/health", tag = "Operation", operation_id = "readHealth", security(()),
+    responses((status = 200, description = "It lives.", body = StatusBody)))]
 pub(super) async fn health() -> HttpResponse {
-    HttpResponse::Ok().json(StatusBody { status: "ok", alarms: Vec::new() })
+    HttpResponse::Ok().json(StatusBody { status: "ok", ..StatusBody::default() })
 }
 
-/// How far books go that are only shown.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ReadOnlyBody {
-    status: &'static str,
-    read_only: bool,
-    sequence: Sequence,
-    at: Time,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    alarms: Vec<AlarmBody>,
-}
-
-/// `GET /ready`, for anyone; an admin's key shows the details of alarms. An alarm does not keep payments out. Whether to go on is for the operator to say.
+/// Tells whether payments are taken, and what is wrong all the same.
+///
+/// For anyone; an admin's key shows the details of alarms. An alarm does not keep payments out: whether to go on is for the operator to say.
+#[utoipa::path(get, path = "/ready", tag = "Operation", operation_id = "readReadiness", security((), ("adminKey" = [])),
+    responses((status = 200, description = "It takes payments, or shows books.", body = StatusBody)),
+    extensions(("x-problems" = json!(["draining", "overloaded", "storage_full", "disk_stalled"]))))]
 pub(super) async fn ready(
     request: HttpRequest,
     door: web::Data<Door>,
 ) -> Result<HttpResponse, Problem> {
+    if door.drain.began() {
+        return Err(Problem::draining());
+    }
     let core = door.core()?;
     let is_admin = headers::admin(&request, &door).is_ok();
     let alarms = core.alarms.all().into_iter();
@@ -61,10 +82,11 @@ pub(super) async fn ready(
     let Some(Writing { engine, .. }) = &core.writing else {
         let Position { sequence, at, .. } = core.books.read().position();
         let at = Time(at);
-        let body = ReadOnlyBody { status: "ready", read_only: true, sequence, at, alarms };
+        let (read_only, sequence, at) = (Some(true), Some(sequence), Some(at));
+        let body = StatusBody { status: "ready", read_only, sequence, at, alarms };
         return Ok(HttpResponse::Ok().json(body));
     };
     engine.disk_answers()?;
     engine.admission.ready(&core.books)?;
-    Ok(HttpResponse::Ok().json(StatusBody { status: "ready", alarms }))
+    Ok(HttpResponse::Ok().json(StatusBody { status: "ready", alarms, ..StatusBody::default() }))
 }

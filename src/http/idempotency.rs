@@ -7,34 +7,61 @@ use super::{
     reply::{Fault, Problem},
     wire::{Text, Time},
 };
-use crate::{actors::idempotency::ScopedKey, credentials::Principal, domain::id::PaymentId};
+use crate::{
+    actors::idempotency::ScopedKey,
+    credentials::Principal,
+    domain::{
+        access::{self, Scope},
+        id::PaymentId,
+    },
+    wire::{
+        requests::OfMerchant,
+        schema::{KeyOperation, KeyProgress, PaymentIdText, TimeText},
+    },
+};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
-#[derive(Serialize)]
+/// What became of the request under an idempotency key.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = KeyState)]
 struct KeyBody<'a> {
     key: &'a str,
+    #[schema(value_type = KeyProgress)]
     state: &'static str,
+    #[schema(value_type = Option<PaymentIdText>, required)]
     payment_id: Option<Text<PaymentId>>,
+    #[schema(value_type = KeyOperation)]
     operation: &'static str,
+    #[schema(required, minimum = 200, maximum = 499)]
+    /// Of the saved answer.
     status: Option<u16>,
+    #[schema(value_type = TimeText)]
     created_at: Time,
 }
 
-/// `GET /api/idempotency/{key}`
+/// Tells what became of the request under a key.
+///
+/// 404 proves that nothing was done under it.
+#[utoipa::path(get, path = "/api/idempotency/{key}", tag = "Idempotency", operation_id = "readIdempotencyKey",
+    params(("key" = String, Path, description = "The key, bare or as a quoted string.", min_length = 1, example = "order_12345"),
+        OfMerchant),
+    responses((status = 200, description = "What became of it.", body = KeyBody)),
+    extensions(("x-problems" = json!(["merchant_forbidden", "idempotency_key_invalid", "idempotency_key_not_found"]))))]
 pub(super) async fn read(
     request: HttpRequest,
     key: web::Path<String>,
     door: web::Data<Door>,
 ) -> Result<HttpResponse, Problem> {
-    let principal = headers::principal(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
     let mut query = Query::of(&request)?;
-    let named = query.text("merchantId").map(Arc::from);
+    let named: Option<Arc<str>> = query.text("merchantId").map(Arc::from);
     query.finish()?;
     let merchant: Arc<str> = match (principal, named) {
-        (Principal::Merchant { id, .. }, Some(other)) if other != id => {
+        (Principal::Merchant { id, .. }, Some(other)) if *other != *access::name_outside(&id) => {
             return Err(Problem::other_merchant());
         }
         (Principal::Merchant { id, .. }, _) => id,

@@ -9,53 +9,80 @@ use super::{
 use crate::{
     credentials::Principal,
     domain::{
+        access::{self, Scope},
         books::{Books, Line},
         id::{DerivedId, Kind, PaymentId, Sequence},
         ledger::Balances,
+    },
+    wire::{
+        requests::{AsOf, Limit},
+        schema::{
+            AccountKind, CurrencyText, LedgerEntryIdText, PaymentIdText, Side, TimeText,
+            TransactionIdText,
+        },
     },
 };
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
-#[derive(Serialize)]
+/// An account of the ledger, with its entries newest first.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Account)]
 struct AccountBody<'a> {
     account_id: &'a str,
     balances: Vec<BalanceBody>,
     entries: Vec<EntryBody>,
+    #[schema(value_type = Option<LedgerEntryIdText>, required)]
     next: Option<String>,
 }
 
-#[derive(Serialize)]
+/// A balance: credit is positive, debit negative. What is pending is held, or in doubt.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Balance)]
 struct BalanceBody {
+    #[schema(value_type = CurrencyText)]
     currency: &'static str,
+    #[schema(value_type = i64)]
     balance: i128,
+    #[schema(value_type = i64)]
     pending: i128,
 }
 
-#[derive(Serialize)]
+/// One leg of a ledger transaction.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LedgerEntry)]
 struct EntryBody {
+    #[schema(value_type = LedgerEntryIdText)]
     id: Text<DerivedId>,
+    #[schema(value_type = TransactionIdText)]
     transaction_id: Text<DerivedId>,
+    #[schema(value_type = PaymentIdText)]
     payment_id: Text<PaymentId>,
     account_id: String,
     amount: i64,
+    #[schema(value_type = CurrencyText)]
     currency: &'static str,
     #[serde(rename = "type")]
+    #[schema(value_type = Side)]
     side: &'static str,
+    #[schema(value_type = TimeText)]
     created_at: Time,
     sequence: Sequence,
 }
 
 impl EntryBody {
-    fn of(line: &Line) -> Self {
+    fn of(line: &Line, is_for_merchant: bool) -> Self {
+        let account = line.account.to_string();
+        let outside = if is_for_merchant { access::name_outside(&account) } else { &account };
         Self {
             id: Text(line.id),
             transaction_id: Text(line.transaction),
             payment_id: Text(line.payment),
-            account_id: line.account.to_string(),
+            account_id: outside.to_owned(),
             amount: line.amount,
             currency: line.currency.code(),
             side: if line.amount < 0 { "debit" } else { "credit" },
@@ -65,13 +92,21 @@ impl EntryBody {
     }
 }
 
-/// `GET /api/ledger/{accountId}`
+/// Reads an account.
+///
+/// Its balances and entries, as they stand, or as they stood at a time or entry.
+#[utoipa::path(get, path = "/api/ledger/{account}", tag = "Ledger", operation_id = "readAccount",
+    params(("account" = String, Path, description = "`merchant:{merchantId}`, `customer:{customerId}`, `customer:{payment id}`; for an admin also `in_doubt:{provider}`.",
+        pattern = "^(merchant|customer|in_doubt):.+$", example = "merchant:merchant_1"), Limit, AsOf,
+        ("after" = Option<LedgerEntryIdText>, Query, description = "The cursor from `next`.")),
+    responses((status = 200, description = "The account.", body = AccountBody)),
+    extensions(("x-problems" = json!(["account_not_found"]))))]
 pub(super) async fn account(
     request: HttpRequest,
     name: web::Path<String>,
     door: web::Data<Door>,
 ) -> Result<HttpResponse, Problem> {
-    let principal = headers::principal(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::LedgerRead)?;
     let mut query = Query::of(&request)?;
     let limit = query.limit();
     let before = query.read("after", "a cursor from `next`", |text| {
@@ -84,13 +119,20 @@ pub(super) async fn account(
         Principal::Merchant { id, .. } => Some(&**id),
         Principal::Admin { .. } => None,
     };
+    // A merchant calls its account by its name outside, whichever payments its key is for.
+    let inside = match (name.strip_prefix("merchant:"), merchant) {
+        (Some(named), Some(merchant)) if named == access::name_outside(merchant) => {
+            format!("merchant:{merchant}")
+        }
+        _ => name.clone(),
+    };
     let books = door.core()?.books.read();
-    if !is_there_for(&books, &name, merchant) {
+    if !is_there_for(&books, &inside, merchant) {
         return Err(Problem::no_such_account());
     }
     let mut balances = Balances::new();
     let mut lines = Vec::new();
-    for account in books.accounts_named(&name, merchant) {
+    for account in books.accounts_named(&inside, merchant) {
         for (currency, balance) in books.balances(&account, cut) {
             let sum = balances.entry(currency).or_default();
             sum.posted += balance.posted;
@@ -113,7 +155,7 @@ pub(super) async fn account(
                 pending: balance.pending,
             })
             .collect(),
-        entries: lines.iter().map(EntryBody::of).collect(),
+        entries: lines.iter().map(|line| EntryBody::of(line, merchant.is_some())).collect(),
         next,
     }))
 }
@@ -134,8 +176,10 @@ fn is_there_for(books: &Books, name: &str, merchant: Option<&str>) -> bool {
     }
 }
 
-#[derive(Serialize)]
+/// Every kind of account; the totals of each currency are zero.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = TrialBalance)]
 struct TrialBalanceBody {
     accounts: Vec<KindBody>,
     totals: Vec<BalanceBody>,
@@ -144,25 +188,40 @@ struct TrialBalanceBody {
 }
 
 /// What of a provider is in doubt: the pending balance of `in_doubt:{provider}`, and for how long.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Doubt)]
 struct DoubtBody {
+    #[schema(value_type = String)]
     provider: Arc<str>,
+    #[schema(value_type = CurrencyText)]
     currency: &'static str,
+    #[schema(value_type = i64)]
     amount: i128,
     attempts: u64,
+    #[schema(value_type = Option<TimeText>, required)]
     since: Option<Time>,
 }
 
-#[derive(Serialize)]
+/// All accounts of a kind, in one currency.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AccountKindTotal)]
 struct KindBody {
+    #[schema(value_type = AccountKind)]
     kind: &'static str,
+    #[schema(value_type = CurrencyText)]
     currency: &'static str,
+    #[schema(value_type = i64)]
     balance: i128,
+    #[schema(value_type = i64)]
     pending: i128,
     count: u64,
 }
 
-/// `GET /api/ledger`
+/// Shows the trial balance (admin).
+///
+/// Sums of all accounts by kind and currency, and what is in doubt at each provider.
+#[utoipa::path(get, path = "/api/ledger", tag = "Ledger", operation_id = "readTrialBalance",
+    responses((status = 200, description = "The trial balance.", body = TrialBalanceBody)), security(("adminKey" = [])))]
 pub(super) async fn trial_balance(
     request: HttpRequest,
     door: web::Data<Door>,

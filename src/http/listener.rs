@@ -3,7 +3,7 @@
 use super::{
     Door, Limits,
     connections::{Connections, Place},
-    gate, observe,
+    gate, lifecycle, observe,
     reply::Problem,
     routes,
     stream::{Paced, Wire},
@@ -69,9 +69,10 @@ pub fn serve(listener: TcpListener, door: web::Data<Door>) -> io::Result<Server>
         .shutdown_timeout(5);
     let closing = server.graceful_shutdown_signal();
     let server = server.listen("door", listener, move || {
-        let closing = closing.clone();
+        let (closing, drain) = (closing.clone(), door.drain.clone());
         let app = App::new()
             .app_data(door.clone())
+            .wrap(from_fn(lifecycle::lifecycle))
             .wrap(from_fn(gate::pass))
             .wrap(from_fn(observe::observe))
             .configure(routes)
@@ -85,7 +86,10 @@ pub fn serve(listener: TcpListener, door: web::Data<Door>) -> io::Result<Server>
             // The stream times every head, not only the first.
             .client_request_timeout(Duration::ZERO)
             .client_disconnect_timeout(FAREWELL)
-            .on_connect_ext(|stream: &Paced, data| drop(data.insert(stream.pace())))
+            .on_connect_ext(move |stream: &Paced, data| {
+                data.insert(stream.pace());
+                drain.count(data);
+            })
             .finish(map_config(app, |()| AppConfig::default()));
         let entrance = entrance.clone();
         fn_service(move |stream: TcpStream| enter(entrance.clone(), stream)).and_then(http)

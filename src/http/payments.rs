@@ -1,29 +1,36 @@
 //! `/api/payments`: make, move, read and list payments.
 
+pub(super) mod audit;
+pub(super) mod resolution;
+
 use super::{
     Core, Door,
     body::{self, Body},
     headers,
     query::Query,
     reply::Problem,
-    wire::{PageBody, PaymentBody, Text, Time},
+    wire::{PageBody, PaymentBody},
 };
 use crate::{
     actors::{
         Unavailable,
-        payment::{Finding, Perform, Resolution, Wish},
+        payment::{Perform, Wish},
     },
     credentials::Principal,
     domain::{
-        books::{Books, Filter, History},
+        access::{self, Scope},
+        books::{Filter, History},
         event::{Action, CaptureMode, Details, Standing},
-        id::{DerivedId, Kind, PaymentId},
+        id::PaymentId,
         idempotency::{Fingerprint, Key, Operation, Request},
-        ledger,
         money::Currency,
         payment::{Payment, Status},
     },
     pipeline::{self, Done, Task},
+    wire::requests::{
+        AsOf, IdempotencyKey, IdempotencyKeyInQuery, Limit, NewCapture, NewPayment, NewRefund,
+        NewVoid, OfMerchant, OfPayment, PaymentFilter, RequiredIdempotencyKey,
+    },
 };
 use actix_web::{
     HttpMessage, HttpRequest, HttpResponse, ResponseError,
@@ -33,8 +40,8 @@ use actix_web::{
     },
     web,
 };
-use serde::Serialize;
 use std::sync::Arc;
+use tracing::Instrument;
 
 const DESCRIPTION_CHARACTERS_MAX: usize = 1000;
 const REASON_CHARACTERS_MAX: usize = 500;
@@ -46,7 +53,17 @@ pub(super) struct PaymentOfRequest(pub(super) PaymentId);
 
 type Handled = Result<HttpResponse, Problem>;
 
-/// `POST /api/payments`
+/// Charges or authorizes.
+///
+/// `capture` says which. A payment that the provider declined is answered 201 too, as `failed`: the attempt is on record.
+#[utoipa::path(post, path = "/api/payments", tag = "Payments", operation_id = "createPayment",
+    params(RequiredIdempotencyKey, IdempotencyKeyInQuery), request_body = NewPayment,
+    responses(
+        (status = 201, description = "Charged, authorized or declined: `status` says which.", body = PaymentBody,
+            headers(("Location" = String, description = "Where to read it."))),
+        (status = 202, description = "The provider's answer is out: in doubt until it is known.", body = PaymentBody,
+            headers(("Location" = String, description = "Where to read it.")))),
+    extensions(("x-problems" = json!(["merchant_forbidden", "provider_unavailable"]))))]
 pub(super) async fn create(
     request: HttpRequest,
     payload: web::Payload,
@@ -59,17 +76,22 @@ pub(super) async fn create(
     let id = PaymentId::new(crate::clock::new_uuid(door.core()?.clock.now()));
     let merchant = merchant_of(&principal, &mut body, &door)?;
     let details = read_details(body, id, merchant.clone(), &door)?;
-    let perform = Perform {
-        wish: Wish::Submit(Arc::new(details)),
-        actor: principal.actor().clone(),
-        request: Some(Request { key, fingerprint, operation: Operation::Create }),
-    };
+    let under = Some(Request { key, fingerprint, operation: Operation::Create });
+    let perform = Perform::new(Wish::Submit(Arc::new(details)), principal.actor().clone(), under);
     let wait_max = door.limits.request_deadline;
     let task = Task { merchant, payment: id, perform, body_bytes, wait_max };
     carry_out(&request, &door, task).await
 }
 
-/// `POST /api/payments/{id}/capture`
+/// Takes what was authorized, or a part of it.
+///
+/// What is not captured is released.
+#[utoipa::path(post, path = "/api/payments/{id}/capture", tag = "Payments", operation_id = "capturePayment",
+    params(OfPayment, IdempotencyKey, IdempotencyKeyInQuery), request_body = Option<NewCapture>,
+    responses(
+        (status = 200, description = "Captured.", body = PaymentBody),
+        (status = 202, description = "The provider's answer is out: in doubt until it is known.", body = PaymentBody)),
+    extensions(("x-problems" = json!(["invalid_transition", "operation_pending", "too_much_on_record", "provider_unavailable", "amount_exceeds_capturable", "capture_declined"]))))]
 pub(super) async fn capture(
     request: HttpRequest,
     payload: web::Payload,
@@ -79,7 +101,15 @@ pub(super) async fn capture(
     change(&request, payload, &door, wish).await
 }
 
-/// `POST /api/payments/{id}/void`
+/// Gives an authorization up.
+///
+/// The hold on the customer's money is released.
+#[utoipa::path(post, path = "/api/payments/{id}/void", tag = "Payments", operation_id = "voidPayment",
+    params(OfPayment, IdempotencyKey, IdempotencyKeyInQuery), request_body = Option<NewVoid>,
+    responses(
+        (status = 200, description = "Voided.", body = PaymentBody),
+        (status = 202, description = "The provider's answer is out: in doubt until it is known.", body = PaymentBody)),
+    extensions(("x-problems" = json!(["invalid_transition", "operation_pending", "too_much_on_record", "provider_unavailable", "void_declined"]))))]
 pub(super) async fn void(
     request: HttpRequest,
     payload: web::Payload,
@@ -88,7 +118,15 @@ pub(super) async fn void(
     change(&request, payload, &door, |_| Wish::Void).await
 }
 
-/// `POST /api/payments/{id}/refund`
+/// Gives back all that is left, or an amount.
+///
+/// Several partial refunds are possible, up to what was captured.
+#[utoipa::path(post, path = "/api/payments/{id}/refund", tag = "Payments", operation_id = "refundPayment",
+    params(OfPayment, IdempotencyKey, IdempotencyKeyInQuery), request_body = Option<NewRefund>,
+    responses(
+        (status = 200, description = "Refunded.", body = PaymentBody),
+        (status = 202, description = "The provider's answer is out: in doubt until it is known.", body = PaymentBody)),
+    extensions(("x-problems" = json!(["invalid_transition", "operation_pending", "too_much_on_record", "provider_unavailable", "amount_exceeds_refundable", "too_many_refunds", "refund_declined"]))))]
 pub(super) async fn refund(
     request: HttpRequest,
     payload: web::Payload,
@@ -99,43 +137,6 @@ pub(super) async fn refund(
         reason: body.free_text("reason", REASON_CHARACTERS_MAX).map(String::into_boxed_str),
     };
     change(&request, payload, &door, wish).await
-}
-
-/// `POST /api/payments/{id}/resolve`, for an admin: what a person found out about what is in doubt.
-pub(super) async fn resolve(
-    request: HttpRequest,
-    payload: web::Payload,
-    door: web::Data<Door>,
-) -> Handled {
-    headers::admin(&request, &door)?;
-    change(&request, payload, &door, |body| Wish::Resolve(read_resolution(body))).await
-}
-
-fn read_resolution(body: &mut Body) -> Resolution {
-    let reference = body.text("providerReference", NAME_CHARACTERS_MAX);
-    let finding = match body.text("outcome", NAME_CHARACTERS_MAX).as_deref() {
-        Some("succeeded") => Finding::Done(reference.map(String::into_boxed_str)),
-        Some("failed") => Finding::NotDone,
-        Some("dismissed") => Finding::Dismissed,
-        Some(_) => {
-            body.fault("outcome", "must be succeeded, failed or dismissed");
-            Finding::Dismissed
-        }
-        None => {
-            body.require("outcome", None::<()>);
-            Finding::Dismissed
-        }
-    };
-    let attempt = body.text("attemptId", NAME_CHARACTERS_MAX).and_then(|text| {
-        let id = DerivedId::parse(&text).filter(|id| id.kind == Kind::Attempt);
-        if id.is_none() {
-            body.fault("attemptId", "must be the id of an attempt, att_…");
-        }
-        id
-    });
-    let reason = body.free_text("reason", REASON_CHARACTERS_MAX).filter(|text| !text.is_empty());
-    let reason = body.require("reason", reason).unwrap_or_default().into_boxed_str();
-    Resolution { attempt, finding, reason }
 }
 
 /// What every POST brings along.
@@ -152,7 +153,7 @@ impl Incoming {
         payload: web::Payload,
         door: &Door,
     ) -> Result<Self, Problem> {
-        let principal = headers::principal(request, door)?;
+        let principal = headers::holder(request, door, Scope::PaymentsWrite)?;
         door.core()?.writing()?;
         let mut query = Query::of(request)?;
         let in_query = query.text("idempotencyKey");
@@ -173,14 +174,13 @@ pub(super) fn merchant_of(
     let named = body.text("merchantId", NAME_CHARACTERS_MAX);
     match principal {
         Principal::Merchant { id, .. } => match named {
-            Some(other) if other != **id => Err(Problem::other_merchant()),
+            Some(other) if other != access::name_outside(id) => Err(Problem::other_merchant()),
             Some(_) | None => Ok(id.clone()),
         },
         Principal::Admin { .. } => {
-            let known =
-                named.as_ref().and_then(|named| door.merchants.iter().find(|id| ***id == **named));
+            let known = named.as_ref().and_then(|named| door.merchant(named));
             match (known, named.is_some()) {
-                (Some(id), _) => Ok(id.clone()),
+                (Some(id), _) => Ok(id),
                 // The fault is reported with the body's others.
                 (None, true) => {
                     body.fault("merchantId", "no such merchant");
@@ -295,7 +295,7 @@ async fn change(
     let operation = wish.operation();
     let request_record =
         key.zip(operation).map(|(key, operation)| Request { key, fingerprint, operation });
-    let perform = Perform { wish, actor: principal.actor().clone(), request: request_record };
+    let perform = Perform::new(wish, principal.actor().clone(), request_record);
     let wait_max = door.limits.request_deadline;
     carry_out(request, door, Task { merchant, payment, perform, body_bytes, wait_max }).await
 }
@@ -306,7 +306,7 @@ async fn carry_out(request: &HttpRequest, door: &Door, task: Task) -> Handled {
     let engine = &door.core()?.writing()?.engine;
     let patience = task.wait_max.saturating_mul(2).saturating_add(engine.answer_within);
     // A task of its own: a client that hangs up, or a disk that hangs, must not cut it in half.
-    let running = actix_web::rt::spawn(pipeline::run(engine.clone(), task));
+    let running = actix_web::rt::spawn(pipeline::run(engine.clone(), task).in_current_span());
     let finished = tokio::time::timeout(patience, running).await;
     let finished = finished.map_err(|_| Problem::from(Unavailable::OutcomeUnknown))?;
     let Done { payment, replayed } = finished.map_err(|_| Problem::internal())??;
@@ -345,9 +345,13 @@ pub(super) fn status_of_answer(operation: Option<Operation>, payment: &Payment) 
     }
 }
 
-/// `GET /api/payments/{id}`, `?at=` a time or sequence: as it stood then.
+/// Reads a payment.
+///
+/// As it stands, or as it stood at a time or entry.
+#[utoipa::path(get, path = "/api/payments/{id}", tag = "Payments", operation_id = "readPayment",
+    params(OfPayment, AsOf), responses((status = 200, description = "The payment.", body = PaymentBody)))]
 pub(super) async fn read(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let principal = headers::principal(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
     let mut query = Query::of(&request)?;
     let cut = query.cut();
     query.finish()?;
@@ -377,19 +381,23 @@ pub(super) fn merchant_asked_for(
     principal: &Principal,
     query: &mut Query,
 ) -> Result<Option<Arc<str>>, Problem> {
-    let named = query.text("merchantId").map(Arc::from);
+    let named = query.text("merchantId");
     match principal {
         Principal::Merchant { id, .. } => match named {
-            Some(other) if other != *id => Err(Problem::other_merchant()),
+            Some(other) if other != access::name_outside(id) => Err(Problem::other_merchant()),
             _ => Ok(Some(id.clone())),
         },
-        Principal::Admin { .. } => Ok(named),
+        Principal::Admin { .. } => Ok(named.map(Arc::from)),
     }
 }
 
-/// `GET /api/payments`
+/// Lists payments, newest first.
+#[utoipa::path(get, path = "/api/payments", tag = "Payments", operation_id = "listPayments",
+    params(Limit, OfMerchant, PaymentFilter),
+    responses((status = 200, description = "A page of payments.", body = PageBody<PaymentBody>)),
+    extensions(("x-problems" = json!(["merchant_forbidden"]))))]
 pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let principal = headers::principal(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
     let mut query = Query::of(&request)?;
     let (limit, after) = (query.limit(), query.payment("after"));
     let filter = Filter {
@@ -408,57 +416,4 @@ pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled
     drop(books);
     let data = payments.iter().map(PaymentBody::of).collect();
     Ok(HttpResponse::Ok().json(PageBody { data, next }))
-}
-
-/// One move in a payment's life.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct TransitionBody {
-    from: Option<&'static str>,
-    to: &'static str,
-    at: Time,
-    sequence: u64,
-    actor: Arc<str>,
-    transaction_id: Option<Text<DerivedId>>,
-    block_hash: Option<String>,
-}
-
-/// `GET /api/payments/{id}/events`
-pub(super) async fn events(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let principal = headers::principal(&request, &door)?;
-    let mut query = Query::of(&request)?;
-    let limit = query.limit();
-    let after: Option<usize> =
-        query.read("after", "a cursor from `next`", |text| text.parse().ok());
-    query.finish()?;
-    let history = visible(&request, &door, &principal, History::clone)?;
-    let mut moves = transitions(&door.core()?.books.read(), &history);
-    let end = after.unwrap_or(moves.len()).min(moves.len());
-    let start = end.saturating_sub(limit);
-    let data = moves.drain(start..end).rev().collect();
-    let next = (start > 0).then(|| start.to_string());
-    Ok(HttpResponse::Ok().json(PageBody { data, next }))
-}
-
-/// Every move, oldest first. The ledger transaction stands at the move that posted it: the entry's last.
-fn transitions(books: &Books, history: &History) -> Vec<TransitionBody> {
-    let mut payment = Payment::pending(history.details.clone(), None);
-    let mut all = Vec::new();
-    for step in history.steps() {
-        let moves = payment.transitions(&step.event);
-        let last = moves.len().saturating_sub(1);
-        let posts = ledger::transaction(&history.details, &step.event).is_some();
-        let transaction = DerivedId::new(Kind::Transaction, step.at, step.sequence);
-        all.extend(moves.into_iter().enumerate().map(|(place, (from, to))| TransitionBody {
-            from: from.map(Status::name),
-            to: to.name(),
-            at: Time(step.at),
-            sequence: step.sequence,
-            actor: step.actor.clone(),
-            transaction_id: (posts && place == last).then_some(Text(transaction)),
-            block_hash: books.block_hash(step.sequence).map(|hash| hash.to_string()),
-        }));
-        payment.apply(&step.event, step.at, step.sequence);
-    }
-    all
 }

@@ -7,22 +7,32 @@ use crate::{
         payment::{NotPerformed, Perform, Wish},
     },
     domain::{entry::Stray, id::PaymentId},
-    provider::{Fact, Message, News, NotRead},
+    provider::{ChargeState, Fact, Message, News, NotRead, RefundState},
 };
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// The headers that providers sign in.
 const SIGNATURES: [&str; 1] = ["stripe-signature"];
 
-#[derive(Serialize)]
+/// All that the message says is on record.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Received)]
 struct ReceivedBody {
     received: bool,
 }
 
-/// `POST /api/providers/{name}/webhook`: answers 200 when all that the message says is on record, or was before. Whatever
-/// else is answered, the provider sends it again.
+/// Takes what a provider tells by itself.
+///
+/// No API key opens it, the provider's signature does. 200 when all that the message says is on record, or was before; whatever else is answered, the provider sends it again.
+#[utoipa::path(post, path = "/api/providers/{name}/webhook", tag = "Providers", operation_id = "receiveProviderEvent",
+    params(("name" = String, Path, description = "The provider's name in the configuration.", pattern = "^[A-Za-z0-9_-]{1,64}$", example = "stripe"),
+        ("Stripe-Signature" = Option<String>, Header, description = "What proves it, at a provider of the kind `stripe`.")),
+    request_body(content = Object, description = "The provider's own message."), security(()),
+    responses((status = 200, description = "On record.", body = ReceivedBody)),
+    extensions(("x-problems" = json!(["provider_not_found", "signature_invalid", "message_malformed", "provider_unavailable"]))))]
 pub(super) async fn webhook(
     request: HttpRequest,
     name: web::Path<String>,
@@ -58,10 +68,11 @@ pub(super) async fn webhook(
 /// Has news booked, or put on record if no payment is about it.
 async fn take(engine: &Arc<Engine>, provider: &str, news: News) -> Result<(), Problem> {
     let _room = engine.admission.reserve(0, &engine.books)?;
-    let Some(payment) = payment_of(engine, &news) else {
+    let Some(payment) = payment_of(engine, provider, &news) else {
         return put_on_record(engine, provider, &news).await;
     };
-    let perform = Perform::by_system(Wish::Heed(news), attempts::PROVIDER);
+    let wish = Wish::Heed { provider: provider.into(), news };
+    let perform = Perform::by_system(wish, attempts::PROVIDER);
     match engine.perform(payment, perform).await {
         Ok(_) => Ok(()),
         Err(NotPerformed::Refused(refusal)) => {
@@ -74,13 +85,35 @@ async fn take(engine: &Arc<Engine>, provider: &str, news: News) -> Result<(), Pr
     }
 }
 
-fn payment_of(engine: &Engine, news: &News) -> Option<PaymentId> {
+/// The payment that it names, if this provider was ever asked for something about that one: none decides what was asked
+/// of another.
+fn payment_of(engine: &Engine, provider: &str, news: &News) -> Option<PaymentId> {
     let id = news.payment?;
-    engine.books.read().history(id).map(|history| history.details.id)
+    let payment = engine.books.read().history(id)?.payment();
+    let asked = payment.attempts.iter().any(|attempt| *attempt.ask.provider == *provider);
+    asked.then_some(id)
+}
+
+/// Whether money stands so at the provider, or has moved.
+fn is_about_money(fact: &Fact) -> bool {
+    match fact {
+        Fact::Charge { state, .. } => match state {
+            ChargeState::Held(_) | ChargeState::Taken(_) => true,
+            ChargeState::Working | ChargeState::Released | ChargeState::Declined { .. } => false,
+        },
+        Fact::Refund { state, .. } => match state {
+            RefundState::Done => true,
+            RefundState::Working | RefundState::Failed { .. } => false,
+        },
+    }
 }
 
 /// Money that no payment is about is nobody's to book, and must not be forgotten.
 async fn put_on_record(engine: &Engine, provider: &str, news: &News) -> Result<(), Problem> {
+    if !is_about_money(&news.fact) {
+        tracing::debug!(provider, event = %news.event, "no payment here is about it, and no money");
+        return Ok(());
+    }
     let stray = Stray {
         provider: provider.into(),
         event: news.event.clone(),

@@ -1,42 +1,61 @@
 //! `/api/reconcile`: has the books counted anew, and shows what the last counts found.
 
 use super::{
-    Door, headers,
+    Door, access, headers,
     query::Query,
     reply::Problem,
-    wire::{PageBody, Text, Time},
+    wire::{Text, Time},
 };
 use crate::{
     actors::reconciliation::{Run, Through},
     domain::{id::Sequence, reconciliation::Check},
+    wire::{
+        requests::Limit,
+        schema::{CurrencyText, HashText, RunIdText, TimeText, Trigger},
+    },
 };
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-#[derive(Serialize)]
+/// A count of all books anew.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = ReconciliationRun)]
 struct RunBody<'a> {
+    #[schema(value_type = RunIdText)]
     id: String,
+    #[schema(value_type = Trigger)]
     trigger: &'static str,
     balanced: bool,
     currencies: Vec<CurrencyBody>,
     checks: Vec<CheckBody<'a>>,
     sequence: Sequence,
+    #[schema(value_type = HashText)]
     chain_head: Text<crate::domain::entry::Hash>,
+    #[schema(value_type = TimeText)]
     started_at: Time,
     duration_ms: u64,
 }
 
-#[derive(Serialize)]
+/// What was debited and credited in a currency.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Turnover)]
 struct CurrencyBody {
+    #[schema(value_type = CurrencyText)]
     currency: &'static str,
+    #[schema(value_type = i64)]
     total_debits: i128,
+    #[schema(value_type = i64)]
     total_credits: i128,
+    #[schema(value_type = i64)]
     difference: i128,
 }
 
-#[derive(Serialize)]
+/// One thing that was checked.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Check)]
 struct CheckBody<'a> {
     name: &'static str,
     ok: bool,
@@ -75,19 +94,25 @@ impl<'a> CheckBody<'a> {
     }
 }
 
-#[derive(Serialize)]
+/// The last runs, newest first.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = ReconciliationRuns)]
 struct RunsBody<'a> {
-    #[serde(flatten)]
-    page: PageBody<RunBody<'a>>,
+    data: Vec<RunBody<'a>>,
+    #[schema(value_type = Option<RunIdText>, required)]
+    next: Option<String>,
+    #[schema(required)]
     reconciled_through: Option<ThroughBody>,
 }
 
 /// How far everything is known to be right, and how long ago that was so.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = ReconciledThrough)]
 struct ThroughBody {
     sequence: Sequence,
+    #[schema(value_type = TimeText)]
     at: Time,
     age_ms: u64,
 }
@@ -99,18 +124,29 @@ impl ThroughBody {
     }
 }
 
-/// `POST /api/reconcile`
+/// Proves the books now (admin).
+///
+/// Counts everything anew, from the journal on disk, and compares.
+#[utoipa::path(post, path = "/api/reconcile", tag = "Ledger", operation_id = "reconcile",
+    responses((status = 200, description = "What was found.", body = RunBody)), security(("adminKey" = [])))]
 pub(super) async fn run(
     request: HttpRequest,
     door: web::Data<Door>,
 ) -> Result<HttpResponse, Problem> {
-    headers::admin(&request, &door)?;
+    let actor = headers::admin(&request, &door)?;
     Query::of(&request)?.finish()?;
-    let run = door.core()?.reconciliations.run().await.ok_or_else(Problem::not_serving)?;
+    let core = door.core()?;
+    access::asked(core, actor, "reconciliation asked for").await;
+    let run = core.reconciliations.run().await.ok_or_else(Problem::not_serving)?;
     Ok(HttpResponse::Ok().json(RunBody::of(&run)))
 }
 
-/// `GET /api/reconcile`
+/// Lists the last reconciliation runs (admin).
+///
+/// Newest first, the background ones included, and how far the books are proven.
+#[utoipa::path(get, path = "/api/reconcile", tag = "Ledger", operation_id = "listReconciliations",
+    params(Limit, ("after" = Option<RunIdText>, Query, description = "The cursor from `next`.")),
+    responses((status = 200, description = "A page of runs.", body = RunsBody)), security(("adminKey" = [])))]
 pub(super) async fn list(
     request: HttpRequest,
     door: web::Data<Door>,
@@ -131,6 +167,5 @@ pub(super) async fn list(
     rest.truncate(limit);
     let next = rest.last().filter(|_| more).map(|run| run.id.clone());
     let reconciled_through = through.map(ThroughBody::of);
-    let page = PageBody { data: rest, next };
-    Ok(HttpResponse::Ok().json(RunsBody { page, reconciled_through }))
+    Ok(HttpResponse::Ok().json(RunsBody { data: rest, next, reconciled_through }))
 }

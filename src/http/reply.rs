@@ -1,13 +1,18 @@
-//! The one table from outcome to status, code and sentence: problem documents of RFC 9457.
+//! From outcome to problem document (RFC 9457): which row of the table in `codes`, and the sentence that tells this case.
 //!
 //! Codes are stable: clients switch on them. Sentences are for people and may change.
 
 mod limits;
 
-use super::{gate, rates::Standing};
+use super::{
+    codes::{self, Code},
+    gate,
+    rates::Standing,
+};
 use crate::{
     actors::{Unavailable, ledger::NotRecorded},
     domain::{
+        access::{self, Scope},
         books::{Breach, Position},
         event::{Details, Failure},
         payment::{Attempt, Status},
@@ -17,20 +22,19 @@ use crate::{
     journal::JournalError,
     pipeline::NotDone,
     provider::NotRead,
-    wire::FailureBody,
+    wire::{FailureBody, schema::PaymentStatus},
 };
 use actix_web::{
     HttpRequest, HttpResponse, Responder, ResponseError, body::BoxBody, http::StatusCode,
 };
 use serde::Serialize;
 use std::fmt;
+use utoipa::ToSchema;
 
 /// A no, ready to be told.
 #[derive(Debug)]
 pub(super) struct Problem {
-    status: StatusCode,
-    code: &'static str,
-    title: &'static str,
+    code: &'static Code,
     detail: Box<str>,
     errors: Vec<Fault>,
     transition: Option<(Status, Status)>,
@@ -41,7 +45,7 @@ pub(super) struct Problem {
 }
 
 /// What is wrong with one field.
-#[derive(Debug, Serialize, PartialEq, Eq)]
+#[derive(Debug, Serialize, PartialEq, Eq, ToSchema)]
 pub(super) struct Fault {
     field: String,
     message: String,
@@ -57,31 +61,39 @@ impl Fault {
     }
 }
 
-#[derive(Serialize)]
+/// Why not: a problem document (RFC 9457).
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Document<'a> {
+#[schema(as = Problem)]
+pub(super) struct Document<'a> {
+    /// The page that tells what it means and what to do.
     #[serde(rename = "type")]
     kind: String,
+    /// The kind of problem, for people.
     title: &'a str,
     status: u16,
+    /// This case, for people.
     detail: &'a str,
+    /// The kind of problem, for programs: stable.
     code: &'a str,
     #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
+    /// Every fault of the body or the query.
     errors: &'a [Fault],
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = PaymentStatus, required = false)]
     from: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = PaymentStatus, required = false)]
     to: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     failure: Option<FailureBody<'a>>,
 }
 
 impl Problem {
-    fn new(status: StatusCode, code: &'static str, title: &'static str, detail: &str) -> Self {
+    fn new(code: &'static Code, detail: &str) -> Self {
         Self {
-            status,
             code,
-            title,
             detail: detail.into(),
             errors: Vec::new(),
             transition: None,
@@ -94,120 +106,107 @@ impl Problem {
 
     pub(super) fn invalid(errors: Vec<Fault>) -> Self {
         let detail = "Nothing was done. See `errors` for each fault.";
-        let title = "The request is not valid";
-        Self { errors, ..Self::new(StatusCode::BAD_REQUEST, "validation_failed", title, detail) }
+        Self { errors, ..Self::new(&codes::VALIDATION_FAILED, detail) }
     }
 
     pub(super) fn malformed_json(why: &str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "malformed_json", "The body is not a JSON object", why)
+        Self::new(&codes::MALFORMED_JSON, why)
     }
 
     pub(super) fn body_too_large(bytes_max: usize) -> Self {
         let detail = format!("A body may have at most {bytes_max} bytes.");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large", &detail)
+        Self::new(&codes::BODY_TOO_LARGE, &detail)
     }
 
     pub(super) fn body_too_slow() -> Self {
-        let title = "The body did not arrive in time";
-        Self::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", title, "Nothing was done.")
+        Self::new(&codes::BODY_TOO_SLOW, "Nothing was done.")
     }
 
     pub(super) fn body_cut_off() -> Self {
-        let title = "The body did not arrive whole";
-        Self::new(StatusCode::BAD_REQUEST, "body_incomplete", title, "Nothing was done.")
+        Self::new(&codes::BODY_INCOMPLETE, "Nothing was done.")
     }
 
     pub(super) fn unauthenticated() -> Self {
         let detail = "Send `Authorization: Bearer <key>` with a key of this server.";
-        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "No valid API key", detail)
+        Self::new(&codes::UNAUTHENTICATED, detail)
     }
 
     pub(super) fn admin_only() -> Self {
         let detail = "This needs an admin key.";
-        Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed with this key", detail)
+        Self::new(&codes::FORBIDDEN, detail)
     }
 
     pub(super) fn other_merchant() -> Self {
         let detail = "A merchant's key makes that merchant's payments only.";
-        Self::new(StatusCode::FORBIDDEN, "merchant_forbidden", "Another merchant", detail)
+        Self::new(&codes::MERCHANT_FORBIDDEN, detail)
     }
 
     pub(super) fn key_required() -> Self {
         let detail = "Send `Idempotency-Key` with a name of your own for this request, \
                       so that a retry cannot do it twice.";
-        let title = "Idempotency-Key is missing";
-        Self::new(StatusCode::BAD_REQUEST, "idempotency_key_required", title, detail)
+        Self::new(&codes::IDEMPOTENCY_KEY_REQUIRED, detail)
     }
 
     pub(super) fn key_invalid() -> Self {
         let detail = "A key is 1 to 255 visible ASCII characters, bare or as a quoted string.";
-        let title = "Idempotency-Key is not a key";
-        Self::new(StatusCode::BAD_REQUEST, "idempotency_key_invalid", title, detail)
+        Self::new(&codes::IDEMPOTENCY_KEY_INVALID, detail)
     }
 
     pub(super) fn key_ambiguous() -> Self {
         let detail = "Send one key, once: in one header, or in the query, or the same in both.";
-        let title = "More than one idempotency key";
-        Self::new(StatusCode::BAD_REQUEST, "idempotency_key_ambiguous", title, detail)
+        Self::new(&codes::IDEMPOTENCY_KEY_AMBIGUOUS, detail)
     }
 
     pub(super) fn no_such_route() -> Self {
         let detail = "There is nothing at this path.";
-        Self::new(StatusCode::NOT_FOUND, "no_such_route", "No such route", detail)
+        Self::new(&codes::NO_SUCH_ROUTE, detail)
     }
 
     pub(super) fn method_not_allowed(allowed: &str) -> Self {
-        let title = "Method not allowed";
         let detail = format!("This path takes {allowed}.");
-        let status = StatusCode::METHOD_NOT_ALLOWED;
-        let problem = Self::new(status, "method_not_allowed", title, &detail);
+        let problem = Self::new(&codes::METHOD_NOT_ALLOWED, &detail);
         Self { allow: Some(allowed.into()), ..problem }
     }
 
     pub(super) fn no_such_payment() -> Self {
         let detail = "No payment of this id is visible with this key.";
-        Self::new(StatusCode::NOT_FOUND, "payment_not_found", "No such payment", detail)
+        Self::new(&codes::PAYMENT_NOT_FOUND, detail)
     }
 
     pub(super) fn no_such_account() -> Self {
         let detail = "No account of this name is visible with this key.";
-        Self::new(StatusCode::NOT_FOUND, "account_not_found", "No such account", detail)
+        Self::new(&codes::ACCOUNT_NOT_FOUND, detail)
     }
 
     pub(super) fn no_such_event() -> Self {
         let detail = "No event of this id is visible with this key.";
-        Self::new(StatusCode::NOT_FOUND, "event_not_found", "No such event", detail)
+        Self::new(&codes::EVENT_NOT_FOUND, detail)
     }
 
     pub(super) fn no_such_endpoint() -> Self {
         let detail = "No webhook endpoint of this id is visible with this key.";
-        let title = "No such webhook endpoint";
-        Self::new(StatusCode::NOT_FOUND, "webhook_endpoint_not_found", title, detail)
+        Self::new(&codes::WEBHOOK_ENDPOINT_NOT_FOUND, detail)
     }
 
     pub(super) fn endpoint_of_config() -> Self {
         let detail =
             "Its URL and secret stand in the server's configuration and are changed there.";
-        let title = "The webhook endpoint is configured";
-        Self::new(StatusCode::CONFLICT, "webhook_endpoint_configured", title, detail)
+        Self::new(&codes::WEBHOOK_ENDPOINT_CONFIGURED, detail)
     }
 
     pub(super) fn endpoint_disabled() -> Self {
         let detail = "Enable it first, with PATCH {\"enabled\": true}.";
-        let title = "The webhook endpoint is disabled";
-        Self::new(StatusCode::CONFLICT, "webhook_endpoint_disabled", title, detail)
+        Self::new(&codes::WEBHOOK_ENDPOINT_DISABLED, detail)
     }
 
     pub(super) fn still_testing() -> Self {
         let detail = "The endpoint has not answered the test before yet. Nothing was sent.";
-        let title = "A test is under way";
-        Self::new(StatusCode::CONFLICT, "webhook_test_under_way", title, detail)
+        Self::new(&codes::WEBHOOK_TEST_UNDER_WAY, detail)
     }
 
     pub(super) fn no_endpoint_for_event() -> Self {
         let detail = "No enabled webhook endpoint was there for it, or none that wants its type.";
-        let title = "Nobody to deliver the event to";
-        Self::new(StatusCode::CONFLICT, "no_webhook_endpoint", title, detail)
+        Self::new(&codes::NO_WEBHOOK_ENDPOINT, detail)
     }
 
     pub(super) fn read_only(position: Position) -> Self {
@@ -215,7 +214,7 @@ impl Problem {
         let detail = format!(
             "These are books to read, as they stood at entry {sequence}, {at}. Nothing was done."
         );
-        Self::new(StatusCode::FORBIDDEN, "read_only", "This server only shows books", &detail)
+        Self::new(&codes::READ_ONLY, &detail)
     }
 
     pub(super) fn cursor_unknown() -> Self {
@@ -224,11 +223,18 @@ impl Problem {
 
     pub(super) fn key_unknown() -> Self {
         let detail = "Nothing was done under this key.";
-        Self::new(StatusCode::NOT_FOUND, "idempotency_key_not_found", "No such key", detail)
+        Self::new(&codes::IDEMPOTENCY_KEY_NOT_FOUND, detail)
     }
 
     pub(super) fn not_serving() -> Self {
         Unavailable::NotServing.into()
+    }
+
+    /// Told to stop: requests are still answered, and a load balancer should send no more.
+    pub(super) fn draining() -> Self {
+        let detail =
+            "The server is about to stop. Send further requests to another one, or again later.";
+        Self { retry_after_s: Some(1), ..Self::new(&codes::DRAINING, detail) }
     }
 
     /// The provider said no to a capture, void or refund. It is on record, and the key is used up.
@@ -237,33 +243,59 @@ impl Problem {
         let message = attempt.failure.as_ref().map_or("", |failure| failure.decline.message());
         let detail = format!("Nothing was done about the {operation}. {message}");
         let code = match operation {
-            "capture" => "capture_declined",
-            "refund" => "refund_declined",
-            _ => "void_declined",
+            "capture" => &codes::CAPTURE_DECLINED,
+            "refund" => &codes::REFUND_DECLINED,
+            _ => &codes::VOID_DECLINED,
         };
-        let title = "The provider declined";
-        let problem = Self::new(StatusCode::PAYMENT_REQUIRED, code, title, &detail);
+        let problem = Self::new(code, &detail);
         Self { failure: attempt.failure.clone().map(Box::new), ..problem }
+    }
+
+    pub(super) fn scope_missing(scope: Scope) -> Self {
+        let detail = format!("This needs a key with the scope {}.", scope.name());
+        Self::new(&codes::INSUFFICIENT_SCOPE, &detail)
+    }
+
+    pub(super) fn merchant_disabled() -> Self {
+        let detail = "Its keys may look, and change nothing.";
+        Self::new(&codes::MERCHANT_DISABLED, detail)
+    }
+
+    pub(super) fn no_such_merchant() -> Self {
+        Self::new(&codes::MERCHANT_NOT_FOUND, "No merchant of this id is known.")
+    }
+
+    pub(super) fn merchant_exists() -> Self {
+        let detail = "There is a merchant of this id already.";
+        Self::new(&codes::MERCHANT_EXISTS, detail)
+    }
+
+    pub(super) fn merchant_of_config() -> Self {
+        let detail = "It stands in the server's configuration and is changed there.";
+        Self::new(&codes::MERCHANT_CONFIGURED, detail)
+    }
+
+    pub(super) fn no_such_key() -> Self {
+        Self::new(&codes::API_KEY_NOT_FOUND, "No API key of this id is known here.")
     }
 
     pub(super) fn no_such_provider() -> Self {
         let detail = "No provider of this name is configured.";
-        Self::new(StatusCode::NOT_FOUND, "provider_not_found", "No such provider", detail)
+        Self::new(&codes::PROVIDER_NOT_FOUND, detail)
     }
 
     pub(super) fn no_snapshot(error: &JournalError) -> Self {
-        let (status, title) = (StatusCode::SERVICE_UNAVAILABLE, "No snapshot could be made");
-        let problem = Self::new(status, "snapshot_failed", title, &sentence(&error.to_string()));
+        let problem = Self::new(&codes::SNAPSHOT_FAILED, &sentence(&error.to_string()));
         Self { retry_after_s: Some(5), ..problem }
     }
 
     fn document(&self) -> Document<'_> {
         Document {
-            kind: format!("/docs/errors/{}", self.code),
-            title: self.title,
-            status: self.status.as_u16(),
+            kind: format!("/docs/errors/{}", self.code.code),
+            title: self.code.title,
+            status: self.code.status.as_u16(),
             detail: &self.detail,
-            code: self.code,
+            code: self.code.code,
             errors: &self.errors,
             from: self.transition.map(|(from, _)| from.name()),
             to: self.transition.map(|(_, to)| to.name()),
@@ -274,22 +306,19 @@ impl Problem {
     /// A bug: the task that carried the request out panicked.
     pub(super) fn internal() -> Self {
         let detail = "The outcome is unknown; ask again with the same idempotency key.";
-        let title = "Internal error";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", title, detail)
+        Self::new(&codes::INTERNAL_ERROR, detail)
     }
 }
 
 impl From<Unavailable> for Problem {
     fn from(unavailable: Unavailable) -> Self {
-        let (code, title, retry_after_s) = match unavailable {
-            Unavailable::Overloaded => ("overloaded", "Too much to do", 1),
-            Unavailable::NotServing => ("not_serving", "Starting or stopping", 1),
-            Unavailable::ProviderUnavailable => {
-                ("provider_unavailable", "The provider takes no new payments now", 5)
-            }
-            Unavailable::StorageFull => ("storage_full", "No room for new payments", 5),
-            Unavailable::DiskStalled => ("disk_stalled", "The disk does not answer", 5),
-            Unavailable::OutcomeUnknown => ("outcome_unknown", "The outcome is unknown", 1),
+        let (code, retry_after_s) = match unavailable {
+            Unavailable::Overloaded => (&codes::OVERLOADED, 1),
+            Unavailable::NotServing => (&codes::NOT_SERVING, 1),
+            Unavailable::ProviderUnavailable => (&codes::PROVIDER_UNAVAILABLE, 5),
+            Unavailable::StorageFull => (&codes::STORAGE_FULL, 5),
+            Unavailable::DiskStalled => (&codes::DISK_STALLED, 5),
+            Unavailable::OutcomeUnknown => (&codes::OUTCOME_UNKNOWN, 1),
         };
         let detail = match unavailable {
             Unavailable::OutcomeUnknown => {
@@ -303,27 +332,32 @@ impl From<Unavailable> for Problem {
                 "Nothing was done and no key was used up. Ask again later."
             }
         };
-        let status = StatusCode::SERVICE_UNAVAILABLE;
-        Self { retry_after_s: Some(retry_after_s), ..Self::new(status, code, title, detail) }
+        Self { retry_after_s: Some(retry_after_s), ..Self::new(code, detail) }
     }
 }
 
 impl From<NotRecorded> for Problem {
     fn from(not_recorded: NotRecorded) -> Self {
-        let unprocessable = StatusCode::UNPROCESSABLE_ENTITY;
         match not_recorded {
             NotRecorded::Unavailable(unavailable) => unavailable.into(),
             NotRecorded::Breach(Breach::Webhook(Misfit::NoSuchEndpoint(_))) => {
                 Self::no_such_endpoint()
             }
             NotRecorded::Breach(Breach::Webhook(misfit @ Misfit::TooManyEndpoints { .. })) => {
-                let (code, title) = ("too_many_webhook_endpoints", "Too many webhook endpoints");
-                Self::new(unprocessable, code, title, &sentence(&misfit.to_string()))
+                Self::new(&codes::TOO_MANY_WEBHOOK_ENDPOINTS, &sentence(&misfit.to_string()))
             }
             NotRecorded::Breach(Breach::Webhook(misfit @ Misfit::TooManyFilters(_))) => {
-                let (code, title) = ("too_many_changes", "Too many changes of what is wanted");
-                Self::new(unprocessable, code, title, &sentence(&misfit.to_string()))
+                Self::new(&codes::TOO_MANY_CHANGES, &sentence(&misfit.to_string()))
             }
+            NotRecorded::Breach(Breach::Access(misfit)) => match misfit {
+                access::Misfit::MerchantExists(_) => Self::merchant_exists(),
+                access::Misfit::NoSuchMerchant(_) => Self::no_such_merchant(),
+                access::Misfit::NoSuchKey(_) => Self::no_such_key(),
+                access::Misfit::TooManyMerchants(_) | access::Misfit::TooManyKeys(_) => {
+                    Self::new(&codes::TOO_MANY, &sentence(&misfit.to_string()))
+                }
+                access::Misfit::KeyExists(_) => Self::internal(),
+            },
             NotRecorded::Breach(_) => Self::internal(),
         }
     }
@@ -332,49 +366,22 @@ impl From<NotRecorded> for Problem {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let detail = sentence(&refusal.to_string());
-        let unprocessable = StatusCode::UNPROCESSABLE_ENTITY;
         match refusal {
             Refusal::InvalidTransition { from, to } => {
-                let title = "The payment's state does not allow it";
-                let problem = Self::new(StatusCode::CONFLICT, "invalid_transition", title, &detail);
+                let problem = Self::new(&codes::INVALID_TRANSITION, &detail);
                 Self { transition: Some((from, to)), ..problem }
             }
-            Refusal::OverCapture { .. } => {
-                let title = "More than is authorized";
-                Self::new(unprocessable, "amount_exceeds_capturable", title, &detail)
-            }
-            Refusal::OverRefund { .. } => {
-                let title = "More than can be refunded";
-                Self::new(unprocessable, "amount_exceeds_refundable", title, &detail)
-            }
-            Refusal::TooManyRefunds { .. } => {
-                let title = "The payment has as many refunds as it can have";
-                Self::new(unprocessable, "too_many_refunds", title, &detail)
-            }
-            Refusal::AnswerOut { .. } => {
-                let title = "The provider has not answered yet";
-                Self::new(StatusCode::CONFLICT, "operation_pending", title, &detail)
-            }
-            Refusal::TooMuchOnRecord { .. } => {
-                let title = "The payment has as much on record as it can have";
-                Self::new(unprocessable, "too_much_on_record", title, &detail)
-            }
+            Refusal::OverCapture { .. } => Self::new(&codes::AMOUNT_EXCEEDS_CAPTURABLE, &detail),
+            Refusal::OverRefund { .. } => Self::new(&codes::AMOUNT_EXCEEDS_REFUNDABLE, &detail),
+            Refusal::TooManyRefunds { .. } => Self::new(&codes::TOO_MANY_REFUNDS, &detail),
+            Refusal::AnswerOut { .. } => Self::new(&codes::OPERATION_PENDING, &detail),
+            Refusal::TooMuchOnRecord { .. } => Self::new(&codes::TOO_MUCH_ON_RECORD, &detail),
             Refusal::NoSuchAttempt { .. } | Refusal::NothingToResolve => {
-                let title = "Nothing to resolve";
-                Self::new(StatusCode::CONFLICT, "nothing_to_resolve", title, &detail)
+                Self::new(&codes::NOTHING_TO_RESOLVE, &detail)
             }
-            Refusal::AnsweredAlready { .. } => {
-                let title = "The outcome is known";
-                Self::new(StatusCode::CONFLICT, "already_answered", title, &detail)
-            }
-            Refusal::SeveralOut { .. } => {
-                let title = "Say which attempt is resolved";
-                Self::new(unprocessable, "attempt_ambiguous", title, &detail)
-            }
-            Refusal::StillHeld { .. } => {
-                let title = "The authorization still holds";
-                Self::new(StatusCode::CONFLICT, "still_authorized", title, &detail)
-            }
+            Refusal::AnsweredAlready { .. } => Self::new(&codes::ALREADY_ANSWERED, &detail),
+            Refusal::SeveralOut { .. } => Self::new(&codes::ATTEMPT_AMBIGUOUS, &detail),
+            Refusal::StillHeld { .. } => Self::new(&codes::STILL_AUTHORIZED, &detail),
         }
     }
 }
@@ -382,18 +389,11 @@ impl From<Refusal> for Problem {
 impl From<NotRead> for Problem {
     fn from(not_read: NotRead) -> Self {
         let detail = sentence(&not_read.to_string());
-        let (status, code, title) = match not_read {
-            NotRead::Unproven => {
-                (StatusCode::BAD_REQUEST, "signature_invalid", "The signature is not valid")
-            }
-            NotRead::Malformed(_) => {
-                (StatusCode::BAD_REQUEST, "message_malformed", "The message cannot be read")
-            }
-            NotRead::Unavailable => {
-                return Unavailable::ProviderUnavailable.into();
-            }
-        };
-        Self::new(status, code, title, &detail)
+        match not_read {
+            NotRead::Unproven => Self::new(&codes::SIGNATURE_INVALID, &detail),
+            NotRead::Malformed(_) => Self::new(&codes::MESSAGE_MALFORMED, &detail),
+            NotRead::Unavailable => Unavailable::ProviderUnavailable.into(),
+        }
     }
 }
 
@@ -406,14 +406,11 @@ impl From<NotDone> for Problem {
             NotDone::KeyReused => {
                 let detail =
                     "The key was used for a request with another path or body. Nothing was done.";
-                let title = "Idempotency-Key is already used";
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", title, detail)
+                Self::new(&codes::IDEMPOTENCY_KEY_REUSED, detail)
             }
             NotDone::KeyInProgress => {
                 let detail = "The first request under this key is still being worked on.";
-                let title = "A request is outstanding for this Idempotency-Key";
-                let code = "idempotency_key_in_progress";
-                let problem = Self::new(StatusCode::CONFLICT, code, title, detail);
+                let problem = Self::new(&codes::IDEMPOTENCY_KEY_IN_PROGRESS, detail);
                 Self { retry_after_s: Some(1), ..problem }
             }
         }
@@ -430,17 +427,17 @@ fn sentence(text: &str) -> String {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.status.as_u16(), self.code)
+        write!(f, "{} {}", self.code.status.as_u16(), self.code.code)
     }
 }
 
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
-        self.status
+        self.code.status
     }
 
     fn error_response(&self) -> HttpResponse<BoxBody> {
-        let mut response = HttpResponse::build(self.status);
+        let mut response = HttpResponse::build(self.code.status);
         response.content_type("application/problem+json");
         if let Some(seconds) = self.retry_after_s {
             response.insert_header(("Retry-After", seconds.to_string()));
@@ -448,7 +445,7 @@ impl ResponseError for Problem {
         if let Some(allowed) = &self.allow {
             response.insert_header(("Allow", &**allowed));
         }
-        if self.status == StatusCode::UNAUTHORIZED {
+        if self.code.status == StatusCode::UNAUTHORIZED {
             response.insert_header(("WWW-Authenticate", "Bearer"));
         }
         let mut response = response.json(self.document());

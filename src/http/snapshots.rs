@@ -1,29 +1,41 @@
 //! `/api/snapshot`: has a snapshot made now.
 
 use super::{
-    Door, headers,
+    Door, access, headers,
     query::Query,
     reply::Problem,
     wire::{Text, Time},
 };
-use crate::{actors::snapshots::Made, domain::id::Sequence};
+use crate::{
+    actors::snapshots::Made,
+    domain::id::Sequence,
+    wire::schema::{HashText, TimeText},
+};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-#[derive(Serialize)]
+/// What came of asking for a snapshot.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = SnapshotMade)]
 struct MadeBody {
     made: bool,
+    #[schema(required)]
     snapshot: Option<SnapshotBody>,
     archived_segments: u64,
+    #[schema(value_type = TimeText)]
     started_at: Time,
     duration_ms: u64,
 }
 
-#[derive(Serialize)]
+/// A snapshot of the books.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Snapshot)]
 struct SnapshotBody {
     sequence: Sequence,
+    #[schema(value_type = HashText)]
     chain_head: Text<crate::domain::entry::Hash>,
     payments: u64,
     bytes: u64,
@@ -46,14 +58,21 @@ impl MadeBody {
     }
 }
 
-/// `POST /api/snapshot`
+/// Makes a snapshot now (admin).
+///
+/// So that the next start is quick; they also come by themselves.
+#[utoipa::path(post, path = "/api/snapshot", tag = "Operation", operation_id = "makeSnapshot",
+    responses((status = 200, description = "The newest snapshot, and whether it was made now.", body = MadeBody)),
+    security(("adminKey" = [])), extensions(("x-problems" = json!(["snapshot_failed"]))))]
 pub(super) async fn make(
     request: HttpRequest,
     door: web::Data<Door>,
 ) -> Result<HttpResponse, Problem> {
-    headers::admin(&request, &door)?;
+    let actor = headers::admin(&request, &door)?;
     Query::of(&request)?.finish()?;
-    let snapshots = &door.core()?.writing()?.snapshots;
+    let core = door.core()?;
+    let snapshots = &core.writing()?.snapshots;
+    access::asked(core, actor, "snapshot asked for").await;
     let made = snapshots.make().await.map_err(|error| Problem::no_snapshot(&error))?;
     Ok(HttpResponse::Ok().json(MadeBody::of(&made)))
 }

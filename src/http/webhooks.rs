@@ -1,5 +1,7 @@
 //! `/api/webhook-endpoints`: who is told what, and where.
 
+mod shown;
+
 use super::{
     Core, Door,
     body::{self, Body},
@@ -7,7 +9,7 @@ use super::{
     payments::{merchant_asked_for, merchant_of},
     query::Query,
     reply::{Fault, Problem},
-    wire::{PageBody, Text, Time},
+    wire::{PageBody, Time},
 };
 use crate::{
     actors::webhooks::{
@@ -19,6 +21,7 @@ use crate::{
     clock::new_uuid,
     credentials::{self, Principal},
     domain::{
+        access::Scope,
         id::{DerivedId, EndpointId, Kind},
         time::Timestamp,
         webhook::{
@@ -26,9 +29,18 @@ use crate::{
             WebhookEvent,
         },
     },
+    wire::{
+        requests::{
+            Limit, NewReplay, NewSecret, NewWebhookEndpoint, OfEndpoint, OfMerchant,
+            WebhookEndpointChange,
+        },
+        schema::{DeliveryError, EndpointIdText, TimeText},
+    },
 };
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
+use shown::EndpointBody;
+use utoipa::ToSchema;
 
 const URL_CHARACTERS_MAX: usize = 2048;
 const DESCRIPTION_CHARACTERS_MAX: usize = 1000;
@@ -36,77 +48,9 @@ const SECRET_CHARACTERS_MAX: usize = 200;
 
 type Handled = Result<HttpResponse, Problem>;
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct EndpointBody {
-    id: Text<EndpointId>,
-    merchant_id: String,
-    url: String,
-    events: Vec<&'static str>,
-    description: Option<String>,
-    /// Where it was made: `api` or `config`.
-    origin: &'static str,
-    enabled: bool,
-    disabled_reason: Option<&'static str>,
-    disabled_at: Option<Time>,
-    /// Since when no try has succeeded.
-    failing_since: Option<Time>,
-    counts: CountsBody,
-    /// Until when the secret before the last rotation signs too, and at the latest those before it.
-    old_secret_until: Option<Time>,
-    created_at: Time,
-    updated_at: Time,
-    /// Shown once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    secret: Option<String>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct CountsBody {
-    /// Events that it was to get so far; the `sequence` of the last one.
-    events: u64,
-    delivered: u64,
-    failed_attempts: u64,
-    waiting: u64,
-    dead: usize,
-}
-
-impl EndpointBody {
-    fn of(endpoint: &Endpoint, secret: Option<&Secret>) -> Self {
-        let progress = &endpoint.progress;
-        Self {
-            id: Text(endpoint.id),
-            merchant_id: endpoint.merchant.to_string(),
-            url: endpoint.url.to_string(),
-            events: endpoint.filter().map(|filter| filter.names().collect()).unwrap_or_default(),
-            description: endpoint.description.as_deref().map(str::to_owned),
-            origin: match endpoint.origin {
-                Origin::Api => "api",
-                Origin::Config => "config",
-            },
-            enabled: endpoint.disabled.is_none(),
-            disabled_reason: endpoint.disabled.map(|(reason, _)| reason.name()),
-            disabled_at: endpoint.disabled.map(|(_, at)| Time(at)),
-            failing_since: progress.failing_since.map(Time),
-            counts: CountsBody {
-                events: endpoint.admitted,
-                delivered: progress.delivered,
-                failed_attempts: progress.failed,
-                waiting: endpoint.waiting(),
-                dead: progress.dead.len(),
-            },
-            old_secret_until: endpoint.old_secrets.last().map(|(_, until)| Time(*until)),
-            created_at: Time(endpoint.created_at),
-            updated_at: Time(endpoint.updated_at),
-            secret: secret.map(Secret::expose),
-        }
-    }
-}
-
 /// The endpoint of the path, if the asker may see it.
 fn visible(request: &HttpRequest, door: &Door) -> Result<(Principal, Endpoint), Problem> {
-    let principal = headers::principal(request, door)?;
+    let principal = headers::holder(request, door, Scope::WebhooksWrite)?;
     let id = request.match_info().get("id").and_then(EndpointId::parse);
     let books = door.core()?.books.read();
     let endpoint = id.and_then(|id| books.webhooks().endpoint(id));
@@ -170,13 +114,20 @@ fn new_secret(given: Option<Secret>) -> Result<Secret, Problem> {
     }
 }
 
-/// `POST /api/webhook-endpoints`
+/// Makes a webhook endpoint.
+///
+/// Its `secret` is shown this once.
+#[utoipa::path(post, path = "/api/webhook-endpoints", tag = "Webhooks", operation_id = "createWebhookEndpoint",
+    request_body = NewWebhookEndpoint,
+    responses((status = 201, description = "Made, with its secret.", body = EndpointBody,
+        headers(("Location" = String, description = "Where to read it.")))),
+    extensions(("x-problems" = json!(["merchant_forbidden", "too_many_webhook_endpoints"]))))]
 pub(super) async fn create(
     request: HttpRequest,
     payload: web::Payload,
     door: web::Data<Door>,
 ) -> Handled {
-    let principal = headers::principal(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::WebhooksWrite)?;
     let mut body = body_of(&request, payload, &door).await?;
     let core = door.core()?;
     let writing = core.writing()?;
@@ -207,16 +158,22 @@ pub(super) async fn create(
     Ok(response.json(shown(core, endpoint, Some(&secret))?))
 }
 
-/// `GET /api/webhook-endpoints/{id}`
+/// Reads a webhook endpoint.
+#[utoipa::path(get, path = "/api/webhook-endpoints/{id}", tag = "Webhooks", operation_id = "readWebhookEndpoint",
+    params(OfEndpoint), responses((status = 200, description = "The endpoint.", body = EndpointBody)))]
 pub(super) async fn read(request: HttpRequest, door: web::Data<Door>) -> Handled {
     let (_, endpoint) = visible(&request, &door)?;
     Query::of(&request)?.finish()?;
     Ok(HttpResponse::Ok().json(EndpointBody::of(&endpoint, None)))
 }
 
-/// `GET /api/webhook-endpoints`
+/// Lists webhook endpoints, newest first.
+#[utoipa::path(get, path = "/api/webhook-endpoints", tag = "Webhooks", operation_id = "listWebhookEndpoints",
+    params(Limit, OfMerchant, ("after" = Option<EndpointIdText>, Query, description = "The cursor from `next`.")),
+    responses((status = 200, description = "A page of endpoints.", body = PageBody<EndpointBody>)),
+    extensions(("x-problems" = json!(["merchant_forbidden"]))))]
 pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let principal = headers::principal(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::WebhooksWrite)?;
     let mut query = Query::of(&request)?;
     let limit = query.limit();
     let after = query.read("after", "a cursor from `next`", EndpointId::parse);
@@ -233,7 +190,13 @@ pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled
     Ok(HttpResponse::Ok().json(PageBody { data, next }))
 }
 
-/// `PATCH /api/webhook-endpoints/{id}`
+/// Changes a webhook endpoint.
+///
+/// What is left out stays. Nothing is lost while it is disabled.
+#[utoipa::path(patch, path = "/api/webhook-endpoints/{id}", tag = "Webhooks", operation_id = "updateWebhookEndpoint",
+    params(OfEndpoint), request_body = WebhookEndpointChange,
+    responses((status = 200, description = "Changed.", body = EndpointBody)),
+    extensions(("x-problems" = json!(["webhook_endpoint_configured", "too_many_changes"]))))]
 pub(super) async fn update(
     request: HttpRequest,
     payload: web::Payload,
@@ -274,7 +237,10 @@ pub(super) async fn update(
     Ok(HttpResponse::Ok().json(shown(core, id, None)?))
 }
 
-/// `DELETE /api/webhook-endpoints/{id}`
+/// Deletes a webhook endpoint.
+#[utoipa::path(delete, path = "/api/webhook-endpoints/{id}", tag = "Webhooks", operation_id = "deleteWebhookEndpoint",
+    params(OfEndpoint), responses((status = 204, description = "Deleted.")),
+    extensions(("x-problems" = json!(["webhook_endpoint_configured"]))))]
 pub(super) async fn delete(request: HttpRequest, door: web::Data<Door>) -> Handled {
     let (principal, endpoint) = visible(&request, &door)?;
     Query::of(&request)?.finish()?;
@@ -286,7 +252,13 @@ pub(super) async fn delete(request: HttpRequest, door: web::Data<Door>) -> Handl
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// `POST /api/webhook-endpoints/{id}/rotate-secret`
+/// Gives a webhook endpoint a new secret.
+///
+/// The old one signs too for 24 hours.
+#[utoipa::path(post, path = "/api/webhook-endpoints/{id}/rotate-secret", tag = "Webhooks", operation_id = "rotateWebhookSecret",
+    params(OfEndpoint), request_body = Option<NewSecret>,
+    responses((status = 200, description = "With its new secret, shown this once.", body = EndpointBody)),
+    extensions(("x-problems" = json!(["webhook_endpoint_configured"]))))]
 pub(super) async fn rotate(
     request: HttpRequest,
     payload: web::Payload,
@@ -308,19 +280,29 @@ pub(super) async fn rotate(
     Ok(HttpResponse::Ok().json(shown(core, endpoint.id, Some(&secret))?))
 }
 
-#[derive(Serialize)]
+/// What a test came to.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = WebhookTest)]
 struct TestBody {
     delivered: bool,
+    #[schema(value_type = TimeText)]
     at: Time,
+    #[schema(required, minimum = 100, maximum = 999)]
     status_code: Option<u16>,
     latency_ms: u32,
+    #[schema(value_type = Option<DeliveryError>, required)]
     error: Option<&'static str>,
     /// The start of what it answered.
     answer: String,
 }
 
-/// `POST /api/webhook-endpoints/{id}/test`: sends an `endpoint.test` at once and says what came back.
+/// Tries a webhook endpoint.
+///
+/// Sends an `endpoint.test` now and says what came back; one at a time.
+#[utoipa::path(post, path = "/api/webhook-endpoints/{id}/test", tag = "Webhooks", operation_id = "testWebhookEndpoint",
+    params(OfEndpoint), responses((status = 200, description = "What came back.", body = TestBody)),
+    extensions(("x-problems" = json!(["webhook_test_under_way"]))))]
 pub(super) async fn test(request: HttpRequest, door: web::Data<Door>) -> Handled {
     const ANSWER_CHARACTERS_MAX: usize = 1000;
     let (_, endpoint) = visible(&request, &door)?;
@@ -348,15 +330,22 @@ enum From {
     Time(Timestamp),
 }
 
-#[derive(Serialize)]
+/// Which events, by their `sequence` at the endpoint, are sent again.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Replay)]
 struct ReplayBody {
     from: u64,
     through: u64,
     count: u64,
 }
 
-/// `POST /api/webhook-endpoints/{id}/replay`: sends everything again from `from` on: an event's id, its `sequence` at the
-/// endpoint, or a time.
+/// Sends everything again to a webhook endpoint.
+///
+/// From an event's id, its `sequence` at the endpoint, or a time on. 400 if no event of the endpoint happened there or later.
+#[utoipa::path(post, path = "/api/webhook-endpoints/{id}/replay", tag = "Webhooks", operation_id = "replayWebhookEvents",
+    params(OfEndpoint), request_body = NewReplay,
+    responses((status = 202, description = "What is sent again.", body = ReplayBody)),
+    extensions(("x-problems" = json!(["webhook_endpoint_disabled"]))))]
 pub(super) async fn replay(
     request: HttpRequest,
     payload: web::Payload,

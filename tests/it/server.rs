@@ -387,7 +387,7 @@ impl Folder {
     }
 
     /// The program, in this folder and knowing of nothing else.
-    fn program(&self) -> Command {
+    pub fn program(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
         command.current_dir(self.0.path()).env_clear().stdin(Stdio::null());
         command

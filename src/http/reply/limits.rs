@@ -1,25 +1,22 @@
 //! The problems of whoever asks too much or too often.
 
-use super::{Problem, Standing};
-use actix_web::http::StatusCode;
+use super::{Problem, Standing, codes};
 
 impl Problem {
     pub(in crate::http) fn uri_too_long(part: &str, bytes_max: usize) -> Self {
         let detail = format!("A {part} may have at most {bytes_max} bytes.");
-        Self::new(StatusCode::URI_TOO_LONG, "uri_too_long", "The URL is too long", &detail)
+        Self::new(&codes::URI_TOO_LONG, &detail)
     }
 
     pub(in crate::http) fn headers_too_large(count_max: usize, bytes_max: usize) -> Self {
         let detail =
             format!("A request may have at most {count_max} headers, {bytes_max} bytes together.");
-        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-        Self::new(status, "headers_too_large", "The headers are too large", &detail)
+        Self::new(&codes::HEADERS_TOO_LARGE, &detail)
     }
 
     pub(in crate::http) fn rate_limited(standing: Standing, retry_after_s: u32) -> Self {
         let detail = "Nothing was done and no key was used up. Ask again after `Retry-After`.";
-        let (status, title) = (StatusCode::TOO_MANY_REQUESTS, "Too many requests");
-        let problem = Self::new(status, "rate_limited", title, detail);
+        let problem = Self::new(&codes::RATE_LIMITED, detail);
         let standing = Some(Box::new(standing));
         Self { standing, retry_after_s: Some(retry_after_s), ..problem }
     }
@@ -31,7 +28,7 @@ impl Problem {
         format!(
             "HTTP/1.1 {}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n\
              Retry-After: {retry_after}\r\nContent-Length: {}\r\n\r\n{body}",
-            self.status,
+            self.code.status,
             body.len()
         )
         .into_bytes()

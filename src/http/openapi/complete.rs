@@ -1,0 +1,295 @@
+//! What all operations have in common, written once and put into the document at each of them: the problems that any
+//! request of its kind can meet, with an example of each; the headers of answers; links from what was answered to what
+//! can be done with it. Bodies are closed: the server refuses unknown fields.
+
+use super::super::codes::{self, Code};
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// From an answer of a schema, by an expression, to the operations on paths that begin so, and whose parameter it is.
+const LINKS: [(&str, &str, &str, &str); 13] = [
+    ("Merchant", "$response.body#/id", "/api/merchants/{id}", "id"),
+    ("Payment", "$response.body#/id", "/api/payments/{id}", "id"),
+    ("Payment", "$response.body#/idempotencyKey", "/api/idempotency/{key}", "key"),
+    ("Payment", "merchant:{$response.body#/merchantId}", "/api/ledger/{account}", "account"),
+    ("Page_Payment", "$response.body#/data/0/id", "/api/payments/{id}", "id"),
+    ("KeyState", "$response.body#/paymentId", "/api/payments/{id}", "id"),
+    ("Account", "$response.body#/entries/0/paymentId", "/api/payments/{id}", "id"),
+    ("Event", "$response.body#/id", "/api/events/{id}", "id"),
+    ("Event", "$response.body#/data/id", "/api/payments/{id}", "id"),
+    ("Page_Event", "$response.body#/data/0/id", "/api/events/{id}", "id"),
+    ("WebhookEndpoint", "$response.body#/id", "/api/webhook-endpoints/{id}", "id"),
+    ("Page_WebhookEndpoint", "$response.body#/data/0/id", "/api/webhook-endpoints/{id}", "id"),
+    ("Deliveries", "$response.body#/endpoints/0/endpointId", "/api/webhook-endpoints/{id}", "id"),
+];
+
+/// What is said no with where the thing of the path is not there.
+const MISSING: [(&str, &str); 4] = [
+    ("/api/merchants/{id}", "merchant_not_found"),
+    ("/api/payments/{id}", "payment_not_found"),
+    ("/api/events/{id}", "event_not_found"),
+    ("/api/webhook-endpoints/{id}", "webhook_endpoint_not_found"),
+];
+
+/// Completes the document that was made from the handlers.
+pub(super) fn complete(document: &mut Value) {
+    let links = links(document);
+    let mut bodies = BTreeSet::new();
+    for (path, item) in members(document, "/paths") {
+        for (method, operation) in item.as_object_mut().into_iter().flatten() {
+            complete_operation(&Place { path, method, links: &links }, operation);
+            let body = operation.pointer("/requestBody/content/application~1json/schema");
+            bodies.extend(body.and_then(schema_name));
+        }
+    }
+    for (name, schema) in members(document, "/components/schemas") {
+        if bodies.contains(name) {
+            insert(schema, "additionalProperties", false.into());
+        }
+    }
+    insert(document, "components", components(document));
+}
+
+/// Where an operation stands.
+struct Place<'a> {
+    path: &'a str,
+    method: &'a str,
+    links: &'a BTreeMap<String, Map<String, Value>>,
+}
+
+fn complete_operation(place: &Place<'_>, operation: &mut Value) {
+    let problems = problems_of(place, operation);
+    if let Some(members) = operation.as_object_mut() {
+        members.remove("x-problems");
+    }
+    if let Some(body) = operation.get_mut("requestBody") {
+        not_null(body.pointer_mut("/content/application~1json/schema"));
+    }
+    let request_id = json!({"$ref": "#/components/parameters/RequestId"});
+    match operation.get_mut("parameters").and_then(Value::as_array_mut) {
+        Some(parameters) => {
+            parameters.iter_mut().for_each(|it| not_null(it.get_mut("schema")));
+            parameters.push(request_id);
+        }
+        None => insert(operation, "parameters", json!([request_id])),
+    }
+    let is_idempotent = takes_a_key(operation);
+    for (_, response) in members(operation, "/responses") {
+        let mut headers = json!({"X-Request-Id": {"$ref": "#/components/headers/RequestId"}});
+        if is_idempotent {
+            let replayed = json!({"$ref": "#/components/headers/IdempotentReplayed"});
+            insert(&mut headers, "Idempotent-Replayed", replayed);
+        }
+        merge(response, "headers", headers);
+        let schema = response.pointer("/content/application~1json/schema").and_then(schema_name);
+        if let Some(links) = schema.and_then(|name| place.links.get(&name)) {
+            insert(response, "links", links.clone().into());
+        }
+    }
+    if let Some(responses) = operation.get_mut("responses") {
+        problems.into_iter().for_each(|(status, rows)| {
+            insert(responses, &status.to_string(), problem_response(&rows));
+        });
+    }
+}
+
+fn takes_a_key(operation: &Value) -> bool {
+    parameters(operation).any(|it| it.get("name").is_some_and(|name| name == "Idempotency-Key"))
+}
+
+fn parameters(operation: &Value) -> impl Iterator<Item = &Value> {
+    operation.get("parameters").and_then(Value::as_array).into_iter().flatten()
+}
+
+/// Every problem that the operation can be answered with, by status.
+fn problems_of(place: &Place<'_>, operation: &Value) -> BTreeMap<u16, Vec<&'static Code>> {
+    let Place { path, method, .. } = *place;
+    let own = operation.get("x-problems").and_then(Value::as_array).into_iter().flatten();
+    let mut names: Vec<&str> = own.filter_map(Value::as_str).collect();
+    if path == "/ready" || is_of_core(path) {
+        names.push("not_serving");
+    }
+    if path == "/metrics" || is_of_core(path) {
+        names.push("validation_failed");
+    }
+    // No requirement of its own means that of the whole document: a merchant's key or an admin's.
+    let security = operation.get("security").map(Value::to_string);
+    let security = security.as_deref().unwrap_or("[{\"merchantKey\":[]},{\"adminKey\":[]}]");
+    if !security.contains("{}") {
+        names.push("unauthenticated");
+        if security.contains("merchantKey") {
+            names.push("insufficient_scope");
+        } else {
+            names.push("forbidden");
+        }
+    }
+    names.extend(["uri_too_long", "headers_too_large"]);
+    if path != "/health" && path != "/ready" {
+        names.push("rate_limited");
+    }
+    if operation.get("requestBody").is_some() {
+        names.extend(["malformed_json", "body_incomplete", "body_too_slow", "body_too_large"]);
+    }
+    if is_of_core(path) && method != "get" && path != "/api/reconcile" {
+        names.extend(["read_only", "overloaded", "storage_full", "disk_stalled"]);
+        names.extend(["outcome_unknown", "internal_error"]);
+        if names.contains(&"insufficient_scope") {
+            names.push("merchant_disabled");
+        }
+    }
+    if takes_a_key(operation) {
+        names.extend(["idempotency_key_required", "idempotency_key_invalid"]);
+        names.extend(["idempotency_key_ambiguous", "idempotency_key_reused"]);
+        names.push("idempotency_key_in_progress");
+    }
+    names.extend(MISSING.iter().filter(|(of, _)| path.starts_with(of)).map(|(_, code)| code));
+    let mut by_status: BTreeMap<u16, Vec<&'static Code>> = BTreeMap::new();
+    for row in codes::ALL.iter().filter(|row| names.contains(&row.code)) {
+        by_status.entry(row.status.as_u16()).or_default().push(row);
+    }
+    by_status
+}
+
+/// Whether the core answers, and not a page that is always the same.
+fn is_of_core(path: &str) -> bool {
+    path.starts_with("/api/") && path != "/api/openapi.json"
+}
+
+fn problem_response(rows: &[&'static Code]) -> Value {
+    let titles: Vec<&str> = rows.iter().map(|row| row.title).collect();
+    let codes: Vec<&str> = rows.iter().map(|row| row.code).collect();
+    let examples = rows.iter().map(|row| (row.code.to_owned(), example(row)));
+    let examples: Map<String, Value> = examples.collect();
+    let mut headers = json!({"X-Request-Id": {"$ref": "#/components/headers/RequestId"}});
+    match rows.first().map(|row| row.status.as_u16()) {
+        Some(401) => {
+            let challenge = json!({"$ref": "#/components/headers/Challenge"});
+            insert(&mut headers, "WWW-Authenticate", challenge);
+        }
+        Some(429 | 503) => {
+            insert(&mut headers, "Retry-After", json!({"$ref": "#/components/headers/RetryAfter"}));
+        }
+        _ => {}
+    }
+    json!({
+        "description": format!("{}.", titles.join("; ")),
+        "headers": headers,
+        "content": {"application/problem+json": {
+            "schema": {"allOf": [
+                {"$ref": "#/components/schemas/Problem"},
+                {"type": "object", "properties": {"code": {"enum": codes}}},
+            ]},
+            "examples": examples,
+        }},
+    })
+}
+
+fn example(row: &Code) -> Value {
+    let mut value = json!({
+        "type": format!("/docs/errors/{}", row.code),
+        "title": row.title,
+        "status": row.status.as_u16(),
+        "detail": row.meaning,
+        "code": row.code,
+    });
+    if row.code == "validation_failed" {
+        insert(&mut value, "errors", json!([{"field": "amount", "message": "is required"}]));
+    }
+    if row.code == "invalid_transition" {
+        insert(&mut value, "from", "voided".into());
+        insert(&mut value, "to", "completed".into());
+    }
+    if row.code.ends_with("_declined") {
+        let message = "It could not be processed; nothing was done.";
+        insert(&mut value, "failure", json!({"code": "processing_error", "message": message}));
+    }
+    json!({"summary": row.title, "value": value})
+}
+
+/// By the name of what is answered: the links of such an answer.
+fn links(document: &mut Value) -> BTreeMap<String, Map<String, Value>> {
+    let mut by_schema: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
+    for (path, item) in members(document, "/paths") {
+        for operation in item.as_object().into_iter().flat_map(Map::values) {
+            let Some(id) = operation.get("operationId").and_then(Value::as_str) else { continue };
+            let here = LINKS.iter().filter(|(_, _, target, _)| path.starts_with(target));
+            for (schema, expression, _, parameter) in here {
+                let link = json!({"operationId": id, "parameters": {*parameter: expression}});
+                by_schema.entry((*schema).to_owned()).or_default().insert(id.to_owned(), link);
+            }
+        }
+    }
+    by_schema
+}
+
+/// The components that the handlers' own types do not give.
+fn components(document: &Value) -> Value {
+    let mut components = document.get("components").cloned().unwrap_or_default();
+    let bearer = |about: &str| json!({"type": "http", "scheme": "bearer", "description": about});
+    let schemes = json!({
+        "merchantKey": bearer("A merchant's key: sees and moves that merchant's money only."),
+        "adminKey": bearer("An admin's key: sees and moves all."),
+    });
+    let about_id = "The request's id in the server's log: the caller's own, if it sent one of at most 128 visible ASCII \
+                    characters, else a new one.";
+    let header = |required: bool, about: &str, schema: Value| json!({"required": required, "description": about, "schema": schema});
+    let id = json!({"type": "string", "minLength": 1, "maxLength": 128});
+    let replayed = "`true` where this is an answer that was given before, byte for byte.";
+    let retry = "After how many seconds to ask again.";
+    let headers = json!({
+        "RequestId": header(true, about_id, id),
+        "IdempotentReplayed": header(false, replayed, json!({"type": "string", "enum": ["true"]})),
+        "RetryAfter": header(true, retry, json!({"type": "string", "pattern": "^[0-9]+$"})),
+        "Challenge": header(true, "How to authenticate.", json!({"type": "string"})),
+    });
+    let request_id = json!({"RequestId": {
+        "name": "X-Request-Id", "in": "header", "required": false, "schema": {"type": "string"},
+        "description": about_id, "example": "checkout-7",
+    }});
+    insert(&mut components, "securitySchemes", schemes);
+    insert(&mut components, "headers", headers);
+    insert(&mut components, "parameters", request_id);
+    components
+}
+
+/// A parameter is left out, never null; so is a whole body.
+fn not_null(schema: Option<&mut Value>) {
+    let Some(schema) = schema else { return };
+    let is_null = |of: &Value| of.get("type").is_some_and(|kind| kind == "null");
+    let choice = schema.get("oneOf").and_then(Value::as_array);
+    let left = choice.and_then(|choice| choice.iter().find(|of| !is_null(of)).cloned());
+    if let Some(left) = left {
+        *schema = left;
+    }
+    let kinds = schema.get("type").and_then(Value::as_array);
+    let left = kinds.and_then(|kinds| kinds.iter().find(|kind| *kind != "null").cloned());
+    if let Some(left) = left {
+        insert(schema, "type", left);
+    }
+}
+
+/// The component that a schema refers to.
+fn schema_name(schema: &Value) -> Option<String> {
+    let reference = schema.get("$ref")?.as_str()?;
+    reference.strip_prefix("#/components/schemas/").map(str::to_owned)
+}
+
+fn members<'a>(
+    value: &'a mut Value,
+    pointer: &str,
+) -> impl Iterator<Item = (&'a String, &'a mut Value)> {
+    value.pointer_mut(pointer).and_then(Value::as_object_mut).into_iter().flatten()
+}
+
+fn insert(value: &mut Value, name: &str, member: Value) {
+    if let Some(members) = value.as_object_mut() {
+        members.insert(name.to_owned(), member);
+    }
+}
+
+/// Adds the members of `more` to the object that stands under `name`.
+fn merge(value: &mut Value, name: &str, more: Value) {
+    let old = value.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
+    let more = more.as_object().cloned().unwrap_or_default();
+    insert(value, name, old.into_iter().chain(more).collect::<Map<_, _>>().into());
+}
