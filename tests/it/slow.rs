@@ -116,5 +116,7 @@ fn a_body_that_nobody_reads_cannot_trickle_in_for_ever_either() {
 fn a_client_that_says_nothing_at_all_is_let_go() {
     let server = TestServer::start_with(&TIMES);
     let mut stream = TcpStream::connect(server.address()).unwrap();
-    assert_eq!(stream.read(&mut [0; 16]).unwrap_or(0), 0);
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let closed = stream.read(&mut [0; 16]);
+    assert!(!closed.is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "it is still open");
 }
