@@ -1,4 +1,7 @@
-//! Start and stop. Up: lock → listen → recover → actors → open the door. Down: the reverse.
+//! Start and stop. Up: lock → listen → recover → actors → open the door. Down, in `drain`: the reverse.
+
+mod drain;
+mod recovery;
 
 use crate::{
     actors::{
@@ -6,6 +9,7 @@ use crate::{
         admission::Admission,
         alarms::Alarms,
         alerts::{Alerts, Destination},
+        calls::Calls,
         idempotency::IdempotencyHandle,
         ledger::{Fatal, LedgerHandle, Pace},
         reconciliation::{self, Reconciliations, Subject},
@@ -20,27 +24,27 @@ use crate::{
     clock::{Clock, StoppedClock, SystemClock},
     config::{Config, ProviderKind, SANDBOX},
     credentials::Credentials,
-    domain::{books::Books, entry::Batch, id::Sequence, time::Timestamp},
-    http::{self, Core, Door, Limits, Writing},
-    journal::{
-        DataLock, DirectIo, Folders, JournalError, Options, Recovered, Report, Writer, recover,
-        snapshot::{self, Loaded, Refused},
-    },
+    domain::{books::Books, id::Sequence, time::Timestamp},
+    http::{self, Certificate, Core, Door, Limits, Rates, Writing},
+    journal::{DataLock, JournalError, Report, Writer, pepper, snapshot::Refused},
+    meters::meters,
     provider::{Line, Lines, Pace as LinePace, Routes, Rule, Sandbox, Stripe, stripe},
     trust,
 };
 use actix::Actor;
 use actix_rt::Arbiter;
 use actix_web::web;
+use recovery::{Recovery, recover_books};
 use std::{
     io,
+    mem::ManuallyDrop,
     net::TcpListener,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{SetOnce, mpsc, oneshot};
 
 /// How long answers may take to leave before a failed process ends.
 const LAST_WORDS: Duration = Duration::from_millis(300);
@@ -72,6 +76,25 @@ pub enum Stopped {
     DrainTimeout,
 }
 
+/// What a server holds before it starts.
+pub struct Held {
+    /// The data folder.
+    pub lock: DataLock,
+    /// Where it listens.
+    pub listener: TcpListener,
+    /// Whose the listener is.
+    pub socket: Socket,
+}
+
+/// Whose a listening socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Socket {
+    /// This process made it.
+    Own,
+    /// It was handed over, and outlives the process: the next one goes on with it.
+    Inherited,
+}
+
 /// Resolves when the process is told to stop.
 pub type Signal = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -91,24 +114,33 @@ pub struct Started {
 }
 
 /// Runs the server on a listener and a data folder that it holds, until `shutdown` comes or it can't go on. Calls
-/// `started` when it takes payments. A second `shutdown` ends the wait for the disk.
+/// `started` when it takes payments. A second `shutdown` ends the grace, if there is one, and then the wait for the disk.
 ///
 /// # Errors
 /// Why it did not end well. On `Ok` everything is written and sealed.
 pub async fn run(
     config: Config,
     clock: Arc<dyn Clock>,
-    (_lock, listener): (DataLock, TcpListener),
+    Held { lock, listener, socket }: Held,
     started: impl FnOnce(&Started),
     mut shutdown: impl FnMut() -> Signal,
 ) -> Result<(), Stopped> {
-    let door = web::Data::new(door(&config));
+    // Not let go of before the process is gone, and with it every thread that might still write.
+    let _lock = ManuallyDrop::new(lock);
+    let door = web::Data::new(door(&config)?);
+    let drained_listener = listener.try_clone()?;
     let server = http::serve(listener, door.clone())?;
     let handle = server.handle();
     actix_rt::spawn(server);
+    show_metrics(&config, &door)?;
 
+    door.credentials.season(*pepper::read_or_make(&config.data_dir)?.expose());
     let began = Instant::now();
-    let recovery = recover_books(&config, clock.clone()).await?;
+    let recovery = tokio::select! {
+        recovery = recover_books(&config, clock.clone()) => recovery?,
+        // Nothing was taken yet, and recovery may be cut off at any moment.
+        () = shutdown() => return Ok(()),
+    };
     let started_with = recovery.started(began.elapsed());
     let (mut crew, core) = Crew::start(&config, clock, recovery).await?;
     drop(door.core.set(core));
@@ -124,30 +156,24 @@ pub async fn run(
             return Err(failure.into());
         }
     }
-    tracing::info!("stopping: no more payments are taken, those in flight are finished");
-    crew.admission.close();
-    crew.reconciliations.stop();
-    let drain = Duration::from_millis(config.http.drain_timeout_ms);
-    let drained = tokio::time::timeout(drain, crew.admission.idle()).await;
-    handle.stop(true).await;
-    // A disk that hangs would keep the process for ever; so would whoever waits for it.
-    let snapshots = crew.snapshots.clone();
-    let stopped = tokio::select! {
-        stopped = tokio::time::timeout(drain, crew.stop()) => stopped,
-        () = shutdown() => return Err(Stopped::Cut),
+    let pace = drain::Pace {
+        grace: Duration::from_millis(config.http.drain_grace_ms),
+        rest: Duration::from_millis(config.http.drain_timeout_ms),
     };
-    stopped.map_err(|_| Stopped::Cut)??;
-    // Only a convenience to the next start: nobody waits for it longer than for all else.
-    let last = tokio::select! {
-        last = tokio::time::timeout(drain, snapshots.make()) => last.is_ok(),
-        () = shutdown() => false,
-    };
-    if !last {
-        tracing::warn!(
-            "the last snapshot was not awaited: the next start reads more of the journal"
-        );
-    }
-    drained.map_err(|_| Stopped::DrainTimeout)
+    let entrance =
+        drain::Entrance { server: handle, listener: drained_listener, socket, drain: &door.drain };
+    drain::stop(entrance, crew, pace, &mut shutdown).await
+}
+
+/// Serves `/metrics` without a key until the process ends, where the configuration says so.
+fn show_metrics(config: &Config, door: &web::Data<Door>) -> io::Result<()> {
+    drop(meters().data_dir.set(config.data_dir.clone()));
+    let Some(address) = config.metrics.listen else { return Ok(()) };
+    let listener = TcpListener::bind(address)?;
+    let address = listener.local_addr()?;
+    actix_rt::spawn(http::serve_metrics(listener, door.clone())?);
+    tracing::info!(%address, "metrics are shown without a key");
+    Ok(())
 }
 
 /// Shows books that nobody writes, as of the time `now` there, until `shutdown` comes. Calls `started` when it does.
@@ -175,7 +201,10 @@ pub async fn show(
         alarms,
         writing: None,
     };
-    let door = web::Data::new(door(config));
+    let door = web::Data::new(door(config)?);
+    if let Some(pepper) = pepper::read(&config.data_dir)? {
+        door.credentials.season(*pepper.expose());
+    }
     drop(door.core.set(core));
     let server = http::serve(listener, door)?;
     let handle = server.handle();
@@ -229,6 +258,7 @@ impl Crew {
             registry: Arc::new(Registry::default()),
             admission: admission.clone(),
             lines: Arc::new(lines(config)),
+            calls: Calls::new(clock.clone()),
             alarms: alarms.clone(),
             clock: clock.clone(),
             answer_within: Duration::from_millis(config.provider.answer_within_ms),
@@ -294,88 +324,28 @@ impl From<Fatal> for Stopped {
     }
 }
 
-fn door(config: &Config) -> Door {
+fn door(config: &Config) -> io::Result<Door> {
     let http = &config.http;
-    Door {
+    let tls = http.tls.as_ref().map(Certificate::load).transpose().map_err(io::Error::other)?;
+    Ok(Door {
         credentials: Credentials::new(config),
         merchants: config.merchants.iter().map(|merchant| merchant.id.as_str().into()).collect(),
         limits: Limits {
             workers: http.worker_threads(),
             connections_max: http.connections_max,
+            connections_per_address: http.connections_per_address,
+            head_read_timeout: Duration::from_millis(http.head_read_timeout_ms),
             body_bytes_max: http.body_bytes_max,
             body_read_timeout: Duration::from_millis(http.body_read_timeout_ms),
             request_deadline: Duration::from_millis(http.request_deadline_ms),
         },
+        rates: Rates::new(&config.limits),
+        trusted_proxies: http.trusted_proxies.clone(),
+        tls: tls.map(Arc::new),
         hold_ms: config.payments.authorization_ttl_ms,
-        core: OnceLock::new(),
-    }
-}
-
-/// What recovery made.
-struct Recovery {
-    journal: Writer,
-    books: Books,
-    report: Report,
-    folders: Folders,
-    snapshot: Sequence,
-    damaged_snapshots: Vec<Refused>,
-}
-
-impl Recovery {
-    fn started(&self, took: Duration) -> Started {
-        Started {
-            report: self.report.clone(),
-            snapshot: self.snapshot,
-            damaged_snapshots: self.damaged_snapshots.clone(),
-            payments: self.books.payment_count(),
-            took,
-        }
-    }
-}
-
-/// Brings the books back from the newest good snapshot and the journal behind it, on a thread of its own, so that `/health` and `/ready` answer meanwhile.
-async fn recover_books(config: &Config, clock: Arc<dyn Clock>) -> Result<Recovery, Stopped> {
-    let data = config.data_dir.clone();
-    let direct = if config.journal.direct_io { DirectIo::WhereAvailable } else { DirectIo::Never };
-    let options = Options {
-        segment_bytes: config.journal.segment_bytes,
-        batch_bytes_max: config.journal.batch_bytes_max,
-        software: env!("CARGO_PKG_VERSION").into(),
-    };
-    let recovering = move || {
-        let folders = Folders::open(&data, direct).map_err(JournalError::io("open", data))?;
-        #[cfg(feature = "fault-injection")]
-        let folders = crate::journal::disk::faulty::faults_from_environment(folders)
-            .map_err(JournalError::io("seed faults in", "STRONGROOM_FAULT".into()))?;
-        let Loaded { mut books, refused } = snapshot::load(&folders, Sequence::MAX)?;
-        let covered = books.position();
-        let mut visit = |batch: &Batch| books.replay(batch);
-        let recovered = recover(&folders, options, clock.now(), covered, &mut visit)?;
-        let Recovered { writer, report } = recovered;
-        let now = clock.now();
-        clock.not_before(report.last_at);
-        if now < report.last_at {
-            tracing::error!(
-                machine = %now, journal = %report.last_at,
-                "the machine's clock stands behind the journal: the time stands still until it has caught up, so no \
-                 authorization lapses; check the clock"
-            );
-        }
-        let set_aside = |it: Refused| snapshot::set_aside(&folders, it.sequence, it.why);
-        let damaged_snapshots = refused.into_iter().map(set_aside).collect::<Result<_, _>>()?;
-        let snapshot = covered.sequence;
-        let journal = writer;
-        Ok::<_, JournalError>(Recovery {
-            journal,
-            books,
-            report,
-            folders,
-            snapshot,
-            damaged_snapshots,
-        })
-    };
-    let recovered = web::block(recovering).await;
-    Ok(recovered.map_err(|error| io::Error::other(error.to_string()))??)
+        core: SetOnce::new(),
+        drain: Arc::default(),
+    })
 }
 
 async fn start_ledger(
@@ -421,12 +391,11 @@ fn lines(config: &Config) -> Lines {
     #[cfg(feature = "fault-injection")]
     let sandbox = crate::provider::faulty::faults_from_environment(sandbox);
     let sandbox = (Arc::from(SANDBOX), Arc::new(Line::Inside(sandbox)));
-    let slow_after = Duration::from_millis(config.provider.answer_within_ms);
     let outside = config.providers.iter().map(|provider| {
         let pace = LinePace {
             in_flight_max: provider.in_flight_max,
             deadline: Duration::from_millis(provider.deadline_ms),
-            slow_after,
+            slow_after: Duration::from_millis(provider.slow_after_ms),
             failures_max: provider.failures_max,
             rest: Duration::from_millis(provider.rest_ms),
         };
@@ -439,7 +408,7 @@ fn lines(config: &Config) -> Lines {
                 };
                 // Looking something up may take a second connection beside the call's.
                 let connections_max = provider.in_flight_max.saturating_add(16);
-                Line::outside(Stripe::TERMS, pace, move || {
+                Line::outside(provider.name.as_str().into(), Stripe::TERMS, pace, move || {
                     Stripe::new(settings, trust::tls(), connections_max)
                 })
             }
@@ -447,6 +416,7 @@ fn lines(config: &Config) -> Lines {
         (Arc::from(provider.name.as_str()), Arc::new(line))
     });
     let rules = config.routes.iter().map(|route| Rule {
+        mode: route.mode,
         merchant: route.merchant.as_deref().map(Arc::from),
         currency: route.currency,
         amount_min: route.amount_min,

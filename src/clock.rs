@@ -13,7 +13,7 @@ use crate::domain::time::Timestamp;
 use std::{
     fmt,
     sync::atomic::{AtomicU64, Ordering},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use uuid::Uuid;
 
@@ -24,16 +24,40 @@ pub trait Clock: fmt::Debug + Send + Sync {
 
     /// From now on tells no time before `time`, which stands in the journal already.
     fn not_before(&self, time: Timestamp);
+
+    /// How long this clock has run, by one that nobody can set.
+    fn steady(&self) -> Duration;
+
+    /// Whether the time stands still: the machine's clock was set back, and how long ago anything was can't be told.
+    fn stands_still(&self) -> bool;
 }
 
 /// The machine's clock. While that stands behind what was told already, the time stands still.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SystemClock {
     /// Milliseconds since the epoch, as last told.
     last: AtomicU64,
+    began: Instant,
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self { last: AtomicU64::default(), began: Instant::now() }
+    }
 }
 
 impl SystemClock {
+    fn machine() -> u64 {
+        // Before 1970 counts as 1970, and an overflow as the last instant there is.
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        since_epoch.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Whether what was told last is later than `machine` milliseconds. Less than a second is how clocks are kept right.
+    fn is_ahead_of(&self, machine: u64) -> bool {
+        self.last.load(Ordering::Relaxed) > machine.saturating_add(1000)
+    }
+
     /// `machine` milliseconds, or the last told if that is later.
     fn at_least_last(&self, machine: u64) -> Timestamp {
         // One variable with one order of changes: no reader can see it go back, whatever the other memory does.
@@ -48,11 +72,15 @@ impl Clock for SystemClock {
     }
 
     fn now(&self) -> Timestamp {
-        // Before 1970 counts as 1970, and an overflow as the last instant there is.
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-        let millis =
-            since_epoch.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
-        self.at_least_last(millis)
+        self.at_least_last(Self::machine())
+    }
+
+    fn steady(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn stands_still(&self) -> bool {
+        self.is_ahead_of(Self::machine())
     }
 }
 
@@ -66,6 +94,14 @@ impl Clock for StoppedClock {
     }
 
     fn not_before(&self, _: Timestamp) {}
+
+    fn steady(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn stands_still(&self) -> bool {
+        false
+    }
 }
 
 /// A new UUIDv7 of time `at`: the door to randomness, since an id is made of both.
@@ -111,6 +147,14 @@ impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.millis.load(Ordering::SeqCst))
     }
+
+    fn steady(&self) -> Duration {
+        Duration::from_millis(self.millis.load(Ordering::SeqCst))
+    }
+
+    fn stands_still(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]
@@ -128,9 +172,11 @@ mod tests {
     #[test]
     fn a_journal_that_is_ahead_of_the_machine_holds_the_time_until_the_machine_catches_up() {
         let clock = SystemClock::default();
+        assert!(!clock.stands_still());
         let ahead = clock.now().plus_millis(3_600_000);
         clock.not_before(ahead);
         assert_eq!(clock.now(), ahead);
+        assert!(clock.stands_still());
     }
 
     #[test]

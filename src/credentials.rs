@@ -5,11 +5,21 @@
 
 use crate::{
     config::{ADMIN, Config},
-    domain::webhook::Secret as WebhookSecret,
+    domain::{
+        access::{Access, Holder, Mode, Scope},
+        id::KeyId,
+        time::Timestamp,
+        webhook::Secret as WebhookSecret,
+    },
 };
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit, Mac};
 use rand::{TryRng, rngs::SysRng};
 use sha2::{Digest, Sha256};
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 use subtle::ConstantTimeEq;
 
 /// The random bytes in a new key: 256 bits, so that one fast hash is enough to keep it.
@@ -23,10 +33,12 @@ const PREFIX_BYTES: usize = 8;
 pub enum Principal {
     /// A merchant, who sees and moves that merchant's money only.
     Merchant {
-        /// The merchant's id.
+        /// The merchant's name inside: that of its test payments differs from that of its live ones.
         id: Arc<str>,
         /// Which key, for the audit trail: `merchant_1/test`.
         actor: Arc<str>,
+        /// What the key lets it do.
+        scopes: Scopes,
     },
     /// An admin, who sees all.
     Admin {
@@ -44,6 +56,15 @@ impl Principal {
         }
     }
 
+    /// Whether the key lets its holder do this.
+    #[must_use]
+    pub fn may(&self, scope: Scope) -> bool {
+        match self {
+            Self::Merchant { scopes, .. } => scopes.hold(scope),
+            Self::Admin { .. } => true,
+        }
+    }
+
     /// Whether this merchant's money may be shown and moved.
     #[must_use]
     pub fn sees(&self, merchant: &str) -> bool {
@@ -54,10 +75,41 @@ impl Principal {
     }
 }
 
-/// Every configured key's digest, with who holds the key.
+/// What a merchant's key lets its holder do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scopes(u8);
+
+impl Scopes {
+    /// Everything that a merchant may do.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::of(&Scope::ALL)
+    }
+
+    fn of(scopes: &[Scope]) -> Self {
+        Self(scopes.iter().fold(0, |bits, scope| bits | Self::bit(*scope)))
+    }
+
+    fn hold(self, scope: Scope) -> bool {
+        self.0 & Self::bit(scope) != 0
+    }
+
+    fn bit(scope: Scope) -> u8 {
+        match scope {
+            Scope::PaymentsWrite => 1,
+            Scope::PaymentsRead => 2,
+            Scope::LedgerRead => 4,
+            Scope::WebhooksWrite => 8,
+        }
+    }
+}
+
+/// Every configured key's digest, with who holds the key; and how to tell the keys that the books know.
 pub struct Credentials {
     /// By the first bytes of the digest; nearly always one.
     by_prefix: HashMap<[u8; PREFIX_BYTES], Vec<Credential>>,
+    /// What is mixed into the digests on the books; there once the data folder is open.
+    pepper: OnceLock<[u8; 32]>,
 }
 
 struct Credential {
@@ -76,6 +128,7 @@ impl Credentials {
                 principal: Principal::Merchant {
                     id: Arc::clone(&id),
                     actor: format!("{id}/{}", key.name).into(),
+                    scopes: Scopes::all(),
                 },
             })
         });
@@ -88,7 +141,55 @@ impl Credentials {
             let prefix = prefix(&credential.sha256);
             by_prefix.entry(prefix).or_default().push(credential);
         }
-        Self { by_prefix }
+        Self { by_prefix, pepper: OnceLock::new() }
+    }
+
+    /// Tells the pepper of the data folder.
+    pub fn season(&self, pepper: [u8; 32]) {
+        // It is told once, when the folder is opened.
+        self.pepper.get_or_init(|| pepper);
+    }
+
+    /// Who holds the `presented` key, if it is one that the books know and it opens anything at `now`.
+    ///
+    /// Takes as long for a key of nobody as for a wrong or a right one: a digest, a look-up, a comparison of whole
+    /// digests.
+    #[must_use]
+    pub fn recognize(&self, presented: &str, books: &Access, now: Timestamp) -> Option<Principal> {
+        let id = id_in(presented)?;
+        let digest = digest(self.pepper.get()?, presented);
+        let known = books.key(id);
+        let expected = known.map_or([0; 32], |known| known.key.digest);
+        let matches = bool::from(expected.ct_eq(&digest));
+        let key = known.filter(|known| matches && known.opens(now))?;
+        Some(match &key.merchant {
+            Some(merchant) => Principal::Merchant {
+                id: merchant.clone(),
+                actor: key.actor.clone(),
+                scopes: Scopes::of(&key.key.scopes),
+            },
+            None => Principal::Admin { actor: key.actor.clone() },
+        })
+    }
+
+    /// Makes a key of 256 random bits under this id, and what the books keep of it. `None` where there is no pepper.
+    ///
+    /// # Errors
+    /// When the system's random source fails.
+    pub fn new_key(
+        &self,
+        id: KeyId,
+        holder: &Holder,
+        mode: Mode,
+    ) -> Result<Option<(Secret, [u8; 32])>, NoRandomness> {
+        let mut random = [0; RANDOM_BYTES];
+        SysRng.try_fill_bytes(&mut random)?;
+        let Some(pepper) = self.pepper.get() else { return Ok(None) };
+        let prefix = prefix_of(holder, mode);
+        let random = BASE64_URL_SAFE_NO_PAD.encode(random);
+        let text = format!("{prefix}{}_{random}", id.uuid().simple());
+        let digest = digest(pepper, &text);
+        Ok(Some((Secret(text), digest)))
     }
 
     /// Who holds the `presented` key; nobody if it is not a configured one.
@@ -111,6 +212,30 @@ impl Credentials {
             }
         }
     }
+}
+
+/// What a key of this kind begins with.
+#[must_use]
+pub fn prefix_of(holder: &Holder, mode: Mode) -> &'static str {
+    match (holder, mode) {
+        (Holder::Merchant(_), Mode::Live) => "sk_live_",
+        (Holder::Merchant(_), Mode::Test) => "sk_test_",
+        (Holder::Admin, _) => "ak_",
+    }
+}
+
+/// The id inside a key, if it is of the form of those that the books know.
+fn id_in(presented: &str) -> Option<KeyId> {
+    let kinds = ["sk_live_", "sk_test_", "ak_"];
+    let rest = kinds.iter().find_map(|kind| presented.strip_prefix(kind))?;
+    KeyId::parse_bare(rest.split_once('_')?.0)
+}
+
+fn digest(pepper: &[u8; 32], key: &str) -> [u8; 32] {
+    // HMAC takes keys of any length.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(pepper) else { return [0; 32] };
+    mac.update(key.as_bytes());
+    mac.finalize().into_bytes().into()
 }
 
 fn prefix(digest: &[u8; 32]) -> [u8; PREFIX_BYTES] {
@@ -198,7 +323,11 @@ mod tests {
     fn a_configured_key_is_its_holders_and_named_in_the_audit_trail() {
         assert_eq!(
             authenticate(&config(), "sk_test_merchant_1"),
-            Some(Principal::Merchant { id: "merchant_1".into(), actor: "merchant_1/test".into() })
+            Some(Principal::Merchant {
+                id: "merchant_1".into(),
+                actor: "merchant_1/test".into(),
+                scopes: Scopes::all()
+            })
         );
         assert_eq!(
             authenticate(&config(), "ak_test_admin"),
@@ -265,7 +394,11 @@ mod tests {
         config.merchants[0].keys.push(ApiKey { name: "web".to_owned(), sha256 });
         assert_eq!(
             authenticate(&config, key.secret.expose()),
-            Some(Principal::Merchant { id: "merchant_1".into(), actor: "merchant_1/web".into() })
+            Some(Principal::Merchant {
+                id: "merchant_1".into(),
+                actor: "merchant_1/web".into(),
+                scopes: Scopes::all()
+            })
         );
     }
 }

@@ -16,7 +16,7 @@
 //! | [`provider`] | the outside world that moves the money |
 //! | [`journal`] | bytes on disk: the one store of truth |
 //! | [`domain`] | what is right: pure rules, and the books they add up to |
-//! | [`config`], [`clock`], [`credentials`], [`telemetry`], [`trust`] | the shell's own doors |
+//! | [`config`], [`clock`], [`credentials`], [`telemetry`], [`meters`], [`trust`] | the shell's own doors |
 
 pub mod commands;
 
@@ -43,5 +43,7 @@ pub mod clock;
 pub mod credentials;
 
 pub mod telemetry;
+
+pub mod meters;
 
 pub mod trust;

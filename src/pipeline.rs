@@ -9,8 +9,11 @@ use crate::{
         payment::{NotPerformed, Perform},
     },
     domain::{id::PaymentId, payment::Payment, refusal::Refusal},
+    meters::meters,
+    telemetry::traces::span,
 };
 use std::{sync::Arc, time::Duration};
+use tracing::Instrument;
 
 /// How often a request that lost a race to another writer looks again.
 const ATTEMPTS_MAX: usize = 3;
@@ -64,7 +67,10 @@ pub async fn run(engine: Arc<Engine>, task: Task) -> Result<Done, NotDone> {
             None => None,
             Some(request) => {
                 let claiming = engine.idempotency.claim(merchant.clone(), request);
-                match tokio::time::timeout(wait_max, claiming).await {
+                let claiming = claiming.instrument(span!("claim"));
+                let claimed = tokio::time::timeout(wait_max, claiming).await;
+                meters().claims.note(word_for(&claimed), 0);
+                match claimed {
                     Err(_) => return Err(NotDone::KeyInProgress),
                     Ok(None) => return Err(NotDone::Unavailable(Unavailable::Overloaded)),
                     Ok(Some(Claimed::Mismatch)) => return Err(NotDone::KeyReused),
@@ -82,6 +88,7 @@ pub async fn run(engine: Arc<Engine>, task: Task) -> Result<Done, NotDone> {
             wish: perform.wish.clone(),
             actor: perform.actor.clone(),
             request: perform.request.clone(),
+            since: perform.since,
         };
         let performed = engine.perform(payment, attempt).await;
         drop(claim);
@@ -98,6 +105,17 @@ pub async fn run(engine: Arc<Engine>, task: Task) -> Result<Done, NotDone> {
         }
     }
     Err(NotDone::Unavailable(Unavailable::Overloaded))
+}
+
+/// What became of a claim, as it is counted.
+fn word_for<E>(claimed: &Result<Option<Claimed>, E>) -> &'static str {
+    match claimed {
+        Err(_) => "in_progress",
+        Ok(None) => "overloaded",
+        Ok(Some(Claimed::Fresh(_))) => "fresh",
+        Ok(Some(Claimed::Replay { .. })) => "replay",
+        Ok(Some(Claimed::Mismatch)) => "mismatch",
+    }
 }
 
 fn replay(engine: &Engine, payment: PaymentId, version: u32) -> Result<Done, NotDone> {

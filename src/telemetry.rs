@@ -1,20 +1,22 @@
-//! Where log lines go and how they look.
+//! Where log lines go and how they look, and where [`traces`] go.
 //!
 //! `main` sets this up once, before anything can be logged, and holds the [`Guard`] until the end. Lines go to stderr,
 //! since stdout belongs to a command's results. What is logged is decided where it happens, never here.
 
+pub mod traces;
+
 use crate::{
     clock::{Clock, SystemClock},
-    config::{Log, LogForm},
+    config::{Log, LogForm, Telemetry},
 };
 use std::{fmt, io, io::IsTerminal};
-use tracing::Subscriber;
+use tracing::{Level, Subscriber};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
-    filter::{EnvFilter, ParseError},
+    filter::{EnvFilter, FilterExt, LevelFilter, ParseError, filter_fn},
     fmt::{MakeWriter, format::Writer, layer, time::FormatTime},
-    layer::{Layer, SubscriberExt},
-    registry::Registry,
+    layer::{Filter, Layer, SubscriberExt},
+    registry::{LookupSpan, Registry},
     util::{SubscriberInitExt, TryInitError},
 };
 
@@ -27,8 +29,9 @@ const LINES_WAITING_MAX: usize = 65_536;
 /// queue is full the line is dropped, counted, and the count logged at the end: logs may be lost, payments may not.
 ///
 /// # Errors
-/// When the process has a log already, or the level is none (a loaded configuration has been checked for that).
-pub fn init(log: &Log) -> Result<Guard, InitError> {
+/// When the process has a log already, the level is none (a loaded configuration has been checked for that), or traces
+/// can't be sent.
+pub fn init(log: &Log, telemetry: &Telemetry) -> Result<Guard, InitError> {
     let (lines, worker) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(LINES_WAITING_MAX)
@@ -36,8 +39,19 @@ pub fn init(log: &Log) -> Result<Guard, InitError> {
         .finish(io::stderr());
     let dropped = lines.error_counter();
     let terminal = io::stderr().is_terminal();
-    subscriber(log, terminal, lines)?.try_init()?;
-    Ok(Guard { dropped, _worker: worker })
+    let subscriber = subscriber(log, terminal, lines)?;
+    let exporter = match &telemetry.otlp_endpoint {
+        None => {
+            subscriber.try_init()?;
+            None
+        }
+        Some(endpoint) => {
+            let (exporter, layer) = traces::exporter(endpoint).map_err(InitError::Traces)?;
+            subscriber.with(layer).try_init()?;
+            Some(exporter)
+        }
+    };
+    Ok(Guard { dropped, _exporter: exporter, _worker: worker })
 }
 
 /// Why the log could not be set up.
@@ -46,6 +60,9 @@ pub enum InitError {
     /// The level is neither a level nor a filter.
     #[error("log.level is not a filter")]
     Level(#[from] ParseError),
+    /// Traces can't be sent.
+    #[error("traces can't be sent to telemetry.otlp_endpoint")]
+    Traces(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The process has a log already.
     #[error("the log was set up before")]
     Twice(#[from] TryInitError),
@@ -57,6 +74,7 @@ pub enum InitError {
 #[derive(Debug)]
 pub struct Guard {
     dropped: ErrorCounter,
+    _exporter: Option<traces::Exporter>,
     _worker: WorkerGuard,
 }
 
@@ -78,11 +96,15 @@ impl Drop for Guard {
 }
 
 /// What formats the lines and drops those below the level, in the form that suits a terminal or none.
-fn subscriber<W>(log: &Log, terminal: bool, lines: W) -> Result<impl Subscriber, ParseError>
+fn subscriber<W>(
+    log: &Log,
+    terminal: bool,
+    lines: W,
+) -> Result<impl Subscriber + for<'span> LookupSpan<'span> + Send + Sync, ParseError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::builder().parse(&log.level)?;
+    let filter = own_details_only().and(EnvFilter::builder().parse(&log.level)?);
     let human = match log.form {
         LogForm::Auto => terminal,
         LogForm::Human => true,
@@ -95,6 +117,14 @@ where
         (false, _) => layer.json().flatten_event(true).with_span_list(false).boxed(),
     };
     Ok(Registry::default().with(layer.with_filter(filter)))
+}
+
+/// Below info only our own lines: the libraries see requests and answers whole, and some write keys and bodies of them
+/// to lines that are meant for whoever looks for a bug.
+fn own_details_only<S>() -> impl Filter<S> {
+    let own = |target: &str| target == "strongroom" || target.starts_with("strongroom::");
+    filter_fn(move |line| *line.level() <= Level::INFO || own(line.target()))
+        .with_max_level_hint(LevelFilter::TRACE)
 }
 
 /// RFC 3339 in UTC with milliseconds, as everywhere else.
@@ -126,6 +156,7 @@ mod tests {
             let span = tracing::info_span!("request", id = "r1");
             span.in_scope(|| tracing::info!(status = 201, "answered"));
             tracing::debug!("detail");
+            tracing::trace!(target: "a_library", "headers and all");
         });
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -174,6 +205,8 @@ mod tests {
         assert_eq!(written("debug", LogForm::Json, false).lines().count(), 2);
         let filtered = written("warn,strongroom::telemetry=debug", LogForm::Json, false);
         assert_eq!(filtered.lines().count(), 2);
+        let all = written("trace,a_library=trace", LogForm::Json, false);
+        assert!(!all.contains("headers and all"), "of others nothing below info");
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod requests;
 pub mod schema;
 
 use crate::domain::{
+    access,
     books::Happened,
     event::{Details, Failure, Note},
     id::DerivedId,
@@ -57,6 +58,10 @@ pub struct PaymentBody<'a> {
     #[schema(value_type = PaymentIdText)]
     id: Text<crate::domain::id::PaymentId>,
     merchant_id: &'a str,
+    /// `test` for a payment that was made with a key for test payments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, pattern = "^test$")]
+    mode: Option<&'static str>,
     #[schema(value_type = AmountUnits)]
     amount: i64,
     #[schema(value_type = CurrencyText)]
@@ -244,7 +249,8 @@ impl<'a> PaymentBody<'a> {
         let attempts = payment.attempts.iter().map(|it| AttemptBody::of(it, details));
         Self {
             id: Text(details.id),
-            merchant_id: &details.merchant,
+            merchant_id: access::name_outside(&details.merchant),
+            mode: access::is_test(&details.merchant).then_some("test"),
             amount: details.amount.minor_units(),
             currency: details.currency.code(),
             status: payment.status.name(),

@@ -90,6 +90,19 @@ impl Admission {
         Ok(room)
     }
 
+    /// How many commands are in flight, and how many may be.
+    #[must_use]
+    pub fn in_flight(&self) -> (usize, usize) {
+        let all = usize::try_from(self.in_flight_max).unwrap_or(usize::MAX);
+        (all.saturating_sub(self.in_flight.available_permits()), all)
+    }
+
+    /// The room in the journal.
+    #[must_use]
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
     /// Whether commands are taken at all.
     ///
     /// # Errors

@@ -25,8 +25,9 @@ use crate::{
     },
     provider::{Answer, Call, line::Place},
 };
-use std::sync::Arc;
-use tokio::{sync::oneshot, time::Instant};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::oneshot;
+use tracing::Instrument;
 
 /// Who books what providers say, in a payment's history.
 pub const PROVIDER: &str = "system/provider";
@@ -79,19 +80,21 @@ pub(super) fn judge(attempt: &Attempt, details: &Details, answer: Answer, alone:
             Verdict::Open(format!("the last call was not processed ({code})").into())
         }
         Answer::Absent => Verdict::Open("the provider has no trace of it".into()),
+        Answer::Working => Verdict::Open("the provider is still working on it".into()),
         Answer::Unknown { why } => Verdict::Open(why),
     }
 }
 
-/// A call about an attempt of a payment.
+/// A call about an attempt of a payment, of which none has been under way for so long.
 #[must_use]
-pub(super) fn call_of(payment: &Payment, attempt: &Attempt) -> Call {
+pub(super) fn call_of(payment: &Payment, attempt: &Attempt, quiet_for: Duration) -> Call {
     Call {
         attempt: attempt.id(),
         details: payment.details.clone(),
         action: attempt.ask.action,
         reference: payment.provider_reference.clone().unwrap_or_default(),
         began: attempt.created_at,
+        quiet_for,
     }
 }
 
@@ -108,21 +111,15 @@ impl Work {
         Arc::make_mut(&mut details).provider = first.clone();
         self.payment.details = details.clone();
         self.payment.provider = first;
-        let until = Instant::now() + self.engine.answer_within;
         if place.is_none() {
-            return self.submit_inside(details, by, until).await;
+            return self.submit_inside(details, by).await;
         }
         self.record(Command::Initiate(details), by, self.engine.clock.now()).await?;
-        self.see_through(place, until, route).await
+        self.see_through(place, route).await
     }
 
     /// A provider that acts nowhere outside: what it says is on record in one entry with the payment.
-    async fn submit_inside(
-        &mut self,
-        details: Arc<Details>,
-        by: By,
-        until: Instant,
-    ) -> Result<(), NotPerformed> {
+    async fn submit_inside(&mut self, details: Arc<Details>, by: By) -> Result<(), NotPerformed> {
         let line = self.engine.lines.to(&details.provider);
         let line = line.ok_or(Unavailable::ProviderUnavailable)?;
         let call = Call {
@@ -131,8 +128,9 @@ impl Work {
             action: Action::Authorize,
             reference: "".into(),
             began: Timestamp::default(),
+            quiet_for: Duration::ZERO,
         };
-        let answer = tokio::time::timeout_at(until, line.ask(&call)).await;
+        let answer = tokio::time::timeout_at(self.until, line.ask(&call)).await;
         // Not before the provider has answered: whoever looked at the books meanwhile saw them without this.
         let now = self.engine.clock.now();
         let outcome = match answer {
@@ -158,6 +156,13 @@ impl Work {
                 payment = %self.payment.details.id, %provider,
                 "the provider of a payment is not configured any more: put it back into the configuration"
             );
+            if change == Command::Expire {
+                let what = format!(
+                    "the hold's time is over, and {provider}, which holds it, is not configured any more"
+                );
+                let evidence = Evidence::LookUp;
+                self.note(Note::Contradicted { evidence, what: what.into() }).await?;
+            }
             return Err(Unavailable::ProviderUnavailable.into());
         };
         let Some(outside) = line.as_outside() else {
@@ -165,8 +170,7 @@ impl Work {
         };
         let place = outside.admit().map_err(|_| Unavailable::ProviderUnavailable)?;
         self.record(Command::Ask { provider, change: Box::new(change) }, by, now).await?;
-        let until = Instant::now() + self.engine.answer_within;
-        self.see_through(Some(place), until, Vec::new().into_iter()).await
+        self.see_through(Some(place), Vec::new().into_iter()).await
     }
 
     /// Calls for the payment's newest attempt, whose intent is on disk, and books what is heard in time; goes on along
@@ -174,12 +178,11 @@ impl Work {
     async fn see_through(
         &mut self,
         mut place: Option<Place>,
-        until: Instant,
         mut route: std::vec::IntoIter<Arc<str>>,
     ) -> Result<(), NotPerformed> {
         loop {
             let Some(attempt) = self.payment.attempts.last().cloned() else { return Ok(()) };
-            let Some(answer) = self.call(&attempt, place.take(), until).await else {
+            let Some(answer) = self.call(&attempt, place.take()).await else {
                 return Ok(());
             };
             let outcome = match judge(&attempt, &self.payment.details, answer, true) {
@@ -199,17 +202,15 @@ impl Work {
                     return Ok(());
                 }
             };
-            let (attempt, evidence) = (attempt.sequence, Evidence::Reply);
-            let by = By::system(PROVIDER);
-            let now = self.engine.clock.now();
-            let next = self.elsewhere(&outcome, &mut route);
-            let Some((next, next_place)) = next else {
-                let answer = Command::Answer { attempt, outcome, evidence };
-                return booked(self.record(answer, by, now).await);
+            let (by, evidence) = (By::system(PROVIDER), Evidence::Reply);
+            let Some((next, next_place)) = self.elsewhere(&outcome, &mut route) else {
+                return booked(self.book(&attempt, outcome, evidence, by).await);
             };
             place = next_place;
+            self.engine.calls.forget(attempt.id());
+            let attempt = attempt.sequence;
             let reroute = Command::Reroute { attempt, outcome, evidence, next };
-            if let Err(error) = self.record(reroute, by, now).await {
+            if let Err(error) = self.record(reroute, by, self.engine.clock.now()).await {
                 return booked(Err(error));
             }
         }
@@ -246,24 +247,20 @@ impl Work {
     }
 
     /// Makes the call; `None` if it has not been answered in time. It goes on all the same, and its answer is heard later.
-    async fn call(
-        &self,
-        attempt: &Attempt,
-        place: Option<Place>,
-        until: Instant,
-    ) -> Option<Answer> {
+    async fn call(&self, attempt: &Attempt, place: Option<Place>) -> Option<Answer> {
         let line = self.engine.lines.to(&attempt.ask.provider)?.clone();
-        let call = call_of(&self.payment, attempt);
         let (tell, mut told) = oneshot::channel();
-        let (engine, id, sequence) = (self.engine.clone(), call.details.id, attempt.sequence);
-        actix_rt::spawn(async move {
-            let answer = line.ask(&call).await;
+        let (engine, payment, attempt) =
+            (self.engine.clone(), self.payment.clone(), attempt.clone());
+        let calling = async move {
+            let answer = engine.calls.ask(&line, &payment, &attempt).await;
             drop(place);
             if let Err(late) = tell.send(answer) {
-                hear_late(&engine, id, sequence, late).await;
+                hear_late(&engine, payment.details.id, attempt.sequence, late).await;
             }
-        });
-        match tokio::time::timeout_at(until, &mut told).await {
+        };
+        actix_rt::spawn(calling.in_current_span());
+        match tokio::time::timeout_at(self.until, &mut told).await {
             Ok(answer) => answer.ok(),
             Err(_) => {
                 // What was sent before it closes is not lost; what comes later is given back to the sender.
@@ -278,7 +275,10 @@ impl Work {
         let Heard { attempt, answer, evidence, is_last_word } = heard;
         let Some(attempt) = self.payment.attempt(attempt).cloned() else { return Ok(()) };
         if attempt.standing != Standing::Out {
-            return Ok(());
+            return match denies(&attempt, &self.payment.details, &answer) {
+                Some(what) => self.note(Note::Contradicted { evidence, what: what.into() }).await,
+                None => Ok(()),
+            };
         }
         let verdict = match answer {
             Answer::Absent if is_last_word => {
@@ -320,20 +320,21 @@ impl Work {
             outcome = outcome.standing().name(), evidence = evidence.name(),
             "what became of an attempt is known"
         );
-        let expiry_failed =
-            attempt.ask.action == Action::Expire && outcome.standing() == Standing::Failed;
+        let not_let_go = not_let_go(attempt, &outcome);
         let webhook = evidence.clone();
         let answer = match attempt.is_booked {
             true => Command::Answer { attempt: attempt.sequence, outcome, evidence },
             false => Command::Settle(outcome),
         };
         self.record(answer, by, self.engine.clock.now()).await?;
-        if expiry_failed {
+        self.engine.calls.forget(attempt.id());
+        match not_let_go {
             // Asking again and again would not help.
-            let what = "the hold's time is over, and the provider does not let go of it".into();
-            return self.note(Note::Contradicted { evidence: webhook, what }).await;
+            Some(what) => {
+                self.note(Note::Contradicted { evidence: webhook, what: what.into() }).await
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Puts on record what was found out, unless it is there already.
@@ -365,6 +366,11 @@ impl Work {
             if self.payment.unsettled_notes().next().is_none() {
                 return Err(Refusal::NothingToResolve.into());
             }
+            // What is in doubt is not right as it stands.
+            if let Some(out) = self.payment.out().next() {
+                let operation = out.operation(&self.payment.details);
+                return Err(Refusal::AnswerOut { operation }.into());
+            }
             return self.record(Command::Note(Note::Reviewed { what: reason }), by, now).await;
         }
         let attempt = match named {
@@ -380,6 +386,11 @@ impl Work {
             }
         };
         let attempt = attempt.ok_or(Refusal::NothingToResolve)?;
+        if attempt.standing == Standing::Out && self.engine.calls.is_under_way(attempt.id()) {
+            // Whatever was found, the call may still take effect.
+            let operation = attempt.operation(&self.payment.details);
+            return Err(Refusal::AnswerOut { operation }.into());
+        }
         let outcome = match finding {
             Finding::Done(reference) => {
                 let known =
@@ -390,6 +401,45 @@ impl Work {
         };
         let (attempt, evidence) = (attempt.sequence, Evidence::Person(reason));
         self.record(Command::Answer { attempt, outcome, evidence }, by, now).await
+    }
+}
+
+/// What an answer says against an attempt whose outcome is on record, if it does.
+fn denies(attempt: &Attempt, details: &Details, answer: &Answer) -> Option<String> {
+    let (operation, provider) = (attempt.operation(details), &attempt.ask.provider);
+    let moves = !matches!(attempt.ask.action, Action::Void | Action::Expire);
+    match (attempt.standing, answer) {
+        (Standing::Failed, Answer::Done { reference, amount }) => Some(format!(
+            "{provider} says that it did the {operation} with {amount} {} (minor units, {reference}); here it failed",
+            details.currency
+        )),
+        (Standing::Succeeded, Answer::Done { reference, amount }) => {
+            let asked = attempt.amount(details).minor_units();
+            let known = attempt.reference.as_deref().unwrap_or_default();
+            let other = !known.is_empty() && *known != **reference;
+            (moves && (other || *amount != asked)).then(|| {
+                format!(
+                    "{provider} says that it did the {operation} as {reference} with {amount} {} (minor units); here it is                      {known} with {asked}",
+                    details.currency
+                )
+            })
+        }
+        (Standing::Succeeded, Answer::Declined { .. }) => {
+            Some(format!("{provider} says that it did not do the {operation}; here it succeeded"))
+        }
+        _ => None,
+    }
+}
+
+/// What is wrong if a provider says no to letting go of a hold: it took the money, or keeps it.
+fn not_let_go(attempt: &Attempt, outcome: &Outcome) -> Option<&'static str> {
+    let decline = outcome.failure()?.decline;
+    match attempt.ask.action {
+        Action::Expire => Some("the hold's time is over, and the provider does not let go of it"),
+        Action::Void if decline == Decline::AuthorizationGone => Some(
+            "the provider was to let go of the hold, and has it no longer: it may have taken the money",
+        ),
+        _ => None,
     }
 }
 
@@ -418,6 +468,8 @@ fn booked(result: Result<(), NotPerformed>) -> Result<(), NotPerformed> {
             tracing::warn!("there was no room to book a provider's answer; it is asked for again");
             Ok(())
         }
+        // The provider has been asked: to say that nothing was done would be a guess.
+        Err(NotPerformed::Unavailable(_)) => Err(Unavailable::OutcomeUnknown.into()),
         result => result,
     }
 }

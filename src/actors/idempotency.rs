@@ -11,6 +11,7 @@ use crate::{
         idempotency::{Fingerprint, Key, Operation, Request, Retention},
         time::Timestamp,
     },
+    meters::meters,
 };
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult};
 use std::{
@@ -196,6 +197,7 @@ impl IdempotencyActor {
                     // Those who gave up waiting make room.
                     waiting.retain(|claim| !claim.reply.is_closed());
                     waiting.push_back(claim);
+                    meters().claims.note("waited", 0);
                     return;
                 }
                 Claimed::Mismatch

@@ -1,7 +1,8 @@
-//! Finds out what became of attempts that are out: by the same call under the same key as long as the provider does
-//! that at most once, by what it has on record after that, and by a person if it can't say.
+//! Finds out what became of attempts that are out: by what the provider has on record, by the same call under the same
+//! key as long as the provider does that at most once, and by a person if it can't say.
 //!
-//! The calls are made here and not by the payment's actor, which goes on serving its clients; it books what is found.
+//! The provider is asked what it has before it is called again: what exists there already is never asked for anew. The
+//! calls are made here and not by the payment's actor, which goes on serving its clients; it books what is found.
 
 use super::{
     Engine, Unavailable,
@@ -11,27 +12,28 @@ use super::{
 use crate::{
     domain::{
         event::Evidence,
-        id::PaymentId,
+        id::{PaymentId, Sequence},
         payment::{Attempt, Payment},
     },
-    provider::Answer,
+    provider::{Answer, Line, line::Place},
 };
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 /// Who asks providers again, in a payment's history.
 pub const INQUIRY: &str = "system/inquiry";
 
-/// Asks about everything of a payment that is out, and has the payment's actor book what is found.
-pub(super) async fn inquire(engine: &Arc<Engine>, id: PaymentId) -> Result<(), Unavailable> {
+/// Asks about everything of a payment that was out after entry `seen`, and has the payment's actor book what is found.
+/// What has begun since is not asked about: the call of whoever began it may be on its way.
+pub(super) async fn inquire(
+    engine: &Arc<Engine>,
+    id: PaymentId,
+    seen: Sequence,
+) -> Result<(), Unavailable> {
     let Some(payment) = engine.books.read().history(id).map(|history| history.payment()) else {
         return Ok(());
     };
-    for attempt in payment.out() {
-        let heard = if attempt.is_booked {
-            find_out(engine, &payment, attempt).await
-        } else {
-            look_up(engine, &payment, attempt).await
-        };
+    for attempt in payment.out().filter(|attempt| attempt.sequence <= seen) {
+        let heard = find_out(engine, &payment, attempt).await;
         match engine.perform(id, Perform::by_system(Wish::Hear(heard), INQUIRY)).await {
             Ok(Some(payment)) => {
                 let status = payment.status.name();
@@ -52,53 +54,80 @@ pub(super) async fn inquire(engine: &Arc<Engine>, id: PaymentId) -> Result<(), U
 
 async fn find_out(engine: &Engine, payment: &Payment, attempt: &Attempt) -> Heard {
     let Some(line) = engine.lines.to(&attempt.ask.provider) else {
-        return look_up(engine, payment, attempt).await;
+        let answer = Answer::unknown("it is not configured any more");
+        return heard(attempt, answer, Evidence::LookUp, true);
     };
-    let age = Duration::from_millis(engine.clock.now().millis_since(attempt.created_at));
-    if age >= line.terms().repeats_for() {
-        return look_up(engine, payment, attempt).await;
+    let inquiry = Inquiry { engine, line, payment, attempt };
+    let found = inquiry.look_up().await;
+    if inquiry.says_enough(&found.answer) {
+        return found;
     }
-    let call = call_of(payment, attempt);
-    let answer = {
-        let _place = match line.as_outside() {
-            Some(outside) => outside.place().await,
-            None => None,
-        };
-        line.ask(&call).await
-    };
-    let evidence = Evidence::LateReply;
-    let repeated = Heard { attempt: attempt.sequence, answer, evidence, is_last_word: false };
-    let is_known = |answer: &Answer| {
-        let verdict = judge(attempt, &payment.details, answer.clone(), false);
-        matches!(verdict, Verdict::Known(_))
-    };
-    if is_known(&repeated.answer) || !line.terms().looks_up {
-        return repeated;
+    let Some(answer) = inquiry.repeat().await else { return found };
+    let repeated = heard(attempt, answer, Evidence::LateReply, false);
+    match &repeated.answer {
+        // A refusal may be of this very call, and an error what the first one was answered. What is on record says more.
+        Answer::Declined { .. } if line.terms().looks_up => {
+            let found = inquiry.look_up().await;
+            match &found.answer {
+                Answer::Absent => repeated,
+                _ => found,
+            }
+        }
+        Answer::Unknown { .. } if line.terms().looks_up => {
+            let found = inquiry.look_up().await;
+            if inquiry.says_enough(&found.answer) { found } else { repeated }
+        }
+        _ => repeated,
     }
-    // A provider repeats what it answered first, also an error; what it has on record says more. That it has nothing says
-    // nothing yet.
-    let found = look_up(engine, payment, attempt).await;
-    if is_known(&found.answer) { found } else { repeated }
 }
 
-async fn look_up(engine: &Engine, payment: &Payment, attempt: &Attempt) -> Heard {
-    let heard = |answer, is_last_word| Heard {
-        attempt: attempt.sequence,
-        answer,
-        evidence: Evidence::LookUp,
-        is_last_word,
-    };
-    let Some(line) = engine.lines.to(&attempt.ask.provider) else {
-        return heard(Answer::unknown("it is not configured any more"), true);
-    };
-    let age = Duration::from_millis(engine.clock.now().millis_since(attempt.created_at));
-    let is_last_word = age >= line.terms().key_window;
-    if !line.terms().looks_up {
-        return heard(Answer::unknown("it can't be asked what it has on record"), is_last_word);
+fn heard(attempt: &Attempt, answer: Answer, evidence: Evidence, is_last_word: bool) -> Heard {
+    Heard { attempt: attempt.sequence, answer, evidence, is_last_word }
+}
+
+/// What is asked about one attempt.
+struct Inquiry<'a> {
+    engine: &'a Engine,
+    line: &'a Line,
+    payment: &'a Payment,
+    attempt: &'a Attempt,
+}
+
+impl Inquiry<'_> {
+    async fn place(&self) -> Option<Place> {
+        match self.line.as_outside() {
+            Some(outside) => outside.place().await,
+            None => None,
+        }
     }
-    let _place = match line.as_outside() {
-        Some(outside) => outside.place().await,
-        None => None,
-    };
-    heard(line.look_up(&call_of(payment, attempt)).await, is_last_word)
+
+    async fn look_up(&self) -> Heard {
+        let Self { engine, line, payment, attempt } = *self;
+        let _place = self.place().await;
+        let is_over = engine.calls.is_over(attempt, line.terms());
+        let answer = if line.terms().looks_up {
+            let quiet_for = engine.calls.quiet_for(attempt.id());
+            line.look_up(&call_of(payment, attempt, quiet_for)).await
+        } else {
+            Answer::unknown("it can't be asked what it has on record")
+        };
+        heard(attempt, answer, Evidence::LookUp, is_over)
+    }
+
+    /// Calls for it again under its key; `None` if the provider might do it a second time.
+    async fn repeat(&self) -> Option<Answer> {
+        let Self { engine, line, payment, attempt } = *self;
+        let _place = self.place().await;
+        // Asked after the place was waited for.
+        if !attempt.is_booked || !engine.calls.may_repeat(attempt, line.terms()) {
+            return None;
+        }
+        Some(engine.calls.ask(line, payment, attempt).await)
+    }
+
+    /// Whether the answer leaves nothing to ask for: it is certain, it is for a person, or the provider is at it.
+    fn says_enough(&self, answer: &Answer) -> bool {
+        let verdict = judge(self.attempt, &self.payment.details, answer.clone(), false);
+        *answer == Answer::Working || !matches!(verdict, Verdict::Open(_))
+    }
 }

@@ -8,6 +8,7 @@
 use super::{BooksReader, Unavailable};
 use crate::{
     domain::{
+        access::AccessRecord,
         books::{Books, Breach},
         entry::{PaymentRecord, Record, Stray},
         id::{PaymentId, Sequence},
@@ -16,6 +17,8 @@ use crate::{
         webhook::WebhookRecord,
     },
     journal::{JournalError, Writer, entry},
+    meters::meters,
+    telemetry::traces::{self, span},
 };
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use std::{
@@ -24,6 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::Span;
 
 /// Where an entry went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +161,18 @@ impl LedgerHandle {
         self.append(Subject::Strays, None, Record::Stray(stray), now).await
     }
 
+    /// Records what an admin did about who may come in. On return the entry is durable and on the books.
+    ///
+    /// # Errors
+    /// As [`LedgerHandle::record`].
+    pub async fn record_access(
+        &self,
+        record: AccessRecord,
+        now: Timestamp,
+    ) -> Result<Recorded, NotRecorded> {
+        self.append(Subject::Access, None, Record::Access(record), now).await
+    }
+
     async fn append(
         &self,
         subject: Subject,
@@ -167,7 +183,9 @@ impl LedgerHandle {
         let (reply, recorded) = oneshot::channel();
         // Counted here and not on the ledger's thread. A record too large to count fills a batch by itself.
         let bytes = entry::encoded_bytes(&record).unwrap_or(usize::MAX);
-        let append = Append { subject, key, record, bytes, now, reply };
+        let span = span!("record");
+        let append = Append { subject, key, record, bytes, now, reply, span };
+        let _queued = meters().ledger_queue.enter();
         if let Err(error) = self.actor.try_send(append) {
             return Err(NotRecorded::Unavailable(match error {
                 actix::dev::SendError::Full(_) => Unavailable::Overloaded,
@@ -202,6 +220,7 @@ enum Subject {
     Payment(PaymentId),
     Webhooks,
     Strays,
+    Access,
 }
 
 #[derive(Message)]
@@ -215,6 +234,8 @@ struct Append {
     bytes: usize,
     now: Timestamp,
     reply: oneshot::Sender<Result<Recorded, NotRecorded>>,
+    /// From sending it to its being durable.
+    span: Span,
 }
 
 #[derive(Message)]
@@ -258,6 +279,8 @@ struct Batch {
     at: Timestamp,
     subjects: HashSet<Subject>,
     keys: HashSet<(Arc<str>, Key)>,
+    /// Of the records whose trace is followed, by their place.
+    spans: Vec<(usize, Span)>,
 }
 
 impl Batch {
@@ -272,6 +295,9 @@ impl Batch {
         self.bytes = self.bytes.saturating_add(append.bytes);
         self.subjects.insert(append.subject);
         self.keys.extend(append.key);
+        if !append.span.is_disabled() {
+            self.spans.push((self.records.len(), append.span));
+        }
         self.records.push(append.record);
         self.replies.push(append.reply);
     }
@@ -335,6 +361,7 @@ impl LedgerActor {
         let books = self.books.read().unwrap_or_else(PoisonError::into_inner);
         match &append.record {
             Record::Opened { .. } | Record::Sealed | Record::Stray(_) => {}
+            Record::Access(record) => books.check_access(record)?,
             Record::Payment(record) => books.check(record, append.now)?,
             Record::Webhook(record) => books.check_webhook(record, self.pace.endpoints_max)?,
         }
@@ -352,7 +379,8 @@ impl LedgerActor {
         if batch.records.is_empty() {
             return;
         }
-        let written = self.write(batch.records, batch.at);
+        let written = self.write(batch.records, batch.at, &batch.spans);
+        drop(batch.spans);
         for (place, reply) in batch.replies.into_iter().enumerate() {
             answer(reply, written.clone().map(|first| first.followed_by(place)));
         }
@@ -362,10 +390,18 @@ impl LedgerActor {
     }
 
     /// Makes records durable, then books them. Returns where the first one went.
-    fn write(&mut self, records: Vec<Record>, at: Timestamp) -> Result<Recorded, NotRecorded> {
+    fn write(
+        &mut self,
+        records: Vec<Record>,
+        at: Timestamp,
+        spans: &[(usize, Span)],
+    ) -> Result<Recorded, NotRecorded> {
         let unknown = Err(NotRecorded::Unavailable(Unavailable::OutcomeUnknown));
         self.writing.set(Some(Instant::now()));
+        let begin = |(_, span): &(usize, Span)| span!(parent: span, "journal write");
+        let writing: Vec<Span> = spans.iter().map(begin).collect();
         let written = self.journal.append(records, at);
+        drop(writing);
         self.writing.set(None);
         match written {
             Ok(batch) => {
@@ -373,6 +409,12 @@ impl LedgerActor {
                     .entries
                     .first()
                     .map(|entry| Recorded { sequence: entry.sequence, at: entry.at });
+                if let Some(first) = first {
+                    // Before the books show it to the couriers.
+                    for (place, span) in spans {
+                        traces::remember(first.followed_by(*place).sequence, span);
+                    }
+                }
                 let mut books = self.books.write().unwrap_or_else(PoisonError::into_inner);
                 books.apply(batch);
                 let revision = books.webhooks().revision();
@@ -414,7 +456,7 @@ impl LedgerActor {
         if self.journal.space().is_full() {
             return;
         }
-        if self.write(vec![Record::Sealed], Timestamp::default()).is_err() {
+        if self.write(vec![Record::Sealed], Timestamp::default(), &[]).is_err() {
             tracing::warn!("the journal could not be sealed");
         }
     }

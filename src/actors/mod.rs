@@ -19,6 +19,7 @@ pub mod alarms;
 pub mod alerts;
 pub mod attempts;
 pub mod background;
+pub mod calls;
 #[cfg(feature = "fault-injection")]
 pub mod faulty;
 pub mod idempotency;
@@ -99,6 +100,8 @@ pub struct Engine {
     pub admission: Arc<admission::Admission>,
     /// Who moves the money.
     pub lines: Arc<Lines>,
+    /// When providers were called about what is out.
+    pub calls: calls::Calls,
     /// What is wrong now.
     pub alarms: Arc<alarms::Alarms>,
     /// What time it is.

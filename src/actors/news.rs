@@ -15,24 +15,29 @@ use crate::{
 };
 
 /// Books what the news decides or contradicts. On return it is durable, or was on the books before.
-pub(super) async fn heed(work: &mut Work, news: News, by: By) -> Result<(), NotPerformed> {
+pub(super) async fn heed(
+    work: &mut Work,
+    provider: &str,
+    news: News,
+    by: By,
+) -> Result<(), NotPerformed> {
     let evidence = Evidence::Webhook(news.event);
     let currency = work.payment.details.currency;
     if let Some(other) = news.currency.filter(|other| *other != currency) {
         let what = format!("the provider tells of {other}; the payment is in {currency}");
         return work.note(Note::Contradicted { evidence, what: what.into() }).await;
     }
-    if let Some((attempt, outcome)) = decided(&work.payment, &news.fact) {
+    if let Some((attempt, outcome)) = decided(&work.payment, provider, &news.fact) {
         return work.book(&attempt, outcome, evidence, by).await;
     }
-    match contradiction(&work.payment, &news.fact) {
+    match contradiction(&work.payment, provider, &news.fact) {
         Some(what) => work.note(Note::Contradicted { evidence, what: what.into() }).await,
         None => Ok(()),
     }
 }
 
 /// The attempt that a fact decides, and how.
-fn decided(payment: &Payment, fact: &Fact) -> Option<(Attempt, Outcome)> {
+fn decided(payment: &Payment, provider: &str, fact: &Fact) -> Option<(Attempt, Outcome)> {
     let verdict = |attempt: &Attempt, answer| match judge(attempt, &payment.details, answer, false)
     {
         Verdict::Known(outcome) => Some((attempt.clone(), outcome)),
@@ -41,7 +46,7 @@ fn decided(payment: &Payment, fact: &Fact) -> Option<(Attempt, Outcome)> {
     match fact {
         Fact::Charge { attempt: named, reference, state } => {
             let manual = payment.details.capture == CaptureMode::Manual;
-            payment.out().find_map(|attempt| {
+            payment.out().filter(|it| *it.ask.provider == *provider).find_map(|attempt| {
                 let is_about = match attempt.ask.action {
                     Action::Authorize => *named == Some(attempt.id()),
                     Action::Capture { .. } | Action::Void | Action::Expire => {
@@ -54,7 +59,10 @@ fn decided(payment: &Payment, fact: &Fact) -> Option<(Attempt, Outcome)> {
             })
         }
         Fact::Refund { attempt: named, reference, amount, state } => {
-            let attempt = named.and_then(|named| find(payment, named))?;
+            let attempt = named.and_then(|named| find(payment, provider, named))?;
+            if attempt.amount(&payment.details).minor_units() != *amount {
+                return None;
+            }
             let takes_back = matches!(state, RefundState::Failed { .. });
             match attempt.standing {
                 Standing::Out => verdict(attempt, answer_of_refund(reference, *amount, state)),
@@ -67,19 +75,21 @@ fn decided(payment: &Payment, fact: &Fact) -> Option<(Attempt, Outcome)> {
     }
 }
 
-fn find(payment: &Payment, id: DerivedId) -> Option<&Attempt> {
-    payment.attempts.iter().find(|attempt| attempt.id() == id)
+fn find<'a>(payment: &'a Payment, provider: &str, id: DerivedId) -> Option<&'a Attempt> {
+    let of_it = |attempt: &&Attempt| attempt.id() == id && *attempt.ask.provider == *provider;
+    payment.attempts.iter().find(of_it)
 }
 
 /// What a fact that decides nothing says against the books, if it does.
-fn contradiction(payment: &Payment, fact: &Fact) -> Option<String> {
+fn contradiction(payment: &Payment, provider: &str, fact: &Fact) -> Option<String> {
     let currency = payment.details.currency;
     match fact {
         Fact::Charge { attempt, reference, state } => {
             let attempt = match attempt {
-                Some(named) => find(payment, *named),
+                Some(named) => find(payment, provider, *named),
                 None => payment.attempts.iter().find(|attempt| {
                     attempt.ask.action == Action::Authorize
+                        && *attempt.ask.provider == *provider
                         && attempt.reference.as_deref() == Some(reference)
                 }),
             };
@@ -91,13 +101,10 @@ fn contradiction(payment: &Payment, fact: &Fact) -> Option<String> {
                 ChargeState::Declined { .. } => "declined and holds nothing".to_owned(),
             };
             let Some(attempt) = attempt else {
-                return Some(format!(
-                    "the provider {says} ({reference}) that nobody asked for here"
-                ));
+                return Some(format!("{provider} {says} ({reference}) that nobody asked for here"));
             };
             let agrees = charge_agrees(payment, attempt, state);
             let status = payment.status.name();
-            let provider = &attempt.ask.provider;
             (!agrees)
                 .then(|| format!("{provider} {says} ({reference}); here the payment is {status}"))
         }
@@ -107,9 +114,8 @@ fn contradiction(payment: &Payment, fact: &Fact) -> Option<String> {
                 RefundState::Done => "gave back",
                 RefundState::Failed { .. } => "failed to give back",
             };
-            let says =
-                format!("the provider {says} {amount} {currency} (minor units, {reference})");
-            let Some(attempt) = attempt.and_then(|named| find(payment, named)) else {
+            let says = format!("{provider} {says} {amount} {currency} (minor units, {reference})");
+            let Some(attempt) = attempt.and_then(|named| find(payment, provider, named)) else {
                 return Some(format!("{says}, which nobody asked for here"));
             };
             if attempt.amount(&payment.details).minor_units() != *amount {

@@ -23,6 +23,8 @@ use crate::{
 };
 use actix::{Actor, ActorFutureExt, AtomicResponse, Context, Handler, Message, WrapFuture};
 use std::sync::Arc;
+use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 /// What someone wants of a payment; the provider's part is still to come.
 #[derive(Clone, Debug)]
@@ -45,7 +47,12 @@ pub enum Wish {
     /// Book what a provider said about an attempt that was out.
     Hear(Heard),
     /// Book what a provider told by itself.
-    Heed(News),
+    Heed {
+        /// Its name.
+        provider: Arc<str>,
+        /// What it told.
+        news: News,
+    },
     /// Book what a person found out.
     Resolve(Resolution),
 }
@@ -96,7 +103,7 @@ impl Wish {
             Self::Void => Some(Operation::Void),
             Self::Refund { .. } => Some(Operation::Refund),
             Self::Resolve(_) => Some(Operation::Resolve),
-            Self::Expire | Self::Hear(_) | Self::Heed(_) => None,
+            Self::Expire | Self::Hear(_) | Self::Heed { .. } => None,
         }
     }
 }
@@ -104,6 +111,13 @@ impl Wish {
 /// The one message of a payment actor. The answer is the payment as the wish left it, durable.
 #[derive(Message)]
 #[rtype(result = "Result<Payment, NotPerformed>")]
+pub(super) struct Asked {
+    pub(super) task: Perform,
+    /// The span that the work is part of.
+    pub(super) span: Span,
+}
+
+/// What is to be done, for whom.
 pub struct Perform {
     /// What is wanted.
     pub wish: Wish,
@@ -111,13 +125,21 @@ pub struct Perform {
     pub actor: Arc<str>,
     /// The idempotency key it came under.
     pub request: Option<Request>,
+    /// When it was asked for: the time that a provider has is counted from there, whatever was waited for besides.
+    pub since: Instant,
 }
 
 impl Perform {
+    /// What somebody wants, from now on.
+    #[must_use]
+    pub fn new(wish: Wish, actor: Arc<str>, request: Option<Request>) -> Self {
+        Self { wish, actor, request, since: Instant::now() }
+    }
+
     /// A wish of the server's own, which comes under no key.
     #[must_use]
     pub fn by_system(wish: Wish, part: &'static str) -> Self {
-        Self { wish, actor: Arc::from(part), request: None }
+        Self::new(wish, Arc::from(part), None)
     }
 }
 
@@ -171,15 +193,17 @@ impl Actor for PaymentActor {
     type Context = Context<Self>;
 }
 
-impl Handler<Perform> for PaymentActor {
+impl Handler<Asked> for PaymentActor {
     type Result = AtomicResponse<Self, Result<Payment, NotPerformed>>;
 
-    fn handle(&mut self, task: Perform, _: &mut Context<Self>) -> Self::Result {
-        let mut work = Work { payment: self.payment.clone(), engine: self.engine.clone() };
+    fn handle(&mut self, Asked { task, span }: Asked, _: &mut Context<Self>) -> Self::Result {
+        let until = task.since + self.engine.answer_within;
+        let mut work = Work { payment: self.payment.clone(), engine: self.engine.clone(), until };
         let done = async move {
             let result = work.perform(task).await;
             (work.payment, result)
-        };
+        }
+        .instrument(span);
         AtomicResponse::new(Box::pin(done.into_actor(self).map(|(payment, result), actor, _| {
             actor.payment = payment;
             result.map(|()| actor.payment.clone())
@@ -191,6 +215,8 @@ impl Handler<Perform> for PaymentActor {
 pub(super) struct Work {
     pub(super) payment: Payment,
     pub(super) engine: Arc<Engine>,
+    /// Until when a provider's answer is waited for.
+    pub(super) until: Instant,
 }
 
 /// Who wants something, and under which key.
@@ -208,7 +234,7 @@ impl By {
 
 impl Work {
     async fn perform(&mut self, task: Perform) -> Result<(), NotPerformed> {
-        let Perform { wish, actor, request } = task;
+        let Perform { wish, actor, request, .. } = task;
         let by = By { actor, request };
         match wish {
             Wish::Submit(details) => self.submit(details, by).await,
@@ -219,7 +245,7 @@ impl Work {
             }
             Wish::Expire => self.change(Command::Expire, by).await,
             Wish::Hear(heard) => self.hear(heard, by).await,
-            Wish::Heed(message) => news::heed(self, message, by).await,
+            Wish::Heed { provider, news } => news::heed(self, &provider, news, by).await,
             Wish::Resolve(resolution) => self.resolve(resolution, by).await,
         }
     }

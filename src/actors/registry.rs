@@ -5,7 +5,7 @@
 
 use super::{
     Unavailable,
-    payment::{NotPerformed, PaymentActor, Perform},
+    payment::{Asked, NotPerformed, PaymentActor, Perform},
 };
 use crate::domain::{id::PaymentId, payment::Payment};
 use actix::{Actor, Addr};
@@ -14,6 +14,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+use tracing::Span;
 
 const SHARDS: u64 = 16;
 
@@ -91,7 +92,7 @@ impl Lease {
     /// # Errors
     /// What the actor says; [`Unavailable::OutcomeUnknown`] if it died before it could.
     pub async fn perform(&self, task: Perform) -> Result<Payment, NotPerformed> {
-        match self.address.send(task).await {
+        match self.address.send(Asked { task, span: Span::current() }).await {
             Ok(result) => result,
             Err(error) => {
                 tracing::error!(

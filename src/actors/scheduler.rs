@@ -9,13 +9,13 @@ use super::{
     payment::{NotPerformed, Perform, Wish},
 };
 use crate::domain::{
-    id::PaymentId,
+    id::{PaymentId, Sequence},
     payment::{Payment, Status},
 };
 use crate::provider::{Line, line::Outside};
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -32,10 +32,11 @@ const NEEDS_REVIEW: &str = "payment.needs_review";
 const REST: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(100);
 const INQUIRY_DELAY_MAX: Duration = Duration::from_secs(60);
-/// The most payments that are looked after at once, so that a great many due together do not crowd out clients.
-const UNDER_WAY_MAX: usize = 256;
-/// How many of those places only inquiries may take.
-const INQUIRY_PLACES: usize = 64;
+/// The most payments of one provider that are asked about at once, and as many whose holds lapse: a great many due
+/// together do not crowd out clients, and a provider that hangs holds up nobody else's.
+const PLACES: usize = 64;
+/// The most lapsed holds that are looked at in one tick.
+const LAPSED_MAX: usize = 4096;
 /// How long a hold waits that a provider would not let go of.
 const PUT_OFF: Duration = Duration::from_secs(30);
 
@@ -45,8 +46,8 @@ pub struct Scheduler {
     inquire_after: Duration,
     /// When to ask next about each payment whose answer is out, and how long to wait after that.
     inquiries: HashMap<PaymentId, Inquiry>,
-    /// What is being looked after right now; a slow provider holds up nobody else's payments.
-    under_way: HashSet<PaymentId>,
+    /// What is being looked after right now, and at which provider.
+    under_way: HashMap<PaymentId, (Arc<str>, Due)>,
     /// Told "not now": until then nothing is begun.
     rests_until: Option<Instant>,
     /// Holds that could not lapse because of their provider, and until when they wait.
@@ -60,10 +61,22 @@ pub struct Scheduler {
 /// What is due for a payment.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Due {
-    /// A provider is asked what became of what is out.
-    Inquiry,
+    /// A provider is asked what became of what was out after entry `seen`.
+    Inquiry { seen: Sequence },
     /// The hold lapses.
     Expiry,
+}
+
+/// How many more payments of a provider may be looked after. One that is not configured any more has one of each.
+struct Places {
+    inquiries: usize,
+    expiries: usize,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { inquiries: 1, expiries: 1 }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -81,7 +94,7 @@ impl Scheduler {
             engine,
             inquire_after,
             inquiries: HashMap::new(),
-            under_way: HashSet::new(),
+            under_way: HashMap::new(),
             rests_until: None,
             put_off: HashMap::new(),
             told_in_review: 0,
@@ -94,23 +107,26 @@ impl Scheduler {
         if self.rests_until.is_some_and(|until| Instant::now() < until) {
             return;
         }
-        for (payment, due) in self.due() {
-            self.under_way.insert(payment);
+        self.engine.calls.forget_the_old();
+        for (payment, provider, due) in self.due() {
+            self.under_way.insert(payment, (provider, due));
             let engine = self.engine.clone();
             // A task of its own: one that panics ends nothing else.
             let work = actix_rt::spawn(async move {
                 match due {
-                    Due::Inquiry => inquiry::inquire(&engine, payment).await.map(|()| None),
+                    Due::Inquiry { seen } => {
+                        inquiry::inquire(&engine, payment, seen).await.map(|()| false)
+                    }
                     Due::Expiry => expire(&engine, payment).await,
                 }
             });
             let done = work.into_actor(self).map(move |done, scheduler, _| {
                 scheduler.under_way.remove(&payment);
                 match done {
-                    Ok(Err(Unavailable::ProviderUnavailable)) | Ok(Ok(Some(Status::Authorized))) => {
+                    Ok(Err(Unavailable::ProviderUnavailable)) | Ok(Ok(true)) => {
                         scheduler.put_off.insert(payment, Instant::now() + PUT_OFF);
                     }
-                    Ok(Ok(_)) => scheduler.note(Ok(())),
+                    Ok(Ok(false)) => scheduler.note(Ok(())),
                     Ok(Err(unavailable)) => scheduler.note(Err(unavailable)),
                     Err(error) => {
                         tracing::error!(%payment, %error, "looking after a payment died of a bug; tried again");
@@ -174,9 +190,29 @@ impl Scheduler {
         }
     }
 
-    fn due(&mut self) -> Vec<(PaymentId, Due)> {
-        let free = UNDER_WAY_MAX.saturating_sub(self.under_way.len());
+    /// How many more payments of each provider may be looked after.
+    fn places(&self) -> HashMap<Arc<str>, Places> {
+        let places_of = |line: &Line| {
+            let half = line.as_outside().map_or(PLACES, |outside| outside.in_flight_max() / 2);
+            Places { inquiries: half.clamp(1, PLACES), expiries: PLACES }
+        };
+        let all = self.engine.lines.all();
+        let mut places: HashMap<_, _> =
+            all.map(|(name, line)| (name.clone(), places_of(line))).collect();
+        for (provider, due) in self.under_way.values() {
+            let place = places.entry(provider.clone()).or_default();
+            match due {
+                Due::Inquiry { .. } => place.inquiries = place.inquiries.saturating_sub(1),
+                Due::Expiry => place.expiries = place.expiries.saturating_sub(1),
+            }
+        }
+        places
+    }
+
+    fn due(&mut self) -> Vec<(PaymentId, Arc<str>, Due)> {
+        let mut places = self.places();
         let books = self.engine.books.read();
+        let seen = books.position().sequence;
         let mut due = Vec::new();
         let now = Instant::now();
         let mut still_out = HashMap::new();
@@ -185,21 +221,31 @@ impl Scheduler {
             let first = Inquiry { due: now + self.inquire_after, delay: self.inquire_after };
             let mut inquiry = self.inquiries.get(&id).copied().unwrap_or(first);
             // While a client's command is at work, its call may be the only one of its attempt so far.
-            let is_free = !self.under_way.contains(&id) && !self.engine.registry.is_awake(id);
-            if inquiry.due <= now && due.len() < free && is_free {
-                due.push((id, Due::Inquiry));
+            let is_free = !self.under_way.contains_key(&id) && !self.engine.registry.is_awake(id);
+            if inquiry.due <= now
+                && is_free
+                && let inquiries = &mut places.entry(history.provider()).or_default().inquiries
+                && *inquiries > 0
+            {
+                *inquiries -= 1;
+                due.push((id, history.provider(), Due::Inquiry { seen }));
                 inquiry.delay = inquiry.delay.saturating_mul(2).min(INQUIRY_DELAY_MAX);
                 inquiry.due = now + inquiry.delay;
             }
             still_out.insert(id, inquiry);
         }
         self.inquiries = still_out;
-        // Money in doubt comes first: holds that lapse never take the last places.
-        let left = free.saturating_sub(due.len()).saturating_sub(INQUIRY_PLACES);
         self.put_off.retain(|_, until| now < *until);
-        let waits = |id: &PaymentId| self.under_way.contains(id) || self.put_off.contains_key(id);
-        let lapsed = books.lapsed(self.engine.clock.now()).filter(|id| !waits(id));
-        due.extend(lapsed.take(left).map(|id| (id, Due::Expiry)));
+        let waits =
+            |id: &PaymentId| self.under_way.contains_key(id) || self.put_off.contains_key(id);
+        for id in books.lapsed(self.engine.clock.now()).filter(|id| !waits(id)).take(LAPSED_MAX) {
+            let Some(history) = books.history(id) else { continue };
+            let place = places.entry(history.provider()).or_default();
+            if place.expiries > 0 {
+                place.expiries -= 1;
+                due.push((id, history.provider(), Due::Expiry));
+            }
+        }
         due
     }
 }
@@ -212,20 +258,21 @@ impl Actor for Scheduler {
     }
 }
 
-/// Lets a hold lapse, and says in which status that left the payment. Says "not now" as an error; all else is settled or
-/// is found again at a later tick.
-async fn expire(engine: &Arc<Engine>, id: PaymentId) -> Result<Option<Status>, Unavailable> {
+/// Lets a hold lapse, and says whether it holds still. Says "not now" as an error; all else is settled or is found again
+/// at a later tick.
+async fn expire(engine: &Arc<Engine>, id: PaymentId) -> Result<bool, Unavailable> {
     // A hold waits until there is room to book its end.
     let _room = engine.admission.reserve(0, &engine.books)?;
     match engine.perform(id, Perform::by_system(Wish::Expire, EXPIRY)).await {
         Ok(Some(Payment { status, .. })) => {
             tracing::info!(payment = %id, status = status.name(), by = EXPIRY, "payment looked after");
-            return Ok(Some(status));
+            return Ok(status == Status::Authorized);
         }
         Ok(None) => tracing::error!(payment = %id, "a payment on the schedule is not on the books"),
         // A client was faster, and the payment stands where its command left it.
         Err(NotPerformed::Refused(refusal)) => {
             tracing::debug!(payment = %id, %refusal, "nothing left to do");
+            return Ok(true);
         }
         Err(NotPerformed::Breach(breach)) => {
             tracing::warn!(payment = %id, %breach, "another writer was faster; looked at again");
@@ -234,5 +281,5 @@ async fn expire(engine: &Arc<Engine>, id: PaymentId) -> Result<Option<Status>, U
             return Err(unavailable);
         }
     }
-    Ok(None)
+    Ok(false)
 }

@@ -2,10 +2,10 @@
 
 use super::{Clock, SystemClock};
 use crate::domain::time::Timestamp;
-use std::{env, fs, path::PathBuf};
+use std::{env, fs, path::PathBuf, time::Duration};
 
 /// The machine's clock, ahead by as many milliseconds as stand in the file that the environment variable
-/// `STRONGROOM_CLOCK_AHEAD` names.
+/// `STRONGROOM_CLOCK_AHEAD` names. They have passed; with ` set` behind them, the clock was only set.
 #[derive(Debug)]
 pub struct MovedClock {
     machine: SystemClock,
@@ -20,16 +20,38 @@ impl MovedClock {
         let file = env::var_os("STRONGROOM_CLOCK_AHEAD")?.into();
         Some(Self { machine: SystemClock::default(), told: SystemClock::default(), file })
     }
+
+    /// By how much the clock is ahead, and how much of it has passed.
+    fn ahead(&self) -> (u64, u64) {
+        let text = fs::read_to_string(&self.file).unwrap_or_default();
+        match text.strip_suffix(" set") {
+            Some(set) => (set.parse().unwrap_or(0), 0),
+            None => {
+                let passed = text.parse().unwrap_or(0);
+                (passed, passed)
+            }
+        }
+    }
+
+    fn moved(&self) -> Timestamp {
+        self.machine.now().plus_millis(self.ahead().0)
+    }
 }
 
 impl Clock for MovedClock {
     fn now(&self) -> Timestamp {
-        let ahead = fs::read_to_string(&self.file).ok().and_then(|text| text.parse().ok());
-        let moved = self.machine.now().plus_millis(ahead.unwrap_or(0));
-        self.told.at_least_last(moved.millis())
+        self.told.at_least_last(self.moved().millis())
     }
 
     fn not_before(&self, time: Timestamp) {
         self.told.not_before(time);
+    }
+
+    fn steady(&self) -> Duration {
+        self.machine.steady() + Duration::from_millis(self.ahead().1)
+    }
+
+    fn stands_still(&self) -> bool {
+        self.told.is_ahead_of(self.moved().millis())
     }
 }

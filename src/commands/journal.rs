@@ -4,6 +4,7 @@
 
 use super::offline::Folder;
 use crate::domain::{
+    access::AccessRecord,
     entry::{Batch, Entry, PaymentRecord, Record, Stray},
     event::{Action, Answered, CaptureMode, Details, Event, Outcome},
     id::{PaymentId, Sequence},
@@ -83,7 +84,11 @@ impl Print {
 
     fn selects(&self, entry: &Entry) -> bool {
         let of = match &entry.record {
-            Record::Opened { .. } | Record::Sealed | Record::Webhook(_) | Record::Stray(_) => None,
+            Record::Opened { .. }
+            | Record::Sealed
+            | Record::Webhook(_)
+            | Record::Access(_)
+            | Record::Stray(_) => None,
             Record::Payment(record) => Some(record.payment),
         };
         (self.from.unwrap_or(0)..=self.last()).contains(&entry.sequence)
@@ -120,6 +125,10 @@ fn print(out: &mut impl Write, entry: &Entry, batch: &Batch) -> io::Result<()> {
             let endpoint = event.endpoint().map(|id| format!(" {id}")).unwrap_or_default();
             let told = event.name().replace('_', " ");
             writeln!(out, "{sequence}  {at}  {told}{endpoint}, by {actor}")?;
+        }
+        Record::Access(AccessRecord { actor, event }) => {
+            let (action, subject) = event.in_words();
+            writeln!(out, "{sequence}  {at}  {action} {subject}, by {actor}")?;
         }
         Record::Stray(Stray { provider, event, reference, what }) => {
             writeln!(
@@ -265,6 +274,13 @@ enum EntryObject<'a> {
         /// What the event itself says, but for secrets.
         facts: Value,
     },
+    Access {
+        actor: &'a str,
+        /// In a word or two.
+        event: &'a str,
+        /// To what.
+        subject: String,
+    },
     Stray {
         provider: &'a str,
         event_id: &'a str,
@@ -319,6 +335,10 @@ impl<'a> EntryObject<'a> {
                 event: event.name(),
                 facts: webhook_facts(event),
             },
+            Record::Access(AccessRecord { actor, event }) => {
+                let (event, subject) = event.in_words();
+                Self::Access { actor, event, subject }
+            }
             Record::Stray(Stray { provider, event, reference, what }) => {
                 Self::Stray { provider, event_id: event, provider_reference: reference, what }
             }

@@ -10,6 +10,7 @@
 //! | 5 | another process holds the data folder |
 
 mod backup;
+mod check_config;
 mod demo;
 mod export;
 mod journal;
@@ -19,6 +20,7 @@ mod offline;
 mod read_only;
 mod restore;
 mod serve;
+mod systemd;
 mod verdict;
 mod verify;
 
@@ -27,9 +29,12 @@ use crate::{
     config::ConfigError,
     journal::{JournalError, backup::CopyError},
 };
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use offline::WrongFolder;
+use rustix::process::{Resource, Rlimit, setrlimit};
 use std::io;
+use systemd::WrongSocket;
 
 /// A payment core: charges once, books every cent twice, forgets nothing it has answered.
 #[derive(Parser)]
@@ -45,6 +50,8 @@ pub struct CommandLine {
 enum Command {
     /// Take payments over HTTP (the default command).
     Serve(serve::Serve),
+    /// Check the configuration as a start would, and say where it comes from. Touches no data.
+    CheckConfig(check_config::CheckConfig),
     /// Drive a server, kill it, start it again, and audit what is left.
     Demo(demo::Demo),
     /// Receive webhooks on this machine: verify and print them.
@@ -71,9 +78,11 @@ impl CommandLine {
     /// # Errors
     /// Why not; [`exit_code`] gives the code to end with.
     pub fn run(self) -> anyhow::Result<()> {
+        no_core_dumps()?;
         let done = match self.command {
             None => serve::run(self.serve),
             Some(Command::Serve(arguments)) => serve::run(arguments),
+            Some(Command::CheckConfig(arguments)) => check_config::run(&arguments),
             Some(Command::Demo(arguments)) => demo::run(&arguments),
             Some(Command::Listen(arguments)) => listen::run(arguments),
             Some(Command::Key(key)) => key::run(&key),
@@ -91,6 +100,12 @@ impl CommandLine {
     }
 }
 
+/// A core dump would write what is only in memory to disk: keys, secrets, customers.
+fn no_core_dumps() -> anyhow::Result<()> {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Core, none).map_err(io::Error::from).context("cannot forbid core dumps")
+}
+
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let error = error.downcast_ref::<io::Error>();
     error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
@@ -99,7 +114,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 /// The exit code that tells the operator, or its supervisor, what kind of failure it was.
 #[must_use]
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<ConfigError>() || error.is::<WrongFolder>() {
+    if error.is::<ConfigError>() || error.is::<WrongFolder>() || error.is::<WrongSocket>() {
         return 2;
     }
     match error.downcast_ref::<CopyError>() {

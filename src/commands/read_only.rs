@@ -5,8 +5,8 @@
 
 use super::{
     offline::{Moment, Offline},
-    serve::{listen, shutdown_signal},
-    verdict,
+    serve::{listen, shutdown_signal, url},
+    systemd, verdict,
 };
 use crate::{
     app::{self, Stopped},
@@ -16,7 +16,7 @@ use crate::{
 };
 use std::{
     io::{self, Write},
-    net::SocketAddr,
+    net::TcpListener,
     path::Path,
     time::Instant,
 };
@@ -25,8 +25,13 @@ use std::{
 ///
 /// # Errors
 /// The journal is damaged before the moment that is asked for, or cannot be read; or there is nowhere to listen.
-pub(super) fn run(config: &Config, at: Option<Moment>) -> anyhow::Result<()> {
-    let (listener, address) = listen(config.http.listen)?;
+pub(super) fn run(
+    config: &Config,
+    inherited: Option<TcpListener>,
+    at: Option<Moment>,
+) -> anyhow::Result<()> {
+    let (listener, address) = listen(config.http.listen, inherited)?;
+    let url = url(&config.http, address);
     let began = Instant::now();
     let journal = Offline::open(config.data_dir.clone())?;
     let (books, bytes) = verdict::books_at(&journal, at)?;
@@ -42,7 +47,10 @@ pub(super) fn run(config: &Config, at: Option<Moment>) -> anyhow::Result<()> {
     actix_rt::System::new().block_on(async {
         let shutdown = shutdown_signal().map_err(Stopped::Io)?;
         // A terminal that is gone is no reason not to show books.
-        let started = || drop(announce(&said, address));
+        let started = || {
+            drop(announce(&said, &url));
+            systemd::notify(systemd::READY);
+        };
         app::show(config, (books, now), listener, started, shutdown).await
     })?;
     Ok(())
@@ -61,8 +69,8 @@ fn announcement(books: &Books, data: &Path, took: &str, at: Option<Moment>) -> S
     )
 }
 
-fn announce(said: &str, address: SocketAddr) -> io::Result<()> {
+fn announce(said: &str, url: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{said}\nlistening on http://{address}")?;
+    writeln!(out, "{said}\nlistening on {url}")?;
     out.flush()
 }

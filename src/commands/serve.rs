@@ -2,12 +2,13 @@
 
 use super::{
     offline::{Moment, WrongFolder},
-    read_only,
+    read_only, systemd,
 };
 use crate::{
-    app::{self, Signal, Started, Stopped},
+    app::{self, Held, Signal, Socket, Started, Stopped},
     clock::{Clock, SystemClock},
-    config::Config,
+    config::{Config, Http},
+    http::Certificate,
     journal::{DataLock, backup},
     telemetry,
 };
@@ -19,24 +20,32 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Mutex,
 };
 
-/// What `serve` is told.
+/// What a server would go by.
 #[derive(Args)]
-pub struct Serve {
+pub(super) struct Settings {
     /// Configuration file [default: config.toml in the working directory, if there is one].
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// Address to listen on, instead of `http.listen`. Port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
     /// Folder for everything that is written, instead of `data_dir`.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+}
+
+/// What `serve` is told.
+#[derive(Args)]
+pub struct Serve {
+    #[command(flatten)]
+    settings: Settings,
     /// Only show the books, also beside a server that runs, and change nothing on disk.
     #[arg(long)]
     read_only: bool,
@@ -45,23 +54,46 @@ pub struct Serve {
     at: Option<Moment>,
 }
 
+impl Settings {
+    /// The configuration, under what the command line says and the socket that was handed over. Touches no data.
+    ///
+    /// # Errors
+    /// A start with it would be refused.
+    pub(super) fn load(&self) -> anyhow::Result<(Config, Option<TcpListener>)> {
+        let mut config = Config::load(self.config.as_deref(), std::env::vars_os())?;
+        config.http.listen = self.listen.unwrap_or(config.http.listen);
+        config.data_dir = self.data.clone().unwrap_or(config.data_dir);
+        let inherited = systemd::inherited()?;
+        if let Some(listener) = &inherited {
+            config.http.listen = listener.local_addr()?;
+        }
+        config.exposure(config.http.listen)?;
+        // A certificate that is none is wrong configuration, whatever else may stop the start.
+        config.http.tls.as_ref().map(Certificate::load).transpose()?;
+        Ok((config, inherited))
+    }
+}
+
+/// Whether a server may write to the configured folder.
+pub(super) fn not_a_backup(config: &Config) -> Result<(), WrongFolder> {
+    if config.data_dir.join(backup::NOTE).exists() {
+        return Err(WrongFolder::Backup { folder: config.data_dir.clone() });
+    }
+    Ok(())
+}
+
 /// Runs the server. On `Ok` it was told to stop and everything is written and sealed.
 ///
 /// # Errors
 /// A [`crate::config::ConfigError`], or [`Stopped`] with why it did not start or go on.
 pub fn run(arguments: Serve) -> anyhow::Result<()> {
-    let mut config = Config::load(arguments.config.as_deref(), std::env::vars_os())?;
-    config.http.listen = arguments.listen.unwrap_or(config.http.listen);
-    config.data_dir = arguments.data.unwrap_or(config.data_dir);
-    config.exposure(config.http.listen)?;
-    let _log = telemetry::init(&config.log)?;
+    let (mut config, inherited) = arguments.settings.load()?;
+    let _log = telemetry::init(&config.log, &config.telemetry)?;
     config.http.connections_max = connections_max(config.http.connections_max);
     if arguments.read_only {
-        return read_only::run(&config, arguments.at);
+        return read_only::run(&config, inherited, arguments.at);
     }
-    if config.data_dir.join(backup::NOTE).exists() {
-        return Err(WrongFolder::Backup { folder: config.data_dir }.into());
-    }
+    not_a_backup(&config)?;
     if config.webhooks.allow_loopback && !config.http.listen.ip().is_loopback() {
         tracing::warn!(
             "webhooks.allow_loopback is on and the server listens beyond loopback: merchants can have webhooks sent to \
@@ -69,9 +101,12 @@ pub fn run(arguments: Serve) -> anyhow::Result<()> {
         );
     }
     // First the lock: a second process is told so, whatever its address.
-    let lock = DataLock::take(&config.data_dir).map_err(Stopped::Journal)?;
-    let (listener, address) = listen(config.http.listen)?;
+    let socket = if inherited.is_some() { Socket::Inherited } else { Socket::Own };
+    let lock = DataLock::take_within(&config.data_dir, patience(&config, socket));
+    let lock = lock.map_err(Stopped::Journal)?;
+    let (listener, address) = listen(config.http.listen, inherited)?;
     let data_dir = config.data_dir.display().to_string();
+    let url = url(&config.http, address);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     #[cfg(feature = "fault-injection")]
     let clock = match crate::clock::MovedClock::from_environment() {
@@ -82,16 +117,31 @@ pub fn run(arguments: Serve) -> anyhow::Result<()> {
         let shutdown = shutdown_signal().map_err(Stopped::Io)?;
         let started = |started: &Started| {
             // A terminal that is gone is no reason not to take payments.
-            drop(announce(started, &data_dir, address));
+            drop(announce(started, &data_dir, &url));
+            systemd::notify(systemd::READY);
         };
-        app::run(config, clock, (lock, listener), started, shutdown).await
+        app::run(config, clock, Held { lock, listener, socket }, started, shutdown).await
     })?;
     Ok(())
 }
 
-/// A listener, and the address it got.
-pub(super) fn listen(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address)
+/// How long another process is waited for that holds the data folder. Whoever was given a socket may be the next process
+/// on it: requests wait there, and the one before ends within the time that a stop may take.
+fn patience(config: &Config, socket: Socket) -> Duration {
+    let stop_ms = config.http.drain_grace_ms.saturating_add(config.http.drain_timeout_ms);
+    match socket {
+        Socket::Own => Duration::ZERO,
+        Socket::Inherited => Duration::from_millis(stop_ms).saturating_add(Duration::from_secs(5)),
+    }
+}
+
+/// The listener that was handed over, or a new one; and its address.
+pub(super) fn listen(
+    address: SocketAddr,
+    inherited: Option<TcpListener>,
+) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = inherited
+        .map_or_else(|| TcpListener::bind(address), Ok)
         .map_err(Stopped::Io)
         .with_context(|| format!("cannot listen on {address}"))?;
     let address = listener.local_addr().map_err(Stopped::Io)?;
@@ -121,7 +171,13 @@ fn connections_max(wanted: usize) -> usize {
     wanted.min(room)
 }
 
-fn announce(started: &Started, data_dir: &str, address: SocketAddr) -> io::Result<()> {
+/// Where clients find the server.
+pub(super) fn url(http: &Http, address: SocketAddr) -> String {
+    let scheme = if http.tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{address}")
+}
+
+fn announce(started: &Started, data_dir: &str, url: &str) -> io::Result<()> {
     let Started { report, snapshot, damaged_snapshots, payments, took } = started;
     let mut out = io::stdout().lock();
     let from = match snapshot {
@@ -152,7 +208,7 @@ fn announce(started: &Started, data_dir: &str, address: SocketAddr) -> io::Resul
         )?;
     }
     writeln!(out, "chain head {} at entry {}", report.chain_head, report.last_sequence)?;
-    writeln!(out, "listening on http://{address}")?;
+    writeln!(out, "listening on {url}")?;
     out.flush()
 }
 
@@ -168,6 +224,7 @@ pub(super) fn shutdown_signal() -> io::Result<impl FnMut() -> Signal> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
+            systemd::notify(systemd::STOPPING);
         })
     })
 }

@@ -189,6 +189,10 @@ fn first_breach(books: &Books, batch: &Batch) -> Option<(Sequence, Option<Paymen
     let refused = |breach: &Breach| format!("the rules refuse the entry: {breach}");
     batch.entries.iter().find_map(|entry| match &entry.record {
         Record::Opened { .. } | Record::Sealed | Record::Stray(_) => None,
+        Record::Access(record) => {
+            let breach = books.check_access(record).err()?;
+            Some((entry.sequence, None, refused(&breach)))
+        }
         Record::Payment(record) => {
             let breach = books.check(record, entry.at).err()?;
             Some((entry.sequence, Some(record.payment), refused(&breach)))

@@ -39,6 +39,30 @@ pub enum ConfigError {
         /// The holders of the test keys, such as `merchant_1/test`.
         keys: Vec<String>,
     },
+    /// Keys and payments would go over the network for anyone to read.
+    #[error(
+        "http.listen: {listen} can be reached from other machines and would be spoken to in plain HTTP; set \
+         http.tls_cert and http.tls_key, or listen on a loopback address behind a proxy that speaks TLS, or set \
+         http.insecure = true if the network in between is trusted"
+    )]
+    Plain {
+        /// The address that was to be listened on.
+        listen: SocketAddr,
+    },
+    /// A file of the certificate cannot be read.
+    #[error("cannot read {}, which http.tls_cert or http.tls_key names", path.display())]
+    UnreadableTls {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The certificate or its key is not usable.
+    #[error("http.tls_cert and http.tls_key cannot be used: {reason}")]
+    NoCertificate {
+        /// Why, without what stands in the files.
+        reason: String,
+    },
 }
 
 fn lines(faults: &[Fault]) -> String {

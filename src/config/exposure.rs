@@ -1,4 +1,4 @@
-//! The keys that everybody knows stay on the machine.
+//! The keys that everybody knows stay on the machine, and so does plain HTTP.
 //!
 //! Called by `main` with the address it is about to listen on, whether that came from the file, the environment or the
 //! command line.
@@ -12,21 +12,27 @@ const SHIPPED_KEYS: [&str; 2] = ["sk_test_merchant_1", "ak_test_admin"];
 
 impl Config {
     /// Whether the server may listen on `listen`: on a loopback address always, elsewhere only without the test keys of
-    /// the shipped configuration.
+    /// the shipped configuration, and by TLS unless plain HTTP was asked for.
     ///
     /// # Errors
-    /// [`ConfigError::Exposed`], with the holders of the test keys.
+    /// [`ConfigError::Exposed`], with the holders of the test keys, or [`ConfigError::Plain`].
     pub fn exposure(&self, listen: SocketAddr) -> Result<(), ConfigError> {
+        if listen.ip().to_canonical().is_loopback() {
+            return Ok(());
+        }
         let shipped = SHIPPED_KEYS.map(|key| <[u8; 32]>::from(Sha256::digest(key)));
         let keys: Vec<String> = self
             .holders()
             .filter(|(_, key)| shipped.contains(&key.sha256))
             .map(|(holder, key)| format!("{holder}/{}", key.name))
             .collect();
-        if keys.is_empty() || listen.ip().to_canonical().is_loopback() {
-            return Ok(());
+        if !keys.is_empty() {
+            return Err(ConfigError::Exposed { listen, keys });
         }
-        Err(ConfigError::Exposed { listen, keys })
+        match self.http.tls.is_some() || self.http.insecure {
+            true => Ok(()),
+            false => Err(ConfigError::Plain { listen }),
+        }
     }
 
     /// Every API key with its holder: a merchant's id, or `admin`.
@@ -42,6 +48,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::TlsFiles;
 
     #[test]
     fn a_shipped_test_key_keeps_the_server_on_loopback() {
@@ -56,10 +63,32 @@ mod tests {
         }
         // Under whatever name, and of whichever holder.
         let mut config = shipped;
+        config.http.insecure = true;
         config.admins.clear();
         config.merchants[0].keys[0].name = "mine".to_owned();
         assert!(exposure(&config, "0.0.0.0:1").is_err());
         config.merchants[0].keys[0].sha256 = Sha256::digest("a key of our own").into();
         assert!(exposure(&config, "0.0.0.0:1").is_ok());
+    }
+
+    #[test]
+    fn plain_http_stays_on_loopback_unless_it_is_asked_for() {
+        let mut config = Config::load(None, std::iter::empty::<(String, String)>()).unwrap();
+        config.admins.clear();
+        config.merchants.clear();
+        let mut refused = |listen: &str, change: fn(&mut Config)| {
+            change(&mut config);
+            let refused = config.exposure(listen.parse().unwrap());
+            refused.is_err_and(|error| matches!(error, ConfigError::Plain { .. }))
+        };
+        assert!(refused("0.0.0.0:1", |_| {}));
+        assert!(refused("[2001:db8::1]:1", |_| {}));
+        assert!(!refused("127.0.0.1:1", |_| {}));
+        assert!(!refused("0.0.0.0:1", |config| config.http.insecure = true));
+        let files = |config: &mut Config| {
+            config.http.insecure = false;
+            config.http.tls = Some(TlsFiles { cert: "c".into(), key: "k".into() });
+        };
+        assert!(!refused("0.0.0.0:1", files));
     }
 }

@@ -5,10 +5,13 @@
 
 use super::error::ConfigError;
 use ::config::{FileFormat, Format, Map, Value, ValueKind};
-use std::{ffi::OsString, fs, io, path::Path};
+use std::{collections::BTreeMap, ffi::OsString, fs, io, path::Path};
 
 /// The shipped configuration, in full and with every key explained.
 pub const SHIPPED: &str = include_str!("../../config.toml");
+
+/// What the shipped configuration is called.
+const DEFAULTS: &str = "the shipped defaults";
 
 /// The file that is read when none is named, if it is there.
 const FILE: &str = "config.toml";
@@ -24,7 +27,7 @@ pub(super) fn merge<Name: Into<OsString>, Text: Into<OsString>>(
     path: Option<&Path>,
     environment: impl Iterator<Item = (Name, Text)>,
 ) -> Result<Table, ConfigError> {
-    let defaults = parse("the shipped defaults", SHIPPED)?;
+    let defaults = parse(DEFAULTS, SHIPPED)?;
     let mut merged = defaults.clone();
     if let Some((origin, text)) = read(path)? {
         lay_over(&mut merged, parse(&origin, &text)?);
@@ -35,6 +38,33 @@ pub(super) fn merge<Name: Into<OsString>, Text: Into<OsString>>(
         }
     }
     Ok(merged)
+}
+
+/// By origin, the full names of the keys that come from there; of the defaults only that all the rest is theirs.
+pub(super) fn origins(merged: &Table) -> Vec<(String, Vec<String>)> {
+    let mut origins = BTreeMap::new();
+    note_origins("", merged, &mut origins);
+    if origins.remove(DEFAULTS).is_some() {
+        origins.insert(DEFAULTS.to_owned(), vec!["all the rest".to_owned()]);
+    }
+    let mut origins: Vec<_> = origins.into_iter().collect();
+    for (_, keys) in &mut origins {
+        keys.sort();
+    }
+    origins.sort_by_key(|(origin, _)| origin == DEFAULTS);
+    origins
+}
+
+fn note_origins(path: &str, table: &Table, origins: &mut BTreeMap<String, Vec<String>>) {
+    for (key, value) in table {
+        let name = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match &value.kind {
+            ValueKind::Table(inner) => note_origins(&name, inner, origins),
+            _ => {
+                origins.entry(value.origin().unwrap_or_default().to_owned()).or_default().push(name)
+            }
+        }
+    }
 }
 
 /// The file's name and text; nothing if none was named and the usual one is not there.

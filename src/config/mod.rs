@@ -8,18 +8,24 @@ mod alerts;
 mod error;
 mod exposure;
 mod layers;
+mod limits;
+mod metrics;
 mod network;
 mod providers;
 mod section;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod webhooks;
 
 pub use alerts::{AlertWebhook, Alerts};
 pub use error::{ConfigError, Fault, Reason};
 pub use layers::SHIPPED;
+pub use limits::{Limits, Rate};
+pub use metrics::{Metrics, Telemetry};
 pub use network::Network;
 pub use providers::{Confidential, OutsideProvider, ProviderKind, Route, SANDBOX};
+pub use tls::{TlsFiles, TlsPair};
 pub use webhooks::{MerchantWebhook, Webhooks};
 
 use crate::domain::{idempotency::Retention, money::Amount};
@@ -31,7 +37,8 @@ use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 pub const ADMIN: &str = "admin";
 
 const MIB: i64 = 1024 * 1024;
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+const HOUR_MS: u64 = 60 * 60 * 1000;
+const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// The configuration, complete and in range.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +47,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The HTTP door.
     pub http: Http,
+    /// How often clients may ask.
+    pub limits: Limits,
     /// The rules of payments.
     pub payments: Payments,
     /// Safe retries.
@@ -60,6 +69,10 @@ pub struct Config {
     pub webhooks: Webhooks,
     /// Telling the operator what is wrong.
     pub alerts: Alerts,
+    /// Numbers about the server.
+    pub metrics: Metrics,
+    /// Following single requests.
+    pub telemetry: Telemetry,
     /// What the server tells its operator.
     pub log: Log,
     /// Those who take payments; no two ids alike.
@@ -69,6 +82,18 @@ pub struct Config {
 }
 
 impl Config {
+    /// Where the configuration that [`Self::load`] takes comes from: each file and variable with the full names of the
+    /// keys that it sets, and of the rest that all other keys have their defaults. No values.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn origins<Name: Into<OsString>, Text: Into<OsString>>(
+        path: Option<&Path>,
+        environment: impl Iterator<Item = (Name, Text)>,
+    ) -> Result<Vec<(String, Vec<String>)>, ConfigError> {
+        Ok(layers::origins(&layers::merge(path, environment)?))
+    }
+
     /// The defaults, under the file at `path` (or `config.toml` in the working directory, if it is there), under the
     /// variables of `environment` that begin with `STRONGROOM__`.
     ///
@@ -97,6 +122,7 @@ impl Config {
                     })
                     .unwrap_or_default(),
                 http: root.section("http", Http::read),
+                limits: root.section("limits", Limits::read),
                 payments: root.section("payments", Payments::read),
                 idempotency: root.section("idempotency", Idempotency::read),
                 provider: root.section("provider", Provider::read),
@@ -107,6 +133,8 @@ impl Config {
                 reconciliation: root.section("reconciliation", Reconciliation::read),
                 webhooks: root.section("webhooks", Webhooks::read),
                 alerts: root.section("alerts", Alerts::read),
+                metrics: root.section("metrics", Metrics::read),
+                telemetry: root.section("telemetry", Telemetry::read),
                 log: root.section("log", Log::read),
                 merchants: root.list("merchants", Merchant::read),
                 admins: root.list("admins", ApiKey::read),
@@ -132,12 +160,28 @@ pub struct Http {
     pub connections_max: usize,
     /// Payment commands worked on at once; more get 503.
     pub in_flight_max: usize,
-    /// How long a stopping server waits for the requests it still works on.
+    /// How long a server that is told to stop still takes new connections, not ready any more.
+    pub drain_grace_ms: u64,
+    /// How long the rest of a stop may take, after the grace.
     pub drain_timeout_ms: u64,
+    /// How long a client may take to send the head of a request.
+    pub head_read_timeout_ms: u64,
+    /// Connections held open at once from one address.
+    pub connections_per_address: usize,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// What the server proves itself with; `None`: it speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// Whether plain HTTP may be spoken beyond loopback.
+    pub insecure: bool,
 }
 
 impl Http {
     fn read(section: &mut Section<'_>) -> Self {
+        let allowed = "a duration such as \"5s\", 0s to 1h";
+        let drain_grace = section.text("drain_grace", allowed, |text| {
+            duration_ms(text).filter(|ms| (0..=HOUR_MS).contains(ms))
+        });
         Self {
             listen: section.address("listen"),
             workers: section.integer("workers", 0..=1024),
@@ -146,7 +190,13 @@ impl Http {
             request_deadline_ms: section.integer("request_deadline_ms", 10..=600_000),
             connections_max: section.integer("connections_max", 1..=1_000_000),
             in_flight_max: section.integer("in_flight_max", 1..=100_000),
+            drain_grace_ms: drain_grace.unwrap_or_default(),
             drain_timeout_ms: section.integer("drain_timeout_ms", 0..=3_600_000),
+            head_read_timeout_ms: section.integer("head_read_timeout_ms", 10..=600_000),
+            connections_per_address: section.integer("connections_per_address", 1..=1_000_000),
+            trusted_proxies: section.networks("trusted_proxies"),
+            tls: TlsFiles::read(section),
+            insecure: section.boolean("insecure"),
         }
     }
 

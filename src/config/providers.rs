@@ -1,7 +1,10 @@
 //! Who moves the money, and which payments go to whom.
 
 use super::section::Section;
-use crate::domain::money::{Amount, Currency};
+use crate::domain::{
+    access::Mode,
+    money::{Amount, Currency},
+};
 use std::fmt;
 
 /// The name of the embedded provider; no other may be called so.
@@ -24,6 +27,8 @@ pub struct OutsideProvider {
     pub in_flight_max: usize,
     /// How long a call may take before its answer counts as unknown.
     pub deadline_ms: u64,
+    /// A call that takes longer counts as a failure, whatever its answer.
+    pub slow_after_ms: u64,
     /// After how many failures in a row new payments go elsewhere or get 503.
     pub failures_max: u32,
     /// How long after that a new payment is tried.
@@ -74,6 +79,7 @@ impl OutsideProvider {
                 })
                 .unwrap_or(64),
             deadline_ms: milliseconds(section, "deadline_ms", 100, 600_000).unwrap_or(30_000),
+            slow_after_ms: milliseconds(section, "slow_after_ms", 10, 600_000).unwrap_or(5_000),
             failures_max: section
                 .optional("failures_max", |section| {
                     Some(section.integer("failures_max", 1..=1_000_000))
@@ -105,6 +111,8 @@ impl fmt::Debug for Confidential {
 /// Which payments go to which providers. Every condition given must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
+    /// Of live payments, or of those made with keys for test payments.
+    pub mode: Mode,
     /// Only this merchant's.
     pub merchant: Option<String>,
     /// Only in this currency.
@@ -123,6 +131,8 @@ impl Route {
 
     /// `known` are the providers that there are.
     pub(super) fn read(known: &[String], section: &mut Section<'_>) -> Self {
+        let mode = section
+            .optional("mode", |section| section.text("mode", "\"live\" or \"test\"", Mode::parse));
         let merchant = section.optional("merchant", |section| {
             section.text("merchant", "a merchant's id", |text| Some(text.to_owned()))
         });
@@ -133,19 +143,20 @@ impl Route {
             |key| section.optional(key, |section| Some(section.integer(key, 1..=Amount::MAX)));
         let (amount_min, amount_max) = (amount("amount_min"), amount("amount_max"));
         let allowed = format!(
-            "1 to {} names of providers, in the order in which they are tried, such as \"stripe, sandbox\"; there are: \
-             {}",
+            "1 to {} names of providers, in the order in which they are tried, such as \"stripe, other\", and {SANDBOX} \
+             alone, for it moves no money; there are: {}",
             Self::PROVIDERS_MAX,
             known.join(", ")
         );
         let providers = section.text("providers", &allowed, |text| {
             let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
-            let fits =
-                names.len() <= Self::PROVIDERS_MAX && names.iter().all(|name| known.contains(name));
-            fits.then_some(names)
+            let sandbox_among_others = names.len() > 1 && names.iter().any(|name| name == SANDBOX);
+            let known = names.iter().all(|name| known.contains(name));
+            (names.len() <= Self::PROVIDERS_MAX && known && !sandbox_among_others).then_some(names)
         });
         let providers = providers.unwrap_or_default();
-        Self { merchant, currency, amount_min, amount_max, providers }
+        let mode = mode.unwrap_or(Mode::Live);
+        Self { mode, merchant, currency, amount_min, amount_max, providers }
     }
 }
 
@@ -181,14 +192,16 @@ mod tests {
 
     #[test]
     fn a_route_names_providers_that_there_are() {
-        let routes = |text: &str| from_file(&format!("{STRIPE}[[routes]]\n{text}\n")).routes;
-        let all = "merchant = 'm'\ncurrency = 'EUR'\namount_min = 5\namount_max = 9\nproviders = 'main , sandbox'";
+        let other = STRIPE.replace("main", "other");
+        let routes = |text: &str| from_file(&format!("{STRIPE}{other}[[routes]]\n{text}\n")).routes;
+        let all = "merchant = 'm'\ncurrency = 'EUR'\namount_min = 5\namount_max = 9\nproviders = 'main , other'";
         let route = &routes(all)[0];
-        assert_eq!(route.providers, ["main", "sandbox"]);
+        assert_eq!(route.providers, ["main", "other"]);
         assert_eq!((route.amount_min, route.amount_max), (Some(5), Some(9)));
         assert_eq!(routes("providers = 'sandbox'")[0].merchant, None);
         for (line, key) in [
-            ("providers = 'other'", "providers"),
+            ("providers = 'nobody'", "providers"),
+            ("providers = 'main, sandbox'", "providers"),
             ("providers = ''", "providers"),
             ("providers = 'main'\ncurrency = 'XXX'", "currency"),
             ("providers = 'main'\namount_min = 0", "amount_min"),

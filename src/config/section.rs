@@ -7,13 +7,14 @@
 use super::{
     error::{ConfigError, Fault, Reason},
     layers::Table,
+    network::Network,
 };
 use ::config::{Value, ValueKind};
 use jiff::{SpanRelativeTo, fmt::friendly::SpanParser};
 use std::{collections::BTreeMap, net::SocketAddr, ops::RangeInclusive};
 
 /// Keys whose value may be a secret that was put in the wrong place; it is not shown.
-const NEVER_SHOWN: [&str; 4] = ["secret_key", "sha256", "webhook_secret", "webhook_url"];
+const NEVER_SHOWN: [&str; 5] = ["secret_key", "sha256", "tls_key", "webhook_secret", "webhook_url"];
 
 /// The most characters of a wrong value that are shown.
 const SHOWN_CHARS_MAX: usize = 100;
@@ -122,7 +123,9 @@ impl Section<'_> {
         let mut read = Vec::new();
         for (name, value) in tables {
             let path = format!("{path}.{name}");
-            let fits = is_name(&name) && !reserved.contains(&name.as_str());
+            // Names in environment variables come in lower case.
+            let lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
+            let fits = is_name(&name) && lower && !reserved.contains(&name.as_str());
             match table(&value).filter(|_| fits) {
                 Some(table) => {
                     read.push(Section::read(self.findings, path, table, |section| {
@@ -130,7 +133,7 @@ impl Section<'_> {
                     }));
                 }
                 None => {
-                    let allowed = "a table under a name of 1 to 64 of A-Z a-z 0-9 _ and -";
+                    let allowed = "a table under a name of 1 to 64 of a-z 0-9 _ and -";
                     let allowed = format!("{allowed}, and not {}", reserved.join(", "));
                     let given = shown(key, &value.kind);
                     let reason = Reason::NotAllowed { given, allowed };
@@ -209,6 +212,16 @@ impl Section<'_> {
         let allowed = "an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080";
         self.text(key, allowed, |text| text.parse().ok())
             .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// The ranges of addresses under `key`, one after the other with commas between them.
+    pub(super) fn networks(&mut self, key: &'static str) -> Vec<Network> {
+        let allowed = "ranges such as \"10.1.0.0/16, fd00:1::/32\", or nothing";
+        let networks = self.text(key, allowed, |text| {
+            let ranges = text.split(',').map(str::trim).filter(|range| !range.is_empty());
+            ranges.map(Network::parse).collect()
+        });
+        networks.unwrap_or_default()
     }
 
     /// The name under `key`, unlike that of any other in the same list.

@@ -60,8 +60,15 @@ fn the_shipped_configuration_is_the_documented_one() {
             request_deadline_ms: 5_000,
             connections_max: 10_000,
             in_flight_max: 1_024,
+            drain_grace_ms: 0,
             drain_timeout_ms: 25_000,
+            head_read_timeout_ms: 5_000,
+            connections_per_address: 1_024,
+            trusted_proxies: Vec::new(),
+            tls: None,
+            insecure: false,
         },
+        limits: limits::tests::shipped(),
         payments: Payments { authorization_ttl_ms: 7 * DAY_MS },
         idempotency: Idempotency { retention: Retention::Forever },
         providers: Vec::new(),
@@ -100,6 +107,8 @@ fn the_shipped_configuration_is_the_documented_one() {
             runs_kept: 100,
         },
         alerts: Alerts { webhook: None },
+        metrics: Metrics { listen: None },
+        telemetry: Telemetry { otlp_endpoint: None },
         log: Log { level: "info".to_owned(), form: LogForm::Auto },
         merchants: vec![Merchant {
             id: "merchant_1".to_owned(),
@@ -271,9 +280,10 @@ const RANGES: [(&str, &str, i64, i64); 24] = [
 ];
 
 /// What else is refused, whatever its section.
-const REFUSED: [(&str, &str, &str); 16] = [
+const REFUSED: [(&str, &str, &str); 17] = [
     ("http", "listen", "'localhost:80' '127.0.0.1' '' 80"),
     ("http", "workers", "'2' 2.0 true 2026-11-22 [2]"),
+    ("http", "drain_grace", "'61m' '-1s' '1500us' '5' '' 5"),
     ("payments", "authorization_ttl", "'0s' '367d' '-1d' '1month' '1500us' '7' '' 7"),
     ("idempotency", "retention", "'0ms' '3661d' 'ever' '' 24"),
     ("snapshots", "every", "'0s' '999ms' '31d' '1month' '' 3600"),
@@ -290,7 +300,7 @@ const REFUSED: [(&str, &str, &str); 16] = [
     ("webhooks", "allow_networks", "'10.0.0.1/8' 'ten' '10.0.0.0/8;fd00::/8' 10"),
 ];
 
-fn refuses(section: &str, key: &str, value: &str) {
+pub(super) fn refuses(section: &str, key: &str, value: &str) {
     let fault = one_fault(&format!("[{section}]\n{key} = {value}"), &NO_VARIABLES);
     assert_eq!(fault.key, format!("{section}.{key}"), "{value}");
     assert!(matches!(fault.reason, Reason::NotAllowed { .. }), "{fault}");
@@ -444,8 +454,8 @@ fn all_faults_are_told_at_once_with_what_was_given_what_is_allowed_and_where_it_
 (from the environment variable STRONGROOM__JOURNAL__SEGMENT_BYTES)
   log: 3 is not allowed; it has to be a table (from config.toml)
   merchants[0].keys: missing; it has to be a list of tables (from config.toml)
-  port: no such key; known: providers, routes, data_dir, http, payments, idempotency, provider, journal, snapshots, reconciliation, \
-webhooks, alerts, log, merchants, admins (from the environment variable STRONGROOM__PORT)";
+  port: no such key; known: providers, routes, data_dir, http, limits, payments, idempotency, provider, journal, snapshots, reconciliation, \
+webhooks, alerts, metrics, telemetry, log, merchants, admins (from the environment variable STRONGROOM__PORT)";
     assert_eq!(refusal(text, &environment), expected);
 }
 

@@ -56,11 +56,7 @@ impl Webhooks {
         });
         let progress_every_ms = section.integer("progress_every_ms", 10..=60_000);
         let allow_loopback = section.boolean("allow_loopback");
-        let networks = "ranges such as \"10.1.0.0/16, fd00:1::/32\", or nothing";
-        let allow_networks = section.text("allow_networks", networks, |text| {
-            let ranges = text.split(',').map(str::trim).filter(|range| !range.is_empty());
-            ranges.map(Network::parse).collect()
-        });
+        let allow_networks = section.networks("allow_networks");
         Self {
             schedule_ms: schedule.unwrap_or_default(),
             jitter_percent,
@@ -72,7 +68,7 @@ impl Webhooks {
             disable_after_ms: disable_after.unwrap_or_default(),
             progress_every_ms,
             allow_loopback,
-            allow_networks: allow_networks.unwrap_or_default(),
+            allow_networks,
         }
     }
 }

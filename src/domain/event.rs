@@ -112,6 +112,46 @@ pub enum Event {
 }
 
 impl Event {
+    /// What happened, in a word or two that accountants know. `holds`: the money is only held by it.
+    #[must_use]
+    pub fn happened(&self, holds: bool) -> &'static str {
+        let authorized = |outcome: &Outcome| match outcome.standing() {
+            Standing::Succeeded if holds => "authorized",
+            Standing::Succeeded => "charged",
+            Standing::Out | Standing::Failed => "declined",
+        };
+        match self {
+            Self::Submitted { outcome: None, .. } | Self::Initiated(_) => "submitted",
+            Self::Submitted { outcome: Some(outcome), .. } | Self::Settled(outcome) => {
+                authorized(outcome)
+            }
+            Self::Captured { .. } => "captured",
+            Self::Voided => "voided",
+            Self::Expired => "expired",
+            Self::Refunded { .. } => "refunded",
+            Self::Asked { ask, .. } => match ask.action {
+                Action::Authorize => "authorization asked for",
+                Action::Capture { .. } => "capture asked for",
+                Action::Void => "void asked for",
+                Action::Expire => "expiry asked for",
+                Action::Refund { .. } => "refund asked for",
+            },
+            Self::Answered(answered) => match (answered.ask.action, answered.outcome.standing()) {
+                (Action::Authorize, _) => authorized(&answered.outcome),
+                (Action::Capture { .. }, Standing::Succeeded) => "captured",
+                (Action::Capture { .. }, _) => "capture declined",
+                (Action::Void, Standing::Succeeded) => "voided",
+                (Action::Void, _) => "void declined",
+                (Action::Expire, Standing::Succeeded) => "expired",
+                (Action::Expire, _) => "expiry declined",
+                (Action::Refund { .. }, Standing::Succeeded) => "refunded",
+                (Action::Refund { .. }, _) => "refund failed",
+            },
+            Self::Rerouted { .. } => "rerouted",
+            Self::Noted(note) => note.name(),
+        }
+    }
+
     /// Whether the client whose request began the attempt is told this, too: it became known while that client waited.
     #[must_use]
     pub fn is_told(&self) -> bool {

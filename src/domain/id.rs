@@ -19,80 +19,76 @@ use uuid::Uuid;
 /// The position of an entry in the journal: 1 for the first, without gaps.
 pub type Sequence = u64;
 
-/// Which payment: `pay_` and a UUIDv7.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct PaymentId(Uuid);
+/// A kind of thing that is named by a prefix and a UUIDv7.
+macro_rules! named_by_uuid {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name(Uuid);
 
-impl PaymentId {
-    /// What stands before the UUID.
-    pub const PREFIX: &'static str = "pay_";
+        impl $name {
+            /// What stands before the UUID.
+            pub const PREFIX: &'static str = $prefix;
 
-    /// A payment's id from the UUIDv7 that the caller made.
-    #[must_use]
-    pub fn new(uuid: Uuid) -> Self {
-        Self(uuid)
-    }
+            /// The id of the UUIDv7 that the caller made.
+            #[must_use]
+            pub fn new(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
 
-    /// Reads `pay_` + 32 lower-case hexadecimal digits; nothing else is a payment's id.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        parse_simple(text.strip_prefix(Self::PREFIX)?).map(Self)
-    }
+            /// Reads the prefix + 32 lower-case hexadecimal digits; nothing else is such an id.
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::parse_bare(text.strip_prefix(Self::PREFIX)?)
+            }
 
-    /// The bare UUID.
-    #[must_use]
-    pub fn uuid(self) -> Uuid {
-        self.0
-    }
+            /// Reads the 32 digits alone.
+            #[must_use]
+            pub fn parse_bare(text: &str) -> Option<Self> {
+                parse_simple(text).map(Self)
+            }
+
+            /// The bare UUID.
+            #[must_use]
+            pub fn uuid(self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}{}", Self::PREFIX, self.0.simple())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    };
 }
 
-impl fmt::Display for PaymentId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", Self::PREFIX, self.0.simple())
-    }
-}
+named_by_uuid!(
+    /// Which payment.
+    PaymentId,
+    "pay_"
+);
 
-impl fmt::Debug for PaymentId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+named_by_uuid!(
+    /// Which webhook endpoint.
+    EndpointId,
+    "we_"
+);
 
-/// Which webhook endpoint: `we_` and a UUIDv7.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct EndpointId(Uuid);
-
-impl EndpointId {
-    /// What stands before the UUID.
-    pub const PREFIX: &'static str = "we_";
-
-    /// An endpoint's id from the UUIDv7 that the caller made.
-    #[must_use]
-    pub fn new(uuid: Uuid) -> Self {
-        Self(uuid)
-    }
-
-    /// Reads `we_` + 32 lower-case hexadecimal digits; nothing else is an endpoint's id.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        parse_simple(text.strip_prefix(Self::PREFIX)?).map(Self)
-    }
-}
-
-impl fmt::Display for EndpointId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", Self::PREFIX, self.0.simple())
-    }
-}
-
-impl fmt::Debug for EndpointId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+named_by_uuid!(
+    /// Which API key.
+    KeyId,
+    "key_"
+);
 
 /// What an identifier computed from a journal entry names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `txn_`: the ledger transaction the entry posted.
     Transaction,
@@ -133,7 +129,7 @@ impl Kind {
 }
 
 /// An identifier computed from the journal entry that made the thing it names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DerivedId {
     /// What it names.
     pub kind: Kind,

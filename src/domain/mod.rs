@@ -4,7 +4,7 @@
 //! Every other layer asks the domain; the domain asks nobody.
 //!
 //! Reading order: the vocabulary ([`time`], [`id`], [`money`], [`card_number`], [`event`], [`command`], [`refusal`]),
-//! then the rules of one payment ([`payment`]), of the double entry ([`ledger`]), of retries ([`idempotency`]),
+//! then the rules of one payment ([`payment`]), of the double entry ([`ledger`]), of retries ([`idempotency`]), of who may come in ([`access`]),
 //! then [`entry`], the atomic unit that is written down, [`books`], what all entries add up to,
 //! [`reconciliation`], how the books are checked, and [`webhook`], how merchants and the operator are told.
 
@@ -27,6 +27,8 @@ pub mod payment;
 pub mod ledger;
 
 pub mod idempotency;
+
+pub mod access;
 
 pub mod entry;
 

@@ -34,7 +34,7 @@ mod record;
 pub use record::{Attempt, Form, Noted, Refund, operation};
 
 /// Where a payment stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
     /// Made, not yet given to the provider.
     Pending,

@@ -15,7 +15,7 @@ use super::{
     idempotency::Retention,
     ledger::{self, Account, AccountKind, Balance, Balances, Leg, Turnover},
     money::Currency,
-    payment::Payment,
+    payment::{Payment, Status},
     webhook::Numbering,
 };
 use std::{
@@ -53,6 +53,8 @@ impl Totals {
 pub struct Recount {
     kept: Totals,
     payments: usize,
+    /// How many payments stand so, as it is kept and as it was counted.
+    statuses: [BTreeMap<Status, u64>; 2],
     turnover: BTreeMap<Currency, Turnover>,
     accounts: HashMap<Account, Counted>,
     kinds: BTreeMap<(AccountKind, Currency), Balance>,
@@ -160,6 +162,7 @@ impl Recount {
         Self {
             kept: Totals::of(books),
             payments: books.payment_count(),
+            statuses: [books.payments_by_status().clone(), BTreeMap::new()],
             turnover: BTreeMap::new(),
             accounts: HashMap::new(),
             kinds: BTreeMap::new(),
@@ -280,6 +283,8 @@ impl Recount {
                 position.add(leg);
             }
         }
+        let [_, statuses] = &mut self.statuses;
+        *statuses.entry(payment.status).or_default() += 1;
         let expected = LedgerPosition::due(&payment);
         self.payments_match.look_at(Some((details.id, last)), position == expected, || {
             format!(
@@ -327,6 +332,14 @@ impl Recount {
         for (currency, sum) in sums {
             zero.look(sum == Balance::default(), || {
                 format!("{currency}: all accounts sum to {} (pending {})", sum.posted, sum.pending)
+            });
+        }
+        let [kept, counted] = &self.statuses;
+        if kept != counted {
+            self.payments_match.look(false, || {
+                format!(
+                    "the numbers of payments by status are {kept:?}; a recount gives {counted:?}"
+                )
             });
         }
         for (endpoint, counted) in &self.endpoints {

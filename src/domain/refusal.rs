@@ -69,7 +69,7 @@ pub enum Refusal {
         attempt: Sequence,
     },
     /// It is known already what became of the attempt.
-    #[error("it is known already that the {operation} {}", match known { Standing::Succeeded => "succeeded", _ => "failed" })]
+    #[error("what became of the {operation} is on record already: it {}", known.name())]
     AnsweredAlready {
         /// What was asked.
         operation: &'static str,

@@ -10,6 +10,9 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use serde_json::{Map, Value};
 use std::fmt;
 
+/// The most objects and lists within each other, the body itself being the first. No body needs more than two.
+const DEPTH_MAX: u8 = 16;
+
 /// The most texts of a list.
 const LIST_MAX: usize = 20;
 
@@ -47,7 +50,8 @@ impl Body {
             Value::Object(Map::new())
         } else {
             let mut json = serde_json::Deserializer::from_slice(bytes);
-            let value = Strict.deserialize(&mut json).and_then(|value| json.end().map(|()| value));
+            let value =
+                Strict::BODY.deserialize(&mut json).and_then(|value| json.end().map(|()| value));
             value.map_err(|error| Problem::malformed_json(&error.to_string()))?
         };
         let canonical = value.to_string().into_bytes();
@@ -217,8 +221,21 @@ impl Body {
     }
 }
 
-/// Any JSON value in which no object names a field twice.
-struct Strict;
+/// Any JSON value in which no object names a field twice, and which is not nested too deep.
+#[derive(Clone, Copy)]
+struct Strict {
+    /// How many objects and lists may still be within each other.
+    left: u8,
+}
+
+impl Strict {
+    const BODY: Self = Self { left: DEPTH_MAX };
+
+    fn inside<E: de::Error>(self) -> Result<Self, E> {
+        let too_deep = || E::custom(format!("it is nested deeper than {DEPTH_MAX}"));
+        self.left.checked_sub(1).map(|left| Self { left }).ok_or_else(too_deep)
+    }
+}
 
 impl<'de> DeserializeSeed<'de> for Strict {
     type Value = Value;
@@ -264,17 +281,17 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut values = Vec::new();
-        while let Some(value) = items.next_element_seed(Strict)? {
+        let (inside, mut values) = (self.inside()?, Vec::new());
+        while let Some(value) = items.next_element_seed(inside)? {
             values.push(value);
         }
         Ok(Value::Array(values))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
-        let mut object = Map::new();
+        let (inside, mut object) = (self.inside()?, Map::new());
         while let Some(name) = fields.next_key::<String>()? {
-            let value = fields.next_value_seed(Strict)?;
+            let value = fields.next_value_seed(inside)?;
             if object.insert(name, value).is_some() {
                 return Err(de::Error::custom("a field is given twice"));
             }

@@ -119,6 +119,14 @@ codes! {
         "Another merchant" Nothing
         "`merchantId` names another merchant than the one whose key this is."
         "Leave `merchantId` out, or use that merchant's key.";
+    INSUFFICIENT_SCOPE = FORBIDDEN "insufficient_scope"
+        "The key's scopes do not reach so far" Nothing
+        "The key was made for less than this call needs; `detail` names the scope."
+        "Use a key with that scope, or ask an admin for one.";
+    MERCHANT_DISABLED = FORBIDDEN "merchant_disabled"
+        "The merchant is disabled" Nothing
+        "An operator has disabled the merchant: its keys may look, and change nothing."
+        "Ask whoever runs the server.";
     READ_ONLY = FORBIDDEN "read_only"
         "This server only shows books" Nothing
         "The server was started with `--read-only` and changes nothing; `detail` says as of when its books stand."
@@ -143,6 +151,14 @@ codes! {
         "No such webhook endpoint" Nothing
         "No webhook endpoint of this id is visible with this key, or it has been deleted."
         "Check the id and whose key is used; `GET /api/webhook-endpoints` lists them.";
+    MERCHANT_NOT_FOUND = NOT_FOUND "merchant_not_found"
+        "No such merchant" Nothing
+        "No merchant of this id is known."
+        "Check the id; `GET /api/merchants` lists them.";
+    API_KEY_NOT_FOUND = NOT_FOUND "api_key_not_found"
+        "No such API key" Nothing
+        "No API key of this id is known here: another holder's is as unknown as one that is not there."
+        "Check the id and the path; the holder's list of keys shows them.";
     IDEMPOTENCY_KEY_NOT_FOUND = NOT_FOUND "idempotency_key_not_found"
         "No such key" Nothing
         "Nothing was done under this key, nor is anything being done."
@@ -183,6 +199,14 @@ codes! {
         "A request is outstanding for this Idempotency-Key" Unknown
         "The first request under this key is still being worked on, longer than this one could wait."
         "Send the same request again after `Retry-After` seconds: it gets the first one's answer.";
+    MERCHANT_EXISTS = CONFLICT "merchant_exists"
+        "The merchant exists" Nothing
+        "There is a merchant of this id already, made here or in the server's configuration."
+        "Read it; make the new one under another id.";
+    MERCHANT_CONFIGURED = CONFLICT "merchant_configured"
+        "The merchant is configured" Nothing
+        "The merchant stands in the server's configuration, and is changed there."
+        "Change the configuration; keys can be made and revoked here.";
     WEBHOOK_ENDPOINT_CONFIGURED = CONFLICT "webhook_endpoint_configured"
         "The webhook endpoint is configured" Nothing
         "The endpoint stands in the server's configuration, and its URL and secret are changed there."
@@ -203,6 +227,18 @@ codes! {
         "The body is too large" Nothing
         "The body has more bytes than `http.body_bytes_max` allows."
         "Send less; long texts belong into your own records.";
+    URI_TOO_LONG = URI_TOO_LONG "uri_too_long"
+        "The URL is too long" Nothing
+        "The path or the query has more bytes than a request may have; `detail` says which, and how many it may."
+        "Send a shorter one; what is long belongs into the body.";
+    HEADERS_TOO_LARGE = REQUEST_HEADER_FIELDS_TOO_LARGE "headers_too_large"
+        "The headers are too large" Nothing
+        "The request has more headers, or more bytes of them, than it may."
+        "Send fewer; cookies and the like are not needed here.";
+    RATE_LIMITED = TOO_MANY_REQUESTS "rate_limited"
+        "Too many requests" Nothing
+        "The key or the address has asked more often than `[limits]` of the configuration lets it, or with too many wrong keys."
+        "Ask again after `Retry-After` seconds; the headers `RateLimit-Policy` and `RateLimit` say how often is often enough.";
     AMOUNT_EXCEEDS_CAPTURABLE = UNPROCESSABLE_ENTITY "amount_exceeds_capturable"
         "More than is authorized" Nothing
         "The capture asks for more than `amountCapturable`."
@@ -235,6 +271,10 @@ codes! {
         "Too many changes of what is wanted" Nothing
         "Every change of an endpoint's `events` is kept, and this one has had as many as can be."
         "Make a new endpoint and delete this one.";
+    TOO_MANY = UNPROCESSABLE_ENTITY "too_many"
+        "As many as there can be" Nothing
+        "The number of merchants, and of one holder's keys, is bounded; revoked keys are kept."
+        "Use one that is there.";
     INTERNAL_ERROR = INTERNAL_SERVER_ERROR "internal_error"
         "Internal error" Unknown
         "A fault of this server; its log tells more under the answer's `X-Request-Id`."
@@ -247,6 +287,10 @@ codes! {
         "Starting or stopping" Nothing
         "The server is reading its books or is about to stop."
         "Send the same request again after `Retry-After` seconds.";
+    DRAINING = SERVICE_UNAVAILABLE "draining"
+        "Stopping" Nothing
+        "The server has been told to stop: it still answers, and should get no new connections."
+        "Send further requests to another server, or again later.";
     PROVIDER_UNAVAILABLE = SERVICE_UNAVAILABLE "provider_unavailable"
         "The provider takes no new payments now" Nothing
         "Too many calls to the payment provider are under way, or it has failed too often lately."

@@ -12,7 +12,9 @@ use crate::{
         BooksReader,
         webhooks::{endpoints, places},
     },
+    credentials::Principal,
     domain::{
+        access::Scope,
         books::{Direction, EventFilter},
         id::{DerivedId, EndpointId, Kind, Sequence},
         payment::Payment,
@@ -42,7 +44,7 @@ type Handled = Result<HttpResponse, Problem>;
     responses((status = 200, description = "A page of events.", body = PageBody<EventBody>)),
     extensions(("x-problems" = json!(["merchant_forbidden"]))))]
 pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let principal = headers::principal(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
     let mut query = Query::of(&request)?;
     let (limit, after) = (query.limit(), query.event("after"));
     let merchant = merchant_asked_for(&principal, &mut query)?;
@@ -105,8 +107,11 @@ async fn page(
 }
 
 /// The event of the path, if the asker may see it: what happened, to which payment, and whose it is.
-fn visible(request: &HttpRequest, door: &Door) -> Result<(Told, Payment), Problem> {
-    let principal = headers::principal(request, door)?;
+fn visible(
+    request: &HttpRequest,
+    door: &Door,
+    principal: &Principal,
+) -> Result<(Told, Payment), Problem> {
     let id = request.match_info().get("id").and_then(DerivedId::parse);
     let id = id.filter(|id| id.kind == Kind::Event).ok_or_else(Problem::no_such_event)?;
     let books = door.core()?.books.read();
@@ -122,7 +127,8 @@ fn visible(request: &HttpRequest, door: &Door) -> Result<(Told, Payment), Proble
 #[utoipa::path(get, path = "/api/events/{id}", tag = "Events", operation_id = "readEvent",
     params(OfEvent), responses((status = 200, description = "The event.", body = EventBody)))]
 pub(super) async fn read(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let (told, payment) = visible(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
+    let (told, payment) = visible(&request, &door, &principal)?;
     Query::of(&request)?.finish()?;
     Ok(HttpResponse::Ok().json(EventBody::of(&told, &payment, None)))
 }
@@ -179,7 +185,8 @@ struct StandingBody {
 #[utoipa::path(get, path = "/api/events/{id}/deliveries", tag = "Events", operation_id = "listEventDeliveries",
     params(OfEvent), responses((status = 200, description = "The tries.", body = DeliveriesBody)))]
 pub(super) async fn deliveries(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let (told, payment) = visible(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
+    let (told, payment) = visible(&request, &door, &principal)?;
     Query::of(&request)?.finish()?;
     let Core { books, writing, .. } = door.core()?;
     let sequence = told.id.sequence;
@@ -262,8 +269,8 @@ struct RedeliveredBody {
     params(OfEvent), responses((status = 202, description = "To whom it is sent.", body = RedeliveredBody)),
     extensions(("x-problems" = json!(["no_webhook_endpoint"]))))]
 pub(super) async fn redeliver(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let principal = headers::principal(&request, &door)?;
-    let (told, payment) = visible(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::WebhooksWrite)?;
+    let (told, payment) = visible(&request, &door, &principal)?;
     Query::of(&request)?.finish()?;
     let core = door.core()?;
     let writing = core.writing()?;

@@ -1,24 +1,33 @@
 //! What a request says outside its body: who asks, under which idempotency key, under which id.
 
-use super::{Door, reply::Problem};
+use super::{Door, gate, reply::Problem};
 use crate::{
     credentials::Principal,
-    domain::{card_number::contains_card_number, idempotency::Key},
+    domain::{
+        access::{self, Scope},
+        card_number::contains_card_number,
+        idempotency::Key,
+    },
 };
 use actix_web::{
     HttpRequest,
     http::header::{AUTHORIZATION, HeaderMap, HeaderValue},
 };
+use std::sync::Arc;
 
 const REQUEST_ID_LENGTH_MAX: usize = 128;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// The caller's own id if it sent a usable one (it is logged, so no card number may be in it), else a new one.
+/// What credentials begin with.
+const CREDENTIALS: [&str; 5] = ["sk_live_", "sk_test_", "rk_live_", "ak_", "whsec_"];
+
+/// The caller's own id if it sent a usable one (it is logged, so no card number or credential may be in it), else a new
+/// one.
 pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
     let usable = |value: &&HeaderValue| {
         (1..=REQUEST_ID_LENGTH_MAX).contains(&value.len())
             && value.as_bytes().iter().all(u8::is_ascii_graphic)
-            && !value.to_str().is_ok_and(contains_card_number)
+            && !value.to_str().is_ok_and(|id| contains_card_number(id) || holds_credential(id))
     };
     match headers.get("x-request-id").filter(usable) {
         Some(own) => own.clone(),
@@ -29,22 +38,69 @@ pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
     }
 }
 
-/// Who asks.
+/// Who asks, if the key lets its holder do this. A merchant that is disabled may still look.
+pub(super) fn holder(
+    request: &HttpRequest,
+    door: &Door,
+    scope: Scope,
+) -> Result<Principal, Problem> {
+    let principal = principal(request, door)?;
+    if !principal.may(scope) {
+        return Err(Problem::scope_missing(scope));
+    }
+    if let (Principal::Merchant { id, .. }, Scope::PaymentsWrite | Scope::WebhooksWrite) =
+        (&principal, scope)
+        && let Some(core) = door.core.get()
+    {
+        let books = core.books.read();
+        let merchant = books.access().merchant(access::name_outside(id));
+        if merchant.is_some_and(|(_, merchant)| !merchant.enabled) {
+            return Err(Problem::merchant_disabled());
+        }
+    }
+    Ok(principal)
+}
+
+fn holds_credential(text: &str) -> bool {
+    CREDENTIALS.iter().any(|prefix| text.contains(prefix))
+}
+
+/// Who asks, if that is not more often than it may.
 pub(super) fn principal(request: &HttpRequest, door: &Door) -> Result<Principal, Problem> {
     let mut headers = request.headers().get_all(AUTHORIZATION);
     let presented = match (headers.next(), headers.next()) {
+        // Whoever presents no key has guessed nothing.
+        (None, _) => return Err(Problem::unauthenticated()),
         (Some(value), None) => value.to_str().ok().and_then(bearer),
         _ => None,
     };
-    presented
-        .and_then(|key| door.credentials.authenticate(key))
-        .ok_or_else(Problem::unauthenticated)
+    gate::may_present(request, door)?;
+    let Some(principal) = recognized(presented, door)? else {
+        gate::unknown(request, door);
+        return Err(Problem::unauthenticated());
+    };
+    gate::known(request, door, &principal)?;
+    Ok(principal)
 }
 
-/// Lets only an admin pass.
-pub(super) fn admin(request: &HttpRequest, door: &Door) -> Result<(), Problem> {
+/// Whose key it is; `None` if it is nobody's.
+fn recognized(presented: Option<&str>, door: &Door) -> Result<Option<Principal>, Problem> {
+    let Some(presented) = presented else { return Ok(None) };
+    let configured = door.credentials.authenticate(presented);
+    if configured.is_some() {
+        return Ok(configured);
+    }
+    // Whether the books know it can't be told before there are any.
+    let core = door.core()?;
+    let now = core.clock.now();
+    let books = core.books.read();
+    Ok(door.credentials.recognize(presented, books.access(), now))
+}
+
+/// Lets only an admin pass, and says which key it was.
+pub(super) fn admin(request: &HttpRequest, door: &Door) -> Result<Arc<str>, Problem> {
     match principal(request, door)? {
-        Principal::Admin { .. } => Ok(()),
+        Principal::Admin { actor } => Ok(actor),
         Principal::Merchant { .. } => Err(Problem::admin_only()),
     }
 }

@@ -67,11 +67,14 @@ pub(super) async fn health() -> HttpResponse {
 /// For anyone; an admin's key shows the details of alarms. An alarm does not keep payments out: whether to go on is for the operator to say.
 #[utoipa::path(get, path = "/ready", tag = "Operation", operation_id = "readReadiness", security((), ("adminKey" = [])),
     responses((status = 200, description = "It takes payments, or shows books.", body = StatusBody)),
-    extensions(("x-problems" = json!(["overloaded", "storage_full", "disk_stalled"]))))]
+    extensions(("x-problems" = json!(["draining", "overloaded", "storage_full", "disk_stalled"]))))]
 pub(super) async fn ready(
     request: HttpRequest,
     door: web::Data<Door>,
 ) -> Result<HttpResponse, Problem> {
+    if door.drain.began() {
+        return Err(Problem::draining());
+    }
     let core = door.core()?;
     let is_admin = headers::admin(&request, &door).is_ok();
     let alarms = core.alarms.all().into_iter();

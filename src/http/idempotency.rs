@@ -10,9 +10,12 @@ use super::{
 use crate::{
     actors::idempotency::ScopedKey,
     credentials::Principal,
-    domain::id::PaymentId,
+    domain::{
+        access::{self, Scope},
+        id::PaymentId,
+    },
     wire::{
-        requests::{OfKey, OfMerchant},
+        requests::{OfIdempotencyKey, OfMerchant},
         schema::{KeyOperation, KeyProgress, PaymentIdText, TimeText},
     },
 };
@@ -44,7 +47,7 @@ struct KeyBody<'a> {
 ///
 /// 404 proves that nothing was done under it.
 #[utoipa::path(get, path = "/api/idempotency/{key}", tag = "Idempotency", operation_id = "readIdempotencyKey",
-    params(OfKey, OfMerchant),
+    params(OfIdempotencyKey, OfMerchant),
     responses((status = 200, description = "What became of it.", body = KeyBody)),
     extensions(("x-problems" = json!(["merchant_forbidden", "idempotency_key_invalid", "idempotency_key_not_found"]))))]
 pub(super) async fn read(
@@ -52,12 +55,12 @@ pub(super) async fn read(
     key: web::Path<String>,
     door: web::Data<Door>,
 ) -> Result<HttpResponse, Problem> {
-    let principal = headers::principal(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
     let mut query = Query::of(&request)?;
-    let named = query.text("merchantId").map(Arc::from);
+    let named: Option<Arc<str>> = query.text("merchantId").map(Arc::from);
     query.finish()?;
     let merchant: Arc<str> = match (principal, named) {
-        (Principal::Merchant { id, .. }, Some(other)) if other != id => {
+        (Principal::Merchant { id, .. }, Some(other)) if *other != *access::name_outside(&id) => {
             return Err(Problem::other_merchant());
         }
         (Principal::Merchant { id, .. }, _) => id,

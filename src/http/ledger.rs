@@ -9,6 +9,7 @@ use super::{
 use crate::{
     credentials::Principal,
     domain::{
+        access::{self, Scope},
         books::{Books, Line},
         id::{DerivedId, Kind, PaymentId, Sequence},
         ledger::Balances,
@@ -74,12 +75,14 @@ struct EntryBody {
 }
 
 impl EntryBody {
-    fn of(line: &Line) -> Self {
+    fn of(line: &Line, is_for_merchant: bool) -> Self {
+        let account = line.account.to_string();
+        let outside = if is_for_merchant { access::name_outside(&account) } else { &account };
         Self {
             id: Text(line.id),
             transaction_id: Text(line.transaction),
             payment_id: Text(line.payment),
-            account_id: line.account.to_string(),
+            account_id: outside.to_owned(),
             amount: line.amount,
             currency: line.currency.code(),
             side: if line.amount < 0 { "debit" } else { "credit" },
@@ -103,7 +106,7 @@ pub(super) async fn account(
     name: web::Path<String>,
     door: web::Data<Door>,
 ) -> Result<HttpResponse, Problem> {
-    let principal = headers::principal(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::LedgerRead)?;
     let mut query = Query::of(&request)?;
     let limit = query.limit();
     let before = query.read("after", "a cursor from `next`", |text| {
@@ -116,13 +119,20 @@ pub(super) async fn account(
         Principal::Merchant { id, .. } => Some(&**id),
         Principal::Admin { .. } => None,
     };
+    // A merchant calls its account by its name outside, whichever payments its key is for.
+    let inside = match (name.strip_prefix("merchant:"), merchant) {
+        (Some(named), Some(merchant)) if named == access::name_outside(merchant) => {
+            format!("merchant:{merchant}")
+        }
+        _ => name.clone(),
+    };
     let books = door.core()?.books.read();
-    if !is_there_for(&books, &name, merchant) {
+    if !is_there_for(&books, &inside, merchant) {
         return Err(Problem::no_such_account());
     }
     let mut balances = Balances::new();
     let mut lines = Vec::new();
-    for account in books.accounts_named(&name, merchant) {
+    for account in books.accounts_named(&inside, merchant) {
         for (currency, balance) in books.balances(&account, cut) {
             let sum = balances.entry(currency).or_default();
             sum.posted += balance.posted;
@@ -145,7 +155,7 @@ pub(super) async fn account(
                 pending: balance.pending,
             })
             .collect(),
-        entries: lines.iter().map(EntryBody::of).collect(),
+        entries: lines.iter().map(|line| EntryBody::of(line, merchant.is_some())).collect(),
         next,
     }))
 }

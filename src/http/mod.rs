@@ -4,23 +4,32 @@
 //! document, see [`openapi`]: a route must be in both (`tests/it/openapi.rs`). `body` reads requests, `wire` writes
 //! answers, `reply` is the one place where an outcome becomes a problem, `codes` the table of all problems.
 
+mod access;
+mod address;
 mod body;
 mod codes;
+mod connections;
 mod docs;
 mod events;
+mod gate;
 mod headers;
 mod health;
 mod idempotency;
 mod ledger;
+mod lifecycle;
+mod listener;
 mod metrics;
 mod observe;
 mod openapi;
 mod payments;
 mod providers;
 mod query;
+mod rates;
 mod reconciliation;
 mod reply;
 mod snapshots;
+mod stream;
+mod tls;
 mod webhooks;
 mod wire;
 
@@ -30,30 +39,42 @@ use crate::{
         webhooks::WebhooksHandle,
     },
     clock::Clock,
+    config::Network,
     credentials::Credentials,
     domain::idempotency::Retention,
 };
-use actix_web::{App, HttpServer, Resource, Route, dev::Server, middleware::from_fn, web};
+use actix_web::{App, HttpServer, Resource, Route, dev::Server, web};
+use observe::Pattern;
 use reply::Problem;
-use std::{
-    io,
-    net::TcpListener,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{io, net::TcpListener, sync::Arc, time::Duration};
+use tokio::sync::SetOnce;
+
+pub use lifecycle::Drain;
+
+pub use listener::serve;
+pub use rates::Rates;
+pub use tls::Certificate;
 
 /// What the handlers share.
 pub struct Door {
     /// Who may come in.
     pub credentials: Credentials,
-    /// The merchants that payments can be made for.
+    /// The merchants that the configuration names.
     pub merchants: Vec<Arc<str>>,
     /// How much a request may be.
     pub limits: Limits,
+    /// How often who may ask.
+    pub rates: Rates,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// What the server proves itself with; none where it speaks plain HTTP.
+    pub tls: Option<Arc<Certificate>>,
     /// How long an authorization holds, in milliseconds.
     pub hold_ms: u64,
     /// The core, once it has recovered. Until then the door says "not yet".
-    pub core: OnceLock<Core>,
+    pub core: SetOnce<Core>,
+    /// Whether it is going down.
+    pub drain: Arc<Drain>,
 }
 
 /// What stands behind the door.
@@ -97,6 +118,10 @@ pub struct Limits {
     pub workers: usize,
     /// Connections at once, over all workers.
     pub connections_max: usize,
+    /// Connections at once from one address.
+    pub connections_per_address: usize,
+    /// How long the head of a request may take to arrive.
+    pub head_read_timeout: Duration,
     /// Bytes of a body.
     pub body_bytes_max: usize,
     /// How long a body may take to arrive.
@@ -106,6 +131,15 @@ pub struct Limits {
 }
 
 impl Door {
+    /// The merchant of this name, wherever it was made.
+    fn merchant(&self, name: &str) -> Option<Arc<str>> {
+        let configured = self.merchants.iter().find(|id| ***id == *name).cloned();
+        configured.or_else(|| {
+            let books = self.core.get()?.books.read();
+            books.access().merchant(name).map(|(id, _)| id.clone())
+        })
+    }
+
     fn core(&self) -> Result<&Core, Problem> {
         self.core.get().ok_or_else(Problem::not_serving)
     }
@@ -151,12 +185,51 @@ fn routes(config: &mut web::ServiceConfig) {
             ],
         ))
         .configure(webhook_routes)
+        .configure(access_routes)
         .configure(document_routes)
         .service(resource("/metrics", [("GET", web::get().to(metrics::read))]))
         .service(resource("/api/snapshot", [("POST", web::post().to(snapshots::make))]))
         .service(resource("/health", [("GET", web::get().to(health::health))]))
         .service(resource("/ready", [("GET", web::get().to(health::ready))]))
         .default_service(web::to(|| async { Problem::no_such_route() }));
+}
+
+fn access_routes(config: &mut web::ServiceConfig) {
+    config
+        .service(resource(
+            "/api/merchants",
+            [
+                ("GET", web::get().to(access::merchants)),
+                ("POST", web::post().to(access::make_merchant)),
+            ],
+        ))
+        .service(resource(
+            "/api/merchants/{id}",
+            [
+                ("GET", web::get().to(access::read_merchant)),
+                ("PATCH", web::patch().to(access::change_merchant)),
+            ],
+        ))
+        .service(resource(
+            "/api/merchants/{id}/keys",
+            [("GET", web::get().to(access::keys)), ("POST", web::post().to(access::make_key))],
+        ))
+        .service(resource(
+            "/api/merchants/{id}/keys/{key}",
+            [("DELETE", web::delete().to(access::revoke))],
+        ))
+        .service(resource(
+            "/api/admin-keys",
+            [
+                ("GET", web::get().to(access::admin_keys)),
+                ("POST", web::post().to(access::make_admin_key)),
+            ],
+        ))
+        .service(resource(
+            "/api/admin-keys/{key}",
+            [("DELETE", web::delete().to(access::revoke_admin))],
+        ))
+        .service(resource("/api/audit", [("GET", web::get().to(access::audit))]));
 }
 
 fn webhook_routes(config: &mut web::ServiceConfig) {
@@ -205,9 +278,9 @@ fn document_routes(config: &mut web::ServiceConfig) {
         .service(resource("/docs/errors/{code}", [("GET", web::get().to(docs::error))]));
 }
 
-fn resource<const N: usize>(path: &str, methods: [(&'static str, Route); N]) -> Resource {
+fn resource<const N: usize>(path: &'static str, methods: [(&'static str, Route); N]) -> Resource {
     let allowed = methods.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    let resource = web::resource(path);
+    let resource = web::resource(path).app_data(Pattern(path));
     let resource = methods.into_iter().fold(resource, |all, (_, route)| all.route(route));
     resource.default_service(web::to(move || {
         let problem = Problem::method_not_allowed(&allowed);
@@ -215,19 +288,21 @@ fn resource<const N: usize>(path: &str, methods: [(&'static str, Route); N]) -> 
     }))
 }
 
-/// Starts serving on `listener`. The server stops when told to by its handle; it handles no signals.
+/// Starts serving `/metrics` and nothing else on `listener`, without asking for a key.
 ///
 /// # Errors
 /// The listener can't be used.
-pub fn serve(listener: TcpListener, door: web::Data<Door>) -> io::Result<Server> {
-    let Limits { workers, connections_max, .. } = door.limits;
+pub fn serve_metrics(listener: TcpListener, door: web::Data<Door>) -> io::Result<Server> {
     let server = HttpServer::new(move || {
-        App::new().app_data(door.clone()).wrap(from_fn(observe::observe)).configure(routes)
+        let route = [("GET", web::get().to(metrics::read_without_key))];
+        App::new()
+            .app_data(door.clone())
+            .service(resource("/metrics", route))
+            .default_service(web::to(|| async { Problem::no_such_route() }))
     })
-    .workers(workers)
-    .max_connections(connections_max.div_ceil(workers.max(1)))
+    .workers(1)
+    .max_connections(64)
     .disable_signals()
-    .shutdown_timeout(5)
     .listen(listener)?;
     Ok(server.run())
 }

@@ -1,17 +1,33 @@
-//! What happens around every request: an id for it, one log line about it. Never a key, a body or a raw path in a log.
+//! What happens around every request: an id for it, a count, one log line about it. Never a key, a body or a raw path in a log.
 
 use super::{headers, payments::PaymentOfRequest};
+use crate::{
+    meters::{self, meters},
+    telemetry::traces,
+};
 use actix_web::{
     Error, HttpMessage,
     body::MessageBody,
     dev::{ServiceRequest, ServiceResponse},
-    http::header::HeaderName,
+    http::{Method, header::HeaderName},
     middleware::Next,
 };
 use std::time::Instant;
+use tracing::{Instrument, field::Empty};
 
 /// The response header that carries the request's id.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The pattern of a route, which a request that took it is counted under. Its resource has it at hand, so that nothing
+/// is searched or allocated for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pattern(pub(super) &'static str);
+
+/// A method as it is counted. A client may make up any.
+fn word_for(method: &Method) -> &'static str {
+    let known = ["GET", "POST", "PATCH", "DELETE", "PUT", "HEAD", "OPTIONS"].iter();
+    known.copied().find(|known| *known == method.as_str()).unwrap_or("other")
+}
 
 pub(super) async fn observe(
     request: ServiceRequest,
@@ -20,13 +36,35 @@ pub(super) async fn observe(
     let began = Instant::now();
     let id = headers::request_id(request.headers());
     let method = request.method().clone();
-    let mut response = next.call(request).await?;
+    let span = traces::span!(
+        "request",
+        otel.kind = "server",
+        otel.name = format!(
+            "{} {}",
+            word_for(&method),
+            request.match_pattern().as_deref().unwrap_or("none")
+        ),
+        http.request.method = word_for(&method),
+        http.route = Empty,
+        http.response.status_code = Empty,
+    );
+    traces::follow(&span, |name| request.headers().get(name)?.to_str().ok());
+    let mut response = next.call(request).instrument(span.clone()).await?;
+    let route = response.request().app_data::<Pattern>().map_or("none", |Pattern(path)| path);
+    if !span.is_disabled() {
+        span.record("http.route", route);
+        span.record("http.response.status_code", response.status().as_u16());
+    }
     let payment = response.request().extensions().get::<PaymentOfRequest>().map(|of| of.0);
     let payment = payment.map(tracing::field::display);
+    meters().requests.note_time(
+        meters::Request { route, method: word_for(&method), status: response.status().as_u16() },
+        began.elapsed(),
+    );
     tracing::info!(
         request = id.to_str().unwrap_or_default(),
         method = method.as_str(),
-        route = response.request().match_pattern().as_deref().unwrap_or("none"),
+        route,
         status = response.status().as_u16(),
         latency_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
         payment,

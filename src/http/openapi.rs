@@ -7,8 +7,8 @@
 mod complete;
 
 use super::{
-    docs, events, health, idempotency, ledger, metrics, payments, providers, reconciliation, reply,
-    snapshots, webhooks,
+    access, docs, events, health, idempotency, ledger, metrics, payments, providers,
+    reconciliation, reply, snapshots, webhooks,
 };
 use crate::wire::schema;
 use serde_json::Value;
@@ -32,6 +32,7 @@ use utoipa::OpenApi;
         (name = "Ledger", description = "The double-entry books, and their proof."),
         (name = "Events", description = "What happened, to be pulled, and what became of telling it."),
         (name = "Webhooks", description = "Where a merchant is told what happens."),
+        (name = "Access", description = "Merchants, API keys, and what admins did."),
         (name = "Providers", description = "What payment providers tell by themselves."),
         (name = "Operation", description = "How the server is."),
         (name = "Documents", description = "This document, and what every error means."),
@@ -64,6 +65,17 @@ use utoipa::OpenApi;
         webhooks::rotate,
         webhooks::test,
         webhooks::replay,
+        access::merchants,
+        access::make_merchant,
+        access::read_merchant,
+        access::change_merchant,
+        access::keys,
+        access::make_key,
+        access::revoke,
+        access::admin_keys,
+        access::make_admin_key,
+        access::revoke_admin,
+        access::audit,
         metrics::read,
         snapshots::make,
         health::health,

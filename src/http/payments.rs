@@ -18,6 +18,7 @@ use crate::{
     },
     credentials::Principal,
     domain::{
+        access::{self, Scope},
         books::{Filter, History},
         event::{Action, CaptureMode, Details, Standing},
         id::PaymentId,
@@ -40,6 +41,7 @@ use actix_web::{
     web,
 };
 use std::sync::Arc;
+use tracing::Instrument;
 
 const DESCRIPTION_CHARACTERS_MAX: usize = 1000;
 const REASON_CHARACTERS_MAX: usize = 500;
@@ -74,11 +76,8 @@ pub(super) async fn create(
     let id = PaymentId::new(crate::clock::new_uuid(door.core()?.clock.now()));
     let merchant = merchant_of(&principal, &mut body, &door)?;
     let details = read_details(body, id, merchant.clone(), &door)?;
-    let perform = Perform {
-        wish: Wish::Submit(Arc::new(details)),
-        actor: principal.actor().clone(),
-        request: Some(Request { key, fingerprint, operation: Operation::Create }),
-    };
+    let under = Some(Request { key, fingerprint, operation: Operation::Create });
+    let perform = Perform::new(Wish::Submit(Arc::new(details)), principal.actor().clone(), under);
     let wait_max = door.limits.request_deadline;
     let task = Task { merchant, payment: id, perform, body_bytes, wait_max };
     carry_out(&request, &door, task).await
@@ -154,7 +153,7 @@ impl Incoming {
         payload: web::Payload,
         door: &Door,
     ) -> Result<Self, Problem> {
-        let principal = headers::principal(request, door)?;
+        let principal = headers::holder(request, door, Scope::PaymentsWrite)?;
         door.core()?.writing()?;
         let mut query = Query::of(request)?;
         let in_query = query.text("idempotencyKey");
@@ -175,14 +174,13 @@ pub(super) fn merchant_of(
     let named = body.text("merchantId", NAME_CHARACTERS_MAX);
     match principal {
         Principal::Merchant { id, .. } => match named {
-            Some(other) if other != **id => Err(Problem::other_merchant()),
+            Some(other) if other != access::name_outside(id) => Err(Problem::other_merchant()),
             Some(_) | None => Ok(id.clone()),
         },
         Principal::Admin { .. } => {
-            let known =
-                named.as_ref().and_then(|named| door.merchants.iter().find(|id| ***id == **named));
+            let known = named.as_ref().and_then(|named| door.merchant(named));
             match (known, named.is_some()) {
-                (Some(id), _) => Ok(id.clone()),
+                (Some(id), _) => Ok(id),
                 // The fault is reported with the body's others.
                 (None, true) => {
                     body.fault("merchantId", "no such merchant");
@@ -297,7 +295,7 @@ async fn change(
     let operation = wish.operation();
     let request_record =
         key.zip(operation).map(|(key, operation)| Request { key, fingerprint, operation });
-    let perform = Perform { wish, actor: principal.actor().clone(), request: request_record };
+    let perform = Perform::new(wish, principal.actor().clone(), request_record);
     let wait_max = door.limits.request_deadline;
     carry_out(request, door, Task { merchant, payment, perform, body_bytes, wait_max }).await
 }
@@ -308,7 +306,7 @@ async fn carry_out(request: &HttpRequest, door: &Door, task: Task) -> Handled {
     let engine = &door.core()?.writing()?.engine;
     let patience = task.wait_max.saturating_mul(2).saturating_add(engine.answer_within);
     // A task of its own: a client that hangs up, or a disk that hangs, must not cut it in half.
-    let running = actix_web::rt::spawn(pipeline::run(engine.clone(), task));
+    let running = actix_web::rt::spawn(pipeline::run(engine.clone(), task).in_current_span());
     let finished = tokio::time::timeout(patience, running).await;
     let finished = finished.map_err(|_| Problem::from(Unavailable::OutcomeUnknown))?;
     let Done { payment, replayed } = finished.map_err(|_| Problem::internal())??;
@@ -353,7 +351,7 @@ pub(super) fn status_of_answer(operation: Option<Operation>, payment: &Payment) 
 #[utoipa::path(get, path = "/api/payments/{id}", tag = "Payments", operation_id = "readPayment",
     params(OfPayment, AsOf), responses((status = 200, description = "The payment.", body = PaymentBody)))]
 pub(super) async fn read(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let principal = headers::principal(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
     let mut query = Query::of(&request)?;
     let cut = query.cut();
     query.finish()?;
@@ -383,13 +381,13 @@ pub(super) fn merchant_asked_for(
     principal: &Principal,
     query: &mut Query,
 ) -> Result<Option<Arc<str>>, Problem> {
-    let named = query.text("merchantId").map(Arc::from);
+    let named = query.text("merchantId");
     match principal {
         Principal::Merchant { id, .. } => match named {
-            Some(other) if other != *id => Err(Problem::other_merchant()),
+            Some(other) if other != access::name_outside(id) => Err(Problem::other_merchant()),
             _ => Ok(Some(id.clone())),
         },
-        Principal::Admin { .. } => Ok(named),
+        Principal::Admin { .. } => Ok(named.map(Arc::from)),
     }
 }
 
@@ -401,7 +399,7 @@ pub(super) fn merchant_asked_for(
     responses((status = 200, description = "A page of payments.", body = PageBody<PaymentBody>)),
     extensions(("x-problems" = json!(["merchant_forbidden"]))))]
 pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let principal = headers::principal(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
     let mut query = Query::of(&request)?;
     let (limit, after) = (query.limit(), query.payment("after"));
     let filter = Filter {

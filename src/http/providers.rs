@@ -7,7 +7,7 @@ use crate::{
         payment::{NotPerformed, Perform, Wish},
     },
     domain::{entry::Stray, id::PaymentId},
-    provider::{Fact, Message, News, NotRead},
+    provider::{ChargeState, Fact, Message, News, NotRead, RefundState},
 };
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
@@ -68,10 +68,11 @@ pub(super) async fn webhook(
 /// Has news booked, or put on record if no payment is about it.
 async fn take(engine: &Arc<Engine>, provider: &str, news: News) -> Result<(), Problem> {
     let _room = engine.admission.reserve(0, &engine.books)?;
-    let Some(payment) = payment_of(engine, &news) else {
+    let Some(payment) = payment_of(engine, provider, &news) else {
         return put_on_record(engine, provider, &news).await;
     };
-    let perform = Perform::by_system(Wish::Heed(news), attempts::PROVIDER);
+    let wish = Wish::Heed { provider: provider.into(), news };
+    let perform = Perform::by_system(wish, attempts::PROVIDER);
     match engine.perform(payment, perform).await {
         Ok(_) => Ok(()),
         Err(NotPerformed::Refused(refusal)) => {
@@ -84,13 +85,35 @@ async fn take(engine: &Arc<Engine>, provider: &str, news: News) -> Result<(), Pr
     }
 }
 
-fn payment_of(engine: &Engine, news: &News) -> Option<PaymentId> {
+/// The payment that it names, if this provider was ever asked for something about that one: none decides what was asked
+/// of another.
+fn payment_of(engine: &Engine, provider: &str, news: &News) -> Option<PaymentId> {
     let id = news.payment?;
-    engine.books.read().history(id).map(|history| history.details.id)
+    let payment = engine.books.read().history(id)?.payment();
+    let asked = payment.attempts.iter().any(|attempt| *attempt.ask.provider == *provider);
+    asked.then_some(id)
+}
+
+/// Whether money stands so at the provider, or has moved.
+fn is_about_money(fact: &Fact) -> bool {
+    match fact {
+        Fact::Charge { state, .. } => match state {
+            ChargeState::Held(_) | ChargeState::Taken(_) => true,
+            ChargeState::Working | ChargeState::Released | ChargeState::Declined { .. } => false,
+        },
+        Fact::Refund { state, .. } => match state {
+            RefundState::Done => true,
+            RefundState::Working | RefundState::Failed { .. } => false,
+        },
+    }
 }
 
 /// Money that no payment is about is nobody's to book, and must not be forgotten.
 async fn put_on_record(engine: &Engine, provider: &str, news: &News) -> Result<(), Problem> {
+    if !is_about_money(&news.fact) {
+        tracing::debug!(provider, event = %news.event, "no payment here is about it, and no money");
+        return Ok(());
+    }
     let stray = Stray {
         provider: provider.into(),
         event: news.event.clone(),

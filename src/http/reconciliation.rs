@@ -1,7 +1,7 @@
 //! `/api/reconcile`: has the books counted anew, and shows what the last counts found.
 
 use super::{
-    Door, headers,
+    Door, access, headers,
     query::Query,
     reply::Problem,
     wire::{Text, Time},
@@ -133,9 +133,11 @@ pub(super) async fn run(
     request: HttpRequest,
     door: web::Data<Door>,
 ) -> Result<HttpResponse, Problem> {
-    headers::admin(&request, &door)?;
+    let actor = headers::admin(&request, &door)?;
     Query::of(&request)?.finish()?;
-    let run = door.core()?.reconciliations.run().await.ok_or_else(Problem::not_serving)?;
+    let core = door.core()?;
+    access::asked(core, actor, "reconciliation asked for").await;
+    let run = core.reconciliations.run().await.ok_or_else(Problem::not_serving)?;
     Ok(HttpResponse::Ok().json(RunBody::of(&run)))
 }
 

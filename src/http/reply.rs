@@ -2,10 +2,17 @@
 //!
 //! Codes are stable: clients switch on them. Sentences are for people and may change.
 
-use super::codes::{self, Code};
+mod limits;
+
+use super::{
+    codes::{self, Code},
+    gate,
+    rates::Standing,
+};
 use crate::{
     actors::{Unavailable, ledger::NotRecorded},
     domain::{
+        access::{self, Scope},
         books::{Breach, Position},
         event::{Details, Failure},
         payment::{Attempt, Status},
@@ -28,12 +35,13 @@ use utoipa::ToSchema;
 #[derive(Debug)]
 pub(super) struct Problem {
     code: &'static Code,
-    detail: String,
+    detail: Box<str>,
     errors: Vec<Fault>,
     transition: Option<(Status, Status)>,
     failure: Option<Box<Failure>>,
     retry_after_s: Option<u32>,
     allow: Option<Box<str>>,
+    standing: Option<Box<Standing>>,
 }
 
 /// What is wrong with one field.
@@ -86,12 +94,13 @@ impl Problem {
     fn new(code: &'static Code, detail: &str) -> Self {
         Self {
             code,
-            detail: detail.to_owned(),
+            detail: detail.into(),
             errors: Vec::new(),
             transition: None,
             failure: None,
             retry_after_s: None,
             allow: None,
+            standing: None,
         }
     }
 
@@ -221,6 +230,13 @@ impl Problem {
         Unavailable::NotServing.into()
     }
 
+    /// Told to stop: requests are still answered, and a load balancer should send no more.
+    pub(super) fn draining() -> Self {
+        let detail =
+            "The server is about to stop. Send further requests to another one, or again later.";
+        Self { retry_after_s: Some(1), ..Self::new(&codes::DRAINING, detail) }
+    }
+
     /// The provider said no to a capture, void or refund. It is on record, and the key is used up.
     pub(super) fn change_declined(attempt: &Attempt, details: &Details) -> Self {
         let operation = attempt.operation(details);
@@ -235,6 +251,34 @@ impl Problem {
         Self { failure: attempt.failure.clone().map(Box::new), ..problem }
     }
 
+    pub(super) fn scope_missing(scope: Scope) -> Self {
+        let detail = format!("This needs a key with the scope {}.", scope.name());
+        Self::new(&codes::INSUFFICIENT_SCOPE, &detail)
+    }
+
+    pub(super) fn merchant_disabled() -> Self {
+        let detail = "Its keys may look, and change nothing.";
+        Self::new(&codes::MERCHANT_DISABLED, detail)
+    }
+
+    pub(super) fn no_such_merchant() -> Self {
+        Self::new(&codes::MERCHANT_NOT_FOUND, "No merchant of this id is known.")
+    }
+
+    pub(super) fn merchant_exists() -> Self {
+        let detail = "There is a merchant of this id already.";
+        Self::new(&codes::MERCHANT_EXISTS, detail)
+    }
+
+    pub(super) fn merchant_of_config() -> Self {
+        let detail = "It stands in the server's configuration and is changed there.";
+        Self::new(&codes::MERCHANT_CONFIGURED, detail)
+    }
+
+    pub(super) fn no_such_key() -> Self {
+        Self::new(&codes::API_KEY_NOT_FOUND, "No API key of this id is known here.")
+    }
+
     pub(super) fn no_such_provider() -> Self {
         let detail = "No provider of this name is configured.";
         Self::new(&codes::PROVIDER_NOT_FOUND, detail)
@@ -243,6 +287,20 @@ impl Problem {
     pub(super) fn no_snapshot(error: &JournalError) -> Self {
         let problem = Self::new(&codes::SNAPSHOT_FAILED, &sentence(&error.to_string()));
         Self { retry_after_s: Some(5), ..problem }
+    }
+
+    fn document(&self) -> Document<'_> {
+        Document {
+            kind: format!("/docs/errors/{}", self.code.code),
+            title: self.code.title,
+            status: self.code.status.as_u16(),
+            detail: &self.detail,
+            code: self.code.code,
+            errors: &self.errors,
+            from: self.transition.map(|(from, _)| from.name()),
+            to: self.transition.map(|(_, to)| to.name()),
+            failure: self.failure.as_deref().map(FailureBody::of),
+        }
     }
 
     /// A bug: the task that carried the request out panicked.
@@ -291,6 +349,15 @@ impl From<NotRecorded> for Problem {
             NotRecorded::Breach(Breach::Webhook(misfit @ Misfit::TooManyFilters(_))) => {
                 Self::new(&codes::TOO_MANY_CHANGES, &sentence(&misfit.to_string()))
             }
+            NotRecorded::Breach(Breach::Access(misfit)) => match misfit {
+                access::Misfit::MerchantExists(_) => Self::merchant_exists(),
+                access::Misfit::NoSuchMerchant(_) => Self::no_such_merchant(),
+                access::Misfit::NoSuchKey(_) => Self::no_such_key(),
+                access::Misfit::TooManyMerchants(_) | access::Misfit::TooManyKeys(_) => {
+                    Self::new(&codes::TOO_MANY, &sentence(&misfit.to_string()))
+                }
+                access::Misfit::KeyExists(_) => Self::internal(),
+            },
             NotRecorded::Breach(_) => Self::internal(),
         }
     }
@@ -381,17 +448,11 @@ impl ResponseError for Problem {
         if self.code.status == StatusCode::UNAUTHORIZED {
             response.insert_header(("WWW-Authenticate", "Bearer"));
         }
-        response.json(Document {
-            kind: format!("/docs/errors/{}", self.code.code),
-            title: self.code.title,
-            status: self.code.status.as_u16(),
-            detail: &self.detail,
-            code: self.code.code,
-            errors: &self.errors,
-            from: self.transition.map(|(from, _)| from.name()),
-            to: self.transition.map(|(_, to)| to.name()),
-            failure: self.failure.as_deref().map(FailureBody::of),
-        })
+        let mut response = response.json(self.document());
+        if let Some(standing) = &self.standing {
+            gate::tell(standing, response.headers_mut());
+        }
+        response
     }
 }
 

@@ -1,7 +1,7 @@
 //! `/api/snapshot`: has a snapshot made now.
 
 use super::{
-    Door, headers,
+    Door, access, headers,
     query::Query,
     reply::Problem,
     wire::{Text, Time},
@@ -68,9 +68,11 @@ pub(super) async fn make(
     request: HttpRequest,
     door: web::Data<Door>,
 ) -> Result<HttpResponse, Problem> {
-    headers::admin(&request, &door)?;
+    let actor = headers::admin(&request, &door)?;
     Query::of(&request)?.finish()?;
-    let snapshots = &door.core()?.writing()?.snapshots;
+    let core = door.core()?;
+    let snapshots = &core.writing()?.snapshots;
+    access::asked(core, actor, "snapshot asked for").await;
     let made = snapshots.make().await.map_err(|error| Problem::no_snapshot(&error))?;
     Ok(HttpResponse::Ok().json(MadeBody::of(&made)))
 }

@@ -21,6 +21,7 @@ use crate::{
     clock::new_uuid,
     credentials::{self, Principal},
     domain::{
+        access::Scope,
         id::{DerivedId, EndpointId, Kind},
         time::Timestamp,
         webhook::{
@@ -49,7 +50,7 @@ type Handled = Result<HttpResponse, Problem>;
 
 /// The endpoint of the path, if the asker may see it.
 fn visible(request: &HttpRequest, door: &Door) -> Result<(Principal, Endpoint), Problem> {
-    let principal = headers::principal(request, door)?;
+    let principal = headers::holder(request, door, Scope::WebhooksWrite)?;
     let id = request.match_info().get("id").and_then(EndpointId::parse);
     let books = door.core()?.books.read();
     let endpoint = id.and_then(|id| books.webhooks().endpoint(id));
@@ -126,7 +127,7 @@ pub(super) async fn create(
     payload: web::Payload,
     door: web::Data<Door>,
 ) -> Handled {
-    let principal = headers::principal(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::WebhooksWrite)?;
     let mut body = body_of(&request, payload, &door).await?;
     let core = door.core()?;
     let writing = core.writing()?;
@@ -176,7 +177,7 @@ pub(super) async fn read(request: HttpRequest, door: web::Data<Door>) -> Handled
     responses((status = 200, description = "A page of endpoints.", body = PageBody<EndpointBody>)),
     extensions(("x-problems" = json!(["merchant_forbidden"]))))]
 pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let principal = headers::principal(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::WebhooksWrite)?;
     let mut query = Query::of(&request)?;
     let limit = query.limit();
     let after = query.read("after", "a cursor from `next`", EndpointId::parse);

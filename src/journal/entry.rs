@@ -36,7 +36,8 @@ fn version(record: &Record) -> u16 {
         | Record::Sealed
         | Record::Payment(_)
         | Record::Webhook(_)
-        | Record::Stray(_) => 1,
+        | Record::Stray(_)
+        | Record::Access(_) => 1,
     }
 }
 

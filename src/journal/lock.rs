@@ -11,9 +11,14 @@ use rustix::{
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
+
+/// How often a lock that is waited for is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The data folder, held by this process until the value is dropped.
 #[derive(Debug)]
@@ -28,6 +33,10 @@ impl DataLock {
     pub fn take(folder: &Path) -> Result<Self, JournalError> {
         let path = folder.join("LOCK");
         create_folder(folder).map_err(JournalError::io("create", folder.into()))?;
+        if let Err(error) = keep_to_oneself(folder) {
+            let folder = folder.display();
+            tracing::warn!(%folder, %error, "others may list the data folder; no file in it can be read by them");
+        }
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -39,6 +48,24 @@ impl DataLock {
         lock(&mut file, &path, FlockOperation::NonBlockingLockExclusive)?;
         name_holder(&mut file).map_err(JournalError::io("write", path))?;
         Ok(Self { _file: file })
+    }
+
+    /// Takes the lock as [`Self::take`] does, waiting for another process to let go of it for as long as `patience`.
+    pub fn take_within(folder: &Path, patience: Duration) -> Result<Self, JournalError> {
+        let began = Instant::now();
+        let mut told = false;
+        loop {
+            match Self::take(folder) {
+                Err(JournalError::Locked { holder, .. }) if began.elapsed() < patience => {
+                    if !told {
+                        tracing::info!(%holder, "waiting for the process that holds the data folder");
+                        told = true;
+                    }
+                    thread::sleep(LOOK_AGAIN);
+                }
+                taken => return taken,
+            }
+        }
     }
 
     /// Keeps writers out for as long as the value lives, and makes and changes nothing: for whoever
@@ -53,6 +80,16 @@ impl DataLock {
         lock(&mut file, &path, FlockOperation::NonBlockingLockShared)?;
         Ok(Some(Self { _file: file }))
     }
+}
+
+/// Takes the folder's content from all other users, if it was made by somebody else than the server.
+fn keep_to_oneself(folder: &Path) -> io::Result<()> {
+    let mut permissions = folder.metadata()?.permissions();
+    if permissions.mode() & 0o077 != 0 {
+        permissions.set_mode(permissions.mode() & !0o077);
+        std::fs::set_permissions(folder, permissions)?;
+    }
+    Ok(())
 }
 
 fn lock(file: &mut File, path: &Path, operation: FlockOperation) -> Result<(), JournalError> {
@@ -94,6 +131,20 @@ mod tests {
         assert!(refused.to_string().contains(&named), "{refused}");
         drop(lock);
         DataLock::take(&data).unwrap();
+    }
+
+    #[test]
+    fn a_lock_is_waited_for_and_not_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = DataLock::take(folder.path()).unwrap();
+        let refused = DataLock::take_within(folder.path(), 3 * LOOK_AGAIN).unwrap_err();
+        assert!(matches!(refused, JournalError::Locked { .. }));
+        thread::scope(|scope| {
+            let next =
+                scope.spawn(|| DataLock::take_within(folder.path(), Duration::from_secs(60)));
+            drop(lock);
+            next.join().unwrap().unwrap();
+        });
     }
 
     #[test]

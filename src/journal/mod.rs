@@ -65,6 +65,7 @@ pub mod recovery;
 pub mod backup;
 
 mod new_folder;
+pub mod pepper;
 
 #[cfg(test)]
 mod tests;

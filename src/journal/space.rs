@@ -76,6 +76,12 @@ impl Space {
         self.lock().reserved
     }
 
+    /// Whether the segment ahead is ready.
+    #[must_use]
+    pub fn has_segment_ahead(&self) -> bool {
+        self.lock().ahead > 0
+    }
+
     /// Whether a write has failed, so that there never will be room again.
     #[must_use]
     pub fn is_closed(&self) -> bool {

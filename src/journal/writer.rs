@@ -15,12 +15,15 @@ use super::{
     space::Space,
     watermark::{self, Watermark},
 };
-use crate::domain::{
-    entry::{Batch, Entry, Hash, Record},
-    id::Sequence,
-    time::Timestamp,
+use crate::{
+    domain::{
+        entry::{Batch, Entry, Hash, Record},
+        id::Sequence,
+        time::Timestamp,
+    },
+    meters::meters,
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 use uuid::Uuid;
 
 /// A place in the journal.
@@ -205,9 +208,12 @@ impl Writer {
         let place = self.chain.place();
         let frame = self.buffer.get_mut(..content).unwrap_or_default();
         let hash = frame::seal(frame, header, &place);
+        let began = Instant::now();
         self.active
             .write(place.offset, &self.buffer)
             .map_err(JournalError::io("write", self.disk.path(&self.chain.file())))?;
+        meters().syncs.note_time((), began.elapsed());
+        meters().batches.note((), header.count.into());
         let batch = Batch {
             entries: (header.first..)
                 .zip(records)

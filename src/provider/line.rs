@@ -3,15 +3,22 @@
 //! A provider that acts outside has a thread of its own, with its connections. At most so many calls are under way at
 //! once, none takes longer than its deadline, and after some failures in a row nothing new is begun but one attempt now
 //! and then, until a call succeeds. What has begun is never cut short by that, and looking for what became of it always
-//! goes through: it is how a provider is seen to have recovered.
+//! goes through; that says nothing about whether the provider takes new payments, and does not count.
 
 use super::{Answer, Call, Message, News, NotRead, Provider, Terms, ask};
+use crate::{
+    config::SANDBOX,
+    domain::payment::operation,
+    meters::{self, meters},
+    telemetry::traces::span,
+};
 use actix_rt::Arbiter;
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tracing::{Instrument, Span, field::Empty};
 
 /// How much a provider is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +45,8 @@ pub enum Line {
 
 /// The way to a provider that moves money elsewhere.
 pub struct Outside {
-    calls: mpsc::UnboundedSender<Task>,
+    name: Arc<str>,
+    calls: mpsc::UnboundedSender<(Task, Span)>,
     terms: Terms,
     pace: Pace,
     places: Arc<Semaphore>,
@@ -55,6 +63,11 @@ pub struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed;
 
+thread_local! {
+    /// The name of the one provider inside, on each thread for itself: its count of owners is nobody else's to change.
+    static INSIDE: Arc<str> = Arc::from(SANDBOX);
+}
+
 enum Task {
     Ask(Call, oneshot::Sender<Answer>),
     LookUp(Call, oneshot::Sender<Answer>),
@@ -65,6 +78,7 @@ impl Line {
     /// A line to the provider that `make` makes, on a thread of its own.
     #[must_use]
     pub fn outside<P: Provider + 'static>(
+        name: Arc<str>,
         terms: Terms,
         pace: Pace,
         make: impl FnOnce() -> P + Send + 'static,
@@ -74,14 +88,16 @@ impl Line {
         Arbiter::new().spawn_fn(move || {
             let provider = std::rc::Rc::new(make());
             actix_rt::spawn(async move {
-                while let Some(task) = tasks.recv().await {
+                while let Some((task, span)) = tasks.recv().await {
                     let provider = provider.clone();
-                    actix_rt::spawn(async move { carry_out(&*provider, task, deadline).await });
+                    let carrying = async move { carry_out(&*provider, task, deadline).await };
+                    actix_rt::spawn(carrying.instrument(span));
                 }
             });
         });
         let places = Arc::new(Semaphore::new(pace.in_flight_max));
-        Self::Outside(Outside { calls, terms, pace, places, breaker: Mutex::default() })
+        let breaker = Mutex::default();
+        Self::Outside(Outside { name, calls, terms, pace, places, breaker })
     }
 
     /// What the provider promises.
@@ -104,17 +120,50 @@ impl Line {
 
     /// Asks for what an attempt is about. Returns within the deadline.
     pub async fn ask(&self, call: &Call) -> Answer {
-        match self {
-            Self::Inside(provider) => ask(&**provider, call).await,
-            Self::Outside(outside) => outside.call(|reply| Task::Ask(call.clone(), reply)).await,
-        }
+        let asking = async {
+            match self {
+                Self::Inside(provider) => ask(&**provider, call).await,
+                Self::Outside(outside) => outside.ask(call).await,
+            }
+        };
+        self.observed(operation(call.action, call.details.capture), asking).await
     }
 
     /// Asks what is on record about an attempt. Returns within the deadline.
     pub async fn look_up(&self, call: &Call) -> Answer {
+        let asking = async {
+            match self {
+                Self::Inside(provider) => provider.look_up(call).await,
+                Self::Outside(line) => line.call(|reply| Task::LookUp(call.clone(), reply)).await,
+            }
+        };
+        self.observed("look_up", asking).await
+    }
+
+    /// Counts a call, and makes it a span of the trace that is followed.
+    async fn observed(
+        &self,
+        operation: &'static str,
+        asking: impl Future<Output = Answer>,
+    ) -> Answer {
+        let began = Instant::now();
+        let counting = Counting { line: self, operation, began, outcome: "not_awaited" };
+        let span = span!(
+            "provider call",
+            otel.kind = "client",
+            provider = self.name(),
+            operation,
+            outcome = Empty
+        );
+        let answer = asking.instrument(span.clone()).await;
+        span.record("outcome", answer.name());
+        counting.end(answer)
+    }
+
+    fn name(&self) -> &str {
         match self {
-            Self::Inside(provider) => provider.look_up(call).await,
-            Self::Outside(outside) => outside.call(|reply| Task::LookUp(call.clone(), reply)).await,
+            Self::Inside(_) => SANDBOX,
+            Self::Outside(outside) => &outside.name,
         }
     }
 
@@ -131,6 +180,32 @@ impl Line {
                 read.await.unwrap_or(Err(NotRead::Unavailable))
             }
         }
+    }
+}
+
+/// A call that is counted when it ends, also if nobody waits for that any more.
+struct Counting<'a> {
+    line: &'a Line,
+    operation: &'static str,
+    began: Instant,
+    outcome: &'static str,
+}
+
+impl Counting<'_> {
+    fn end(mut self, answer: Answer) -> Answer {
+        self.outcome = answer.name();
+        answer
+    }
+}
+
+impl Drop for Counting<'_> {
+    fn drop(&mut self) {
+        let provider = match self.line {
+            Line::Inside(_) => INSIDE.with(Arc::clone),
+            Line::Outside(outside) => outside.name.clone(),
+        };
+        let call = meters::Call { provider, operation: self.operation, outcome: self.outcome };
+        meters().calls.note_time(call, self.began.elapsed());
     }
 }
 
@@ -157,6 +232,12 @@ impl Outside {
         self.breaker().opened.is_some()
     }
 
+    /// The most calls at once.
+    #[must_use]
+    pub fn in_flight_max(&self) -> usize {
+        self.pace.in_flight_max
+    }
+
     /// How many calls are under way.
     #[must_use]
     pub fn under_way(&self) -> usize {
@@ -165,13 +246,19 @@ impl Outside {
 
     async fn call(&self, task: impl FnOnce(oneshot::Sender<Answer>) -> Task) -> Answer {
         let (reply, answered) = oneshot::channel();
-        let began = Instant::now();
         self.send(task(reply));
         let lost = || Answer::unknown("the call was lost to a bug; see the log");
-        let answer = answered.await.unwrap_or_else(|_| lost());
+        answered.await.unwrap_or_else(|_| lost())
+    }
+
+    async fn ask(&self, call: &Call) -> Answer {
+        let began = Instant::now();
+        let answer = self.call(|reply| Task::Ask(call.clone(), reply)).await;
         let slow = began.elapsed() > self.pace.slow_after;
         let failed = match &answer {
-            Answer::Done { .. } | Answer::Declined { .. } | Answer::Absent => slow,
+            Answer::Done { .. } | Answer::Declined { .. } | Answer::Absent | Answer::Working => {
+                slow
+            }
             Answer::NotProcessed { .. } | Answer::Unknown { .. } => true,
         };
         self.breaker().note(failed, self.pace.failures_max, Instant::now() + self.pace.rest);
@@ -179,7 +266,7 @@ impl Outside {
     }
 
     fn send(&self, task: Task) {
-        if self.calls.send(task).is_err() {
+        if self.calls.send((task, Span::current())).is_err() {
             tracing::error!(
                 "the thread of a provider has ended; start the server again and report it"
             );

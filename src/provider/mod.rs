@@ -42,6 +42,8 @@ pub struct Call {
     pub reference: Box<str>,
     /// When the attempt began.
     pub began: Timestamp,
+    /// For how long no call of the attempt has been under way, at least.
+    pub quiet_for: Duration,
 }
 
 /// What a provider says about an attempt. Amounts are minor units of the payment's currency.
@@ -69,6 +71,8 @@ pub enum Answer {
     },
     /// The provider has no trace of it, now. Only look-ups say so.
     Absent,
+    /// The provider has it, and has not decided yet.
+    Working,
     /// Nobody can say. The money may have moved or not.
     Unknown {
         /// What happened, for a person.
@@ -81,6 +85,19 @@ impl Answer {
     #[must_use]
     pub fn unknown(why: impl Into<Box<str>>) -> Self {
         Self::Unknown { why: why.into() }
+    }
+
+    /// In a word.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Done { .. } => "done",
+            Self::Declined { .. } => "declined",
+            Self::NotProcessed { .. } => "not_processed",
+            Self::Absent => "absent",
+            Self::Working => "working",
+            Self::Unknown { .. } => "unknown",
+        }
     }
 }
 
@@ -101,7 +118,13 @@ impl Terms {
     /// record by its end.
     #[must_use]
     pub fn repeats_for(self) -> Duration {
-        self.key_window.saturating_sub(self.key_window / 24)
+        self.key_window.saturating_sub(self.is_on_record_after())
+    }
+
+    /// How long after it was made whatever a call did is on record.
+    #[must_use]
+    pub fn is_on_record_after(self) -> Duration {
+        self.key_window / 24
     }
 }
 
@@ -195,7 +218,7 @@ pub fn answer_of(action: Action, manual: bool, reference: &str, state: &ChargeSt
     let done = |amount| Answer::Done { reference: reference.into(), amount };
     let gone = || Answer::Declined { decline: Decline::AuthorizationGone, code: "".into() };
     match (action, state) {
-        (_, ChargeState::Working) => Answer::unknown("the provider is still working on it"),
+        (_, ChargeState::Working) => Answer::Working,
         (Action::Authorize, ChargeState::Held(amount)) if manual => done(*amount),
         (Action::Authorize, ChargeState::Taken(amount)) if !manual => done(*amount),
         (Action::Authorize, ChargeState::Held(_)) => {
@@ -225,7 +248,7 @@ pub fn answer_of(action: Action, manual: bool, reference: &str, state: &ChargeSt
 #[must_use]
 pub fn answer_of_refund(reference: &str, amount: i64, state: &RefundState) -> Answer {
     match state {
-        RefundState::Working => Answer::unknown("the provider is still working on the refund"),
+        RefundState::Working => Answer::Working,
         RefundState::Done => Answer::Done { reference: reference.into(), amount },
         RefundState::Failed { code } => {
             Answer::Declined { decline: Decline::ProcessingError, code: code.clone() }

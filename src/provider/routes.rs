@@ -1,13 +1,19 @@
 //! Which providers there are, and which of them a payment goes to.
 
 use super::Line;
-use crate::domain::{event::Details, money::Currency};
+use crate::domain::{
+    access::{self, Mode},
+    event::Details,
+    money::Currency,
+};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Which payments go to which providers. Every condition given must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
-    /// Only this merchant's.
+    /// Of live payments, or of those that only try things out.
+    pub mode: Mode,
+    /// Only this merchant's, by its name outside.
     pub merchant: Option<Arc<str>>,
     /// Only in this currency.
     pub currency: Option<Currency>,
@@ -22,7 +28,10 @@ pub struct Rule {
 impl Rule {
     fn admits(&self, details: &Details) -> bool {
         let amount = details.amount.minor_units();
-        self.merchant.as_ref().is_none_or(|merchant| *merchant == details.merchant)
+        let merchant = access::name_outside(&details.merchant);
+        let is_test = access::is_test(&details.merchant);
+        (self.mode == Mode::Test) == is_test
+            && self.merchant.as_ref().is_none_or(|own| **own == *merchant)
             && self.currency.is_none_or(|currency| currency == details.currency)
             && self.amount_min.is_none_or(|least| least <= amount)
             && self.amount_max.is_none_or(|most| amount <= most)
@@ -119,6 +128,7 @@ mod tests {
                     ..Rule::default()
                 },
                 Rule { merchant: Some("a".into()), providers: to(&["z"]), ..Rule::default() },
+                Rule { mode: Mode::Test, providers: to(&["t"]), ..Rule::default() },
             ],
             otherwise: "sandbox".into(),
         };
@@ -130,6 +140,7 @@ mod tests {
             ("a", "USD", 99, "z"),
             ("b", "USD", 99, "sandbox"),
             ("b", "USD", 201, "sandbox"),
+            ("a~test", "EUR", 150, "t"),
         ] {
             let found = routes.of(&payment(merchant, currency, amount)).join(" ");
             assert_eq!(found, expected, "{merchant} {currency} {amount}");

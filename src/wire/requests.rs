@@ -2,8 +2,9 @@
 //! are told at once; `tests/openapi_check.sh` holds that they and these types agree, both ways.
 
 use super::schema::{
-    AmountUnits, AttemptIdText, CaptureText, EndpointIdText, EventIdText, EventPattern,
-    MetadataPairs, Moment, PaymentCurrency, PaymentIdText, PaymentStatus, ReplayFrom, TimeAsked,
+    AmountUnits, AttemptIdText, CaptureText, EndpointIdText, EventIdText, EventPattern, KeyIdText,
+    MetadataPairs, ModeText, Moment, PaymentCurrency, PaymentIdText, PaymentStatus, ReplayFrom,
+    ScopeText, TimeAsked,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -136,6 +137,54 @@ pub struct NewReplay {
     pub from: ReplayFrom,
 }
 
+/// A merchant to be made.
+#[derive(ToSchema)]
+pub struct NewMerchant {
+    /// Its id, which stays: it names the merchant's account in the ledger.
+    #[schema(pattern = "^[A-Za-z0-9_-]{1,64}$", example = "merchant_7")]
+    pub id: String,
+    /// For people. No card number may stand in it.
+    #[schema(max_length = 200, example = "The corner shop")]
+    pub name: Option<String>,
+}
+
+/// What is to be changed of a merchant; what is left out stays.
+#[derive(ToSchema)]
+pub struct MerchantChange {
+    /// For people. No card number may stand in it.
+    #[schema(max_length = 200, example = "The corner shop")]
+    pub name: Option<String>,
+    /// Whether its keys may change anything; they may always look.
+    pub enabled: Option<bool>,
+}
+
+/// A merchant's key to be made.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub struct NewKey {
+    /// What it is for, for people; the audit trail names it by this.
+    #[schema(min_length = 1, max_length = 100, example = "checkout")]
+    pub label: String,
+    /// `live` if left out.
+    pub mode: Option<ModeText>,
+    /// What it may do; everything if left out.
+    #[schema(min_items = 1, max_items = 20)]
+    pub scopes: Option<Vec<ScopeText>>,
+    /// Until when it opens the door: a time to come; for good if left out.
+    pub expires_at: Option<TimeAsked>,
+}
+
+/// An admin's key to be made.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub struct NewAdminKey {
+    /// Who it is for, for people; the audit trail names it by this.
+    #[schema(min_length = 1, max_length = 100, example = "alice")]
+    pub label: String,
+    /// Until when it opens the door: a time to come; for good if left out.
+    pub expires_at: Option<TimeAsked>,
+}
+
 /// Under which name of the client's own it is asked: the header of the IETF draft.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
@@ -201,6 +250,23 @@ pub struct OfEndpoint {
     pub id: EndpointIdText,
 }
 
+/// Which merchant.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct OfHolder {
+    /// The merchant's id.
+    #[param(example = "merchant_1")]
+    pub id: String,
+}
+
+/// Which API key.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct OfKey {
+    /// The key's id.
+    pub key: KeyIdText,
+}
+
 /// How much of a list.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -217,6 +283,15 @@ pub struct AfterMove {
     /// The cursor from `next`.
     #[param(minimum = 0, maximum = 4294967295_i64, format = Int64)]
     pub after: Option<u32>,
+}
+
+/// Where the audit trail goes on.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct AfterEntry {
+    /// The cursor from `next`.
+    #[param(minimum = 0)]
+    pub after: Option<u64>,
 }
 
 /// Whose list.
@@ -282,7 +357,7 @@ pub enum Order {
 /// Which idempotency key.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
-pub struct OfKey {
+pub struct OfIdempotencyKey {
     /// The key, bare or as a quoted string.
     #[param(
         pattern = r#"^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$"#,

@@ -2,6 +2,7 @@
 //! asks these types; what they describe is written and read elsewhere. Lists come from the domain where it has them.
 
 use crate::domain::{
+    access::{Mode, Scope},
     event::CaptureMode,
     money::{Amount, Currency},
     payment::Status,
@@ -52,6 +53,12 @@ schemas! {
     LedgerEntryIdText = "LedgerEntryId" derived_id("ent_", 2);
     /// The id of a reconciliation run, and a cursor in their list.
     RunIdText = "ReconciliationRunId" id("rec_");
+    /// An API key's id, and a cursor in lists of them.
+    KeyIdText = "ApiKeyId" id("key_");
+    /// Whether payments made with the key are for real, or tests that move no money.
+    ModeText = "Mode" names([Mode::Live, Mode::Test].map(Mode::name), "live");
+    /// Something that a merchant's key may do.
+    ScopeText = "Scope" names(Scope::ALL.map(Scope::name), "payments:write");
     /// A time in UTC, RFC 3339 with milliseconds.
     TimeText = "Time" text(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$", "2026-11-22T15:04:05.123Z");
     /// The SHA-256 of a block of the journal.

@@ -26,9 +26,18 @@ pub struct Response {
 
 impl Client {
     pub fn new(url: &str, api_key: &str) -> Self {
+        Self::with_idle_connections(0, url, api_key)
+    }
+
+    /// Keeps its connection for the next request.
+    pub fn keeping(url: &str, api_key: &str) -> Self {
+        Self::with_idle_connections(1, url, api_key)
+    }
+
+    fn with_idle_connections(count: usize, url: &str, api_key: &str) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            .max_idle_connections(0)
+            .max_idle_connections(count)
             .proxy(None)
             .timeout_global(Some(std::time::Duration::from_secs(30)))
             .build();

@@ -7,7 +7,12 @@ use crate::{
     wait::{at_once, eventually},
 };
 use serde_json::json;
-use std::{fs, io::Write, net::TcpStream, process::Output};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    process::Output,
+};
 
 /// The provider's answer to `tok_timeout` is out for this long, and its request in flight.
 const ANSWER_WITHIN: (&str, &str) = ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "1500");
@@ -107,29 +112,85 @@ fn a_server_says_what_it_recovered_and_where_it_listens() {
 fn a_server_that_is_asked_to_stop_finishes_what_it_works_on_and_takes_nothing_more() {
     let mut server = TestServer::start_with(&[ANSWER_WITHIN]);
     let answers = at_once(3, |number| match number {
-        0 => server.charge_with("tok_slow", "slow", 100).of(201),
-        1 => server.charge_with("tok_timeout", "out", 100).of(202),
+        0 => Some(server.charge_with("tok_slow", "slow", 100).of(201)),
+        1 => Some(server.charge_with("tok_timeout", "out", 100).of(202)),
         _ => {
             wait_until_in_flight(&server, &["out", "slow"]);
+            // Half of it has come when the server is told to stop, the rest when it takes no more.
+            let body = json!({"amount": 100, "currency": "USD"}).to_string();
+            let mut late = TcpStream::connect(server.address()).unwrap();
+            let head = format!(
+                "POST /api/payments HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {MERCHANT_1_KEY}\r\n\
+                 Idempotency-Key: late\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            late.write_all(head.as_bytes()).unwrap();
             server.ask_to_stop();
-            let closed = eventually("it is not ready any more", || {
-                Some(server.get("/ready")).filter(|ready| ready.status != 200)
+            eventually("nobody is let in any more", || TcpStream::connect(server.address()).err());
+            eventually("no more is begun", || {
+                server.logs().contains("no more payments are taken").then_some(())
             });
-            closed.problem(503, "not_serving");
-            let refused = server.charge("new", 100).problem(503, "not_serving");
-            let seconds = refused.header("Retry-After").unwrap();
-            assert!(seconds.parse::<u32>().unwrap() >= 1);
-            refused
+            late.write_all(body.as_bytes()).unwrap();
+            let mut refused = String::new();
+            late.read_to_string(&mut refused).unwrap();
+            for words in ["HTTP/1.1 503 ", "\"code\":\"not_serving\"", "retry-after: "] {
+                assert!(refused.contains(words), "{words}: {refused}");
+            }
+            None
         }
     });
     assert!(server.wait_for_exit().success());
     server.restart();
-    for answer in &answers[..2] {
+    for answer in answers.iter().flatten() {
         let key = answer.json["idempotencyKey"].as_str().unwrap();
         let kept = server.get(&format!("/api/idempotency/{key}")).of(200).json;
         assert_eq!(kept["paymentId"], answer.id());
     }
-    server.get("/api/idempotency/new").of(404);
+    server.get("/api/idempotency/late").of(404);
+    server.admin().reconciles();
+}
+
+#[test]
+fn a_server_that_drains_is_not_ready_and_goes_on_until_the_grace_is_over() {
+    let mut server = TestServer::start_with(&[("STRONGROOM__HTTP__DRAIN_GRACE", "1h")]);
+    let before = server.charge("before", 100).of(201);
+    assert_eq!(before.header("Connection"), None);
+    server.get("/ready").of(200);
+    server.ask_to_stop();
+    let not_ready = eventually("it is not ready any more", || {
+        Some(server.get("/ready")).filter(|ready| ready.status != 200)
+    });
+    not_ready.problem(503, "draining");
+    server.get("/health").of(200);
+    let after = server.charge("after", 100).of(201);
+    assert_eq!(after.header("Connection"), Some("close"), "the client looks for another server");
+    // The operator has waited long enough.
+    server.ask_to_stop();
+    eventually("nobody is let in any more", || TcpStream::connect(server.address()).err());
+    assert!(server.wait_for_exit().success());
+    server.restart();
+    assert_eq!(server.charge("after", 100).of(201).body, after.body);
+}
+
+#[test]
+fn a_request_without_end_does_not_keep_the_server_from_stopping() {
+    let mut server = TestServer::start_with(&[
+        ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "60000"),
+        ("STRONGROOM__HTTP__DRAIN_TIMEOUT_MS", "500"),
+    ]);
+    at_once(2, |number| match number {
+        0 => {
+            let body = json!({"amount": 100, "currency": "USD", "paymentMethod": "tok_timeout"});
+            assert!(server.try_post("/api/payments", "out", &body.to_string()).is_err());
+        }
+        _ => {
+            wait_until_in_flight(&server, &["out"]);
+            server.ask_to_stop();
+        }
+    });
+    assert_eq!(server.wait_for_exit().code(), Some(1), "it says that something was cut off");
+    server.restart();
+    server.get("/api/idempotency/out").of(404);
     server.admin().reconciles();
 }
 

@@ -167,7 +167,8 @@ impl Shared {
         let mut reader = BufReader::new(connection.try_clone()?);
         let mut out = connection;
         while let Some(got) = read_request(&mut reader)? {
-            let amount = got.json()["data"]["amount"].as_i64();
+            let json: Value = serde_json::from_slice(&got.body).unwrap_or_default();
+            let amount = json["data"]["amount"].as_i64();
             self.got.lock().unwrap().push(got);
             let conduct = self.conduct.lock().unwrap().clone();
             match conduct {

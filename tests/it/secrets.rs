@@ -1,11 +1,18 @@
 //! What must never be written down, and the one log line that is written about each request.
 
 use crate::{
+    client::Client,
     server::{ADMIN_KEY, MERCHANT_1_KEY, MERCHANT_2_KEY, TestServer},
+    shop::{SECRET_KEY, Shop, WEBHOOK_SECRET},
     wait::eventually,
 };
 use serde_json::{Value, json};
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+};
 
 const CARD: &str = "4242424242424242";
 
@@ -135,5 +142,111 @@ fn each_request_has_one_log_line_that_says_what_became_of_it() {
     assert_eq!(line["status"], 404);
     for text in ["secret_path", "secret_query", "words of the merchant"] {
         assert!(!server.logs().contains(text), "{text}");
+    }
+}
+
+const ALERTS_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const WRONG_KEYS: [&str; 3] =
+    ["sk_live_canary_of_a_merchant", "ak_canary_of_an_admin", "whsec_canary_of_a_webhook"];
+
+/// Every kind of request, each with what is planted in its path, query, headers and body.
+fn plant(client: &Client, id: &str, planted: &str) {
+    let in_header = |name: &'static str| (name, planted.to_owned());
+    let bearer = ("Authorization", format!("Bearer {planted}"));
+    let basic = ("Authorization", format!("Basic {planted}"));
+    let usual = ("Authorization", format!("Bearer {MERCHANT_1_KEY}"));
+    let admin = ("Authorization", format!("Bearer {ADMIN_KEY}"));
+    let kinds = [
+        vec![bearer.clone()],
+        vec![basic],
+        vec![bearer, usual.clone()],
+        vec![in_header("Authorization")],
+        vec![usual, in_header("X-Request-Id"), in_header("User-Agent"), in_header("Cookie")],
+        vec![admin, in_header("X-Api-Key"), in_header("Referer"), in_header("X-Forwarded-For")],
+        vec![in_header("Stripe-Signature"), in_header("Content-Type")],
+    ];
+    let field = |name: &str| json!({name: planted, "amount": 1, "currency": "USD"});
+    let fields = ["description", "customerId", "paymentMethod", "reason", "currency", planted];
+    let endpoint = json!({"url": format!("https://{planted}@shop.example/{planted}")});
+    for headers in &kinds {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let send = |method: &str, path: &str, body: Option<&Value>| {
+            let body = body.map(ToString::to_string);
+            let answer = client.send(method, path, &headers, body.as_deref().map(str::as_bytes));
+            let answer = answer.unwrap();
+            assert!(answer.status >= 200 && answer.status != 500, "{}", answer.text());
+        };
+        for path in ["payments", "ledger", "idempotency", "events", "webhook-endpoints", planted] {
+            send("GET", &format!("/api/{path}?api_key={planted}&after={planted}"), None);
+            send("GET", &format!("/api/{path}/{planted}"), None);
+        }
+        for path in ["/health", "/ready", "/metrics", "/api/reconcile", "/api/ledger"] {
+            send("GET", &format!("{path}?key={planted}"), None);
+            send("DELETE", path, None);
+        }
+        for name in fields {
+            // Without an idempotency key: what a merchant says of a payment is kept, whatever it is.
+            let body = field(name);
+            send("POST", &format!("/api/payments?key={planted}"), Some(&body));
+            send("POST", &format!("/api/payments/{planted}/refund"), Some(&body));
+            send("POST", &format!("/api/payments/{id}/resolve"), Some(&field("nothing")));
+        }
+        send("POST", "/api/webhook-endpoints", Some(&endpoint));
+        send("POST", "/api/providers/stripe/webhook", Some(&field("id")));
+        send("POST", &format!("/api/providers/{planted}/webhook"), Some(&field("id")));
+        send("PATCH", &format!("/api/webhook-endpoints/{planted}"), Some(&endpoint));
+    }
+}
+
+/// What is no HTTP, or hardly.
+fn plant_garbage(address: SocketAddr, planted: &str) {
+    for text in [
+        format!("{planted}\r\n\r\n"),
+        format!("GET /{planted} HTTP/9.9\r\n\r\n"),
+        format!("GET / HTTP/1.1\r\nAuthorization: {planted}\u{1}\r\n\r\n"),
+        format!("GET / HTTP/1.1\r\n{planted} {planted}\r\n\r\n"),
+        format!("POST /api/payments HTTP/1.1\r\nContent-Length: {planted}\r\n\r\n"),
+        format!("GET /{} HTTP/1.1\r\n\r\n", planted.repeat(10_000)),
+    ] {
+        let mut connection = TcpStream::connect(address).unwrap();
+        // The server may have said no and closed before all of it came.
+        drop(connection.write_all(text.as_bytes()));
+        drop(connection.shutdown(std::net::Shutdown::Write));
+        drop(connection.read_to_end(&mut Vec::new()));
+    }
+}
+
+#[test]
+fn no_credential_and_no_card_number_is_written_down_wherever_it_is_put() {
+    let mut shop = Shop::start_with(
+        "",
+        &[
+            ("STRONGROOM__LOG__LEVEL", "trace"),
+            ("STRONGROOM__ALERTS__WEBHOOK_URL", "http://127.0.0.1:9/"),
+            ("STRONGROOM__ALERTS__WEBHOOK_SECRET", ALERTS_SECRET),
+        ],
+    );
+    let id = shop.charge("order", 100).of(201).id();
+    shop.server.merchant_2().get("/api/payments").of(200);
+    shop.server.admin().refund(&id, "part", 10).of(200);
+    shop.tell(1);
+    for planted in WRONG_KEYS.into_iter().chain([CARD]) {
+        plant(&shop.server, &id, planted);
+        plant_garbage(shop.server.address(), planted);
+    }
+    shop.server.admin().reconciles();
+    shop.server.admin().post("/api/snapshot", "", &json!({})).of(200);
+    let last = shop.server.get("/health").of(200);
+    eventually("the last request is logged", || {
+        shop.server.logs().contains(last.header("X-Request-Id").unwrap()).then_some(())
+    });
+    assert!(shop.server.terminate().success());
+    let own =
+        [MERCHANT_1_KEY, MERCHANT_2_KEY, ADMIN_KEY, SECRET_KEY, WEBHOOK_SECRET, ALERTS_SECRET];
+    for planted in own.into_iter().chain(WRONG_KEYS).chain([CARD]) {
+        let logs = shop.server.logs();
+        let line = logs.lines().find(|line| line.contains(planted));
+        assert_eq!(line, None, "{planted}");
+        assert!(!is_in_folder(&shop.server.data(), planted.as_bytes()), "{planted}");
     }
 }

@@ -45,6 +45,7 @@ const SETTINGS: [(&str, &str); 2] = [
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
 const LISTENING: &str = "listening on http://";
+const LISTENING_TLS: &str = "listening on https://";
 
 /// The server. Used as it is, it is merchant_1's client.
 pub struct TestServer {
@@ -272,7 +273,8 @@ impl Running {
         });
         let mut announced = Vec::new();
         while let Ok(line) = said.recv_timeout(START_DEADLINE) {
-            let address = line.strip_prefix(LISTENING).map(str::parse);
+            let address = line.strip_prefix(LISTENING).or_else(|| line.strip_prefix(LISTENING_TLS));
+            let address = address.map(str::parse);
             announced.push(line);
             if let Some(address) = address {
                 return Self { process, address: address.unwrap(), announced };
@@ -385,7 +387,7 @@ impl Folder {
     }
 
     /// The program, in this folder and knowing of nothing else.
-    fn program(&self) -> Command {
+    pub fn program(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
         command.current_dir(self.0.path()).env_clear().stdin(Stdio::null());
         command

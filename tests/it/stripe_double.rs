@@ -119,6 +119,28 @@ impl StripeDouble {
         self.books().blind = !yes;
     }
 
+    /// While it hangs, no request is answered.
+    pub fn hang(&self, hangs: bool) {
+        self.books().hangs = hangs;
+    }
+
+    /// Every POST is refused by a rule that asks for no key, and the search is behind: it finds nothing.
+    pub fn refuse_everything(&self) {
+        self.books().refuses = true;
+    }
+
+    /// Somebody captures the hold of a payment in the dashboard; nobody is told.
+    pub fn capture_by_hand(&self, payment: &str) {
+        let mut books = self.books();
+        let mut intents = books.intents.iter_mut();
+        let is_it = |intent: &&mut Value| intent["metadata"]["strongroom_payment"] == payment;
+        let intent = intents.find(is_it).expect("a payment");
+        assert_eq!(intent["status"], "requires_capture");
+        intent["status"] = "succeeded".into();
+        intent["amount_received"] = intent["amount"].clone();
+        intent["amount_capturable"] = 0.into();
+    }
+
     /// As if a day had passed: a key is new again, unless its request is still being executed.
     pub fn forget_keys(&self) {
         self.books().keys.retain(|_, known| known.1.is_none());
@@ -207,7 +229,7 @@ impl Drop for StripeDouble {
     fn drop(&mut self) {
         // After a panic under the lock no connection is served anyway.
         if let Ok(mut books) = self.books.lock() {
-            (books.down, books.dropped) = (true, true);
+            (books.down, books.dropped, books.hangs) = (true, true, false);
         }
         // Wakes the thread that accepts.
         drop(TcpStream::connect(self.address));
@@ -220,6 +242,9 @@ fn serve(books: &Mutex<Books>, mut connection: &TcpStream) -> io::Result<()> {
     }
     let mut reader = BufReader::new(connection.try_clone()?);
     while let Some(request) = Request::read(&mut reader)? {
+        while books.lock().unwrap().hangs {
+            thread::sleep(Duration::from_millis(20));
+        }
         let Some(answer) = reply(books, &request) else {
             return Ok(rustix::net::sockopt::set_socket_linger(connection, Some(Duration::ZERO))?);
         };
@@ -265,6 +290,8 @@ struct Books {
     luck: Random,
     shuffle: Random,
     blind: bool,
+    hangs: bool,
+    refuses: bool,
     down: bool,
     dropped: bool,
     hook: Option<Hook>,
@@ -291,6 +318,9 @@ impl Books {
             let fails = self.blind || self.luck.below(200) < self.fault_percent;
             let found = self.look_up(request).unwrap_or_else(|refusal| refusal);
             return if fails { no(500, "api_error") } else { Err(Some(say(&found))) };
+        }
+        if self.refuses {
+            return no(400, "parameter_invalid");
         }
         match key.as_ref().and_then(|key| self.keys.get(key)) {
             None => {}

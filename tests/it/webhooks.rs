@@ -236,9 +236,11 @@ fn an_event_that_cannot_be_delivered_becomes_a_dead_letter_that_can_be_redeliver
     let counts = server.get(&path_of(&endpoint)).of(200).json["counts"].clone();
     assert_eq!((&counts["dead"], &counts["failedAttempts"]), (&json!(1), &json!(4)));
     let metrics = server.admin().get("/metrics").of(200).text();
-    for line in
-        ["webhooks_dead_letters 1", "webhooks_failed_attempts 4", "webhooks_endpoints_failing 1"]
-    {
+    for line in [
+        "webhooks_dead_letters 1",
+        "webhooks_attempt_duration_seconds_count{result=\"status_not_2xx\"} 4",
+        "webhooks_endpoints_failing 1",
+    ] {
         assert!(metrics.contains(&format!("strongroom_{line}\n")), "{metrics}");
     }
     receiver.conduct(Conduct::Answer(200, ""));

@@ -16,6 +16,8 @@ use crate::{
         payment::Payment,
         webhook::{Change, DisabledBecause, Due, Endpoint, Queue, Upcoming, Verdict},
     },
+    meters::meters,
+    telemetry::traces::{self, span},
     wire::{EventBody, Text, Time, Told},
 };
 use actix::{
@@ -28,6 +30,7 @@ use std::{
     rc::{Rc, Weak},
     time::{Duration, Instant},
 };
+use tracing::Instrument;
 
 /// How many events of a merchant are looked at while the books are held.
 const SLICE: usize = 512;
@@ -130,6 +133,15 @@ impl Courier {
         };
         let sending = self.post(Parcel { id: told.id.to_string(), body: body.into() });
         let courier = ctx.address();
+        let span = span!(
+            "webhook delivery",
+            otel.kind = "client",
+            event = %told.id,
+            endpoint = %self.endpoint.id,
+            attempt = due.attempt,
+        );
+        traces::go_on(&span, due.sequence);
+        let sending = sending.instrument(span);
         let leave_place = self.office.take_place(self.queue.is_healthy());
         actix_rt::spawn(async move {
             let sent = sending.await;
@@ -319,6 +331,9 @@ impl Handler<Tried> for Courier {
     fn handle(&mut self, Tried { due, sent }: Tried, ctx: &mut Context<Self>) {
         let (id, now) = (self.endpoint.id, self.office.clock.now());
         self.office.log.note(id, (due.sequence, due.attempt), sent.tried);
+        let result = sent.tried.result.error().unwrap_or("delivered");
+        let took = Duration::from_millis(sent.tried.latency_ms.into());
+        meters().tries.note_time(result, took);
         let dice = rand::random();
         match self.queue.finish(due, sent.tried, sent.retry_after_ms, (now, dice)) {
             Verdict::Delivered | Verdict::Again(_) | Verdict::Stale => {}

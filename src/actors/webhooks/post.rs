@@ -9,6 +9,7 @@ use crate::{
         time::Timestamp,
         webhook::{Secret, Try, TryResult},
     },
+    telemetry::traces,
 };
 use actix_tls::connect::{Connector as TcpConnector, Resolver};
 use actix_web::{
@@ -102,6 +103,8 @@ pub(super) async fn send(
         .insert_header(("webhook-timestamp", seconds.to_string()))
         .insert_header(("webhook-signature", signatures.join(" ")))
         .no_decompress();
+    let traced = traces::headers().into_iter();
+    let request = traced.fold(request, |request, header| request.insert_header(header));
     let answered = tokio::time::timeout(timeout, request.send_body(parcel.body)).await;
     let mut sent = Sent {
         tried: Try { at, latency_ms: 0, result: TryResult::TimedOut },

@@ -192,6 +192,19 @@ impl Entries {
         }
     }
 
+    /// The payment's step that entry `sequence` made.
+    pub(super) fn step<'a>(
+        &self,
+        payments: &'a Payments,
+        sequence: Sequence,
+    ) -> Option<(&'a History, &'a Step)> {
+        let place = usize::try_from(sequence.checked_sub(1)?).ok()?;
+        let slot = *self.slots.get(place)?;
+        let history = payments.get(slot).filter(|_| slot != NONE)?;
+        let number = history.steps().binary_search_by_key(&sequence, |step| step.sequence).ok()?;
+        Some((history, history.steps().get(number)?))
+    }
+
     pub(super) fn event<'a>(
         &self,
         payments: &'a Payments,

@@ -8,6 +8,7 @@
 //! histories, none a second copy.
 
 mod accounts;
+mod deeds;
 mod events;
 mod keys;
 mod names;
@@ -23,7 +24,8 @@ pub use payments::{Filter, History, Page, Slot, Step};
 pub use restore::{Historian, Placed};
 
 use super::{
-    entry::{Batch, Hash, PaymentRecord, Record, Stray},
+    access::{self, Access},
+    entry::{Batch, Entry, Hash, PaymentRecord, Record, Stray, is_admins},
     event::Event,
     id::{PaymentId, Sequence},
     idempotency::{Key, Request, Retention},
@@ -64,10 +66,12 @@ pub struct Books {
     webhooks: Webhooks,
     /// The last money that providers told of and no payment is about.
     strays: VecDeque<Stray>,
+    access: Access,
+    /// The entries that are kept whole.
+    kept: BTreeMap<Sequence, Entry>,
+    /// The entries that admins made.
+    deeds: Vec<Sequence>,
 }
-
-/// How many strays are remembered, to know one that is told again.
-const STRAYS_KEPT: usize = 1000;
 
 /// How far the books are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,6 +133,9 @@ pub enum Breach {
         /// What the record would make.
         version: u32,
     },
+    /// Who may come in does not allow it.
+    #[error(transparent)]
+    Access(#[from] access::Misfit),
     /// The webhook endpoints do not allow it.
     #[error(transparent)]
     Webhook(#[from] Misfit),
@@ -198,6 +205,7 @@ impl Books {
         for entry in &batch.entries {
             let judged = match &entry.record {
                 Record::Opened { .. } | Record::Sealed | Record::Stray(_) => Ok(()),
+                Record::Access(record) => self.check_access(record),
                 Record::Payment(record) => self.check(record, entry.at),
                 Record::Webhook(record) => self.check_webhook(record, usize::MAX),
             };
@@ -214,16 +222,13 @@ impl Books {
         }
         for entry in batch.entries {
             self.position = Position { sequence: entry.sequence, at: entry.at, head: batch.hash };
+            if entry.record.is_kept() {
+                self.keep(entry.clone());
+            }
             match entry.record {
-                Record::Opened { .. } | Record::Sealed => {}
+                Record::Opened { .. } | Record::Sealed | Record::Stray(_) | Record::Access(_) => {}
                 Record::Payment(record) => self.apply_payment(record, entry.at, entry.sequence),
                 Record::Webhook(record) => self.webhooks.apply(record, entry.sequence, entry.at),
-                Record::Stray(stray) => {
-                    self.strays.push_back(stray);
-                    if self.strays.len() > STRAYS_KEPT {
-                        self.strays.pop_front();
-                    }
-                }
             }
         }
     }
@@ -241,9 +246,13 @@ impl Books {
         };
         let before = self.payments.find(record.payment).map(|h| (h.status, h.expires_at()));
         let has_key = step.request.is_some();
+        let is_deed = is_admins(&step.actor);
         let Some((slot, number)) = self.payments.append(record.payment, step) else {
             return;
         };
+        if is_deed {
+            self.deeds.push(sequence);
+        }
         if let Some((_, Some(expires_at))) = before {
             self.held.remove(&(expires_at, slot));
         }
@@ -381,8 +390,13 @@ impl Books {
         use sha2::{Digest, Sha256};
         let mut digest = Sha256::new();
         digest.update(format!(
-            "{:?}{:?}{:?}{:?}{:?}",
-            self.position, self.blocks, self.held, self.in_doubt, self.in_review
+            "{:?}{:?}{:?}{:?}{:?}{:?}",
+            self.position,
+            self.blocks,
+            self.held,
+            self.in_doubt,
+            self.in_review,
+            self.payments_by_status()
         ));
         for history in self.histories(0) {
             digest.update(format!("{history:?}"));
@@ -405,6 +419,7 @@ impl Books {
             digest.update(format!("{book:?}"));
         }
         digest.update(format!("{:?}{:?}", self.trial_balance(), self.turnover()));
+        digest.update(format!("{:?}{:?}{:?}", self.kept, self.deeds, self.strays));
         Hash(digest.finalize().into())
     }
 
@@ -448,16 +463,6 @@ impl Books {
             }
         }
         doubts
-    }
-
-    /// Whether a provider told of this money before, as far as that is remembered.
-    #[must_use]
-    pub fn knows_stray(&self, stray: &Stray) -> bool {
-        self.strays.iter().any(|known| {
-            known.provider == stray.provider
-                && (known.event == stray.event
-                    || (&known.reference, &known.what) == (&stray.reference, &stray.what))
-        })
     }
 
     /// How many payments a person has to look at.

@@ -1,6 +1,6 @@
 //! Every payment's history, compact at rest, and the indexes that find one.
 
-use super::accounts::Cut;
+use super::{Books, accounts::Cut};
 use crate::domain::{
     event::{Action, Details, Event, Standing},
     id::{PaymentId, Sequence},
@@ -11,7 +11,7 @@ use crate::domain::{
 };
 use hashbrown::{HashTable, hash_table::Entry};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap, btree_map},
     hash::{BuildHasher, RandomState},
     sync::Arc,
 };
@@ -112,7 +112,12 @@ impl History {
     #[must_use]
     pub fn event_at(&self, number: usize) -> Option<EventType> {
         let step = self.steps.get(number)?;
-        let is_last = number.checked_add(1)? == self.steps.len();
+        let version = number.checked_add(1)?;
+        let is_last = version == self.steps.len();
+        let as_it_left_it = || {
+            let version = u32::try_from(version).ok()?;
+            EventType::of(self.payment_at(version).status)
+        };
         match &step.event {
             Event::Submitted { outcome: None, .. }
             | Event::Initiated(_)
@@ -127,10 +132,7 @@ impl History {
                     // The merchant did not ask for it, and it is asked for again.
                     (Action::Expire, Standing::Failed) => None,
                     _ if is_last => EventType::of(self.status),
-                    _ => {
-                        let version = u32::try_from(number).ok()?.checked_add(1)?;
-                        EventType::of(self.payment_at(version).status)
-                    }
+                    _ => as_it_left_it(),
                 }
             }
             _ if is_last => EventType::of(self.status),
@@ -140,9 +142,19 @@ impl History {
             Event::Captured { .. } => Some(EventType::Completed),
             Event::Voided => Some(EventType::Voided),
             Event::Expired => Some(EventType::Expired),
-            // After the refund of all that was left nothing can follow.
-            Event::Refunded { .. } => Some(EventType::PartiallyRefunded),
+            Event::Refunded { .. } => as_it_left_it(),
         }
+    }
+
+    /// The provider whose payment it is: the last one that was asked to authorize it.
+    #[must_use]
+    pub fn provider(&self) -> Arc<str> {
+        let rerouted = |step: &Step| match &step.event {
+            Event::Rerouted { next, .. } => Some(next.clone()),
+            _ => None,
+        };
+        let last = self.steps.iter().rev().find_map(rerouted);
+        last.unwrap_or_else(|| self.details.provider.clone())
     }
 
     /// When the payment came onto the books.
@@ -217,6 +229,8 @@ pub(super) struct Payments {
     all: Vec<History>,
     by_id: HashTable<Slot>,
     by_merchant: HashMap<Arc<str>, Vec<Slot>>,
+    /// How many stand so; none that no payment stands in.
+    by_status: BTreeMap<Status, u64>,
     hasher: RandomState,
 }
 
@@ -264,9 +278,17 @@ impl Payments {
         let history = self.all.get_mut(index(slot))?;
         let mut payment = history.payment();
         payment.apply(&step.event, step.at, step.sequence);
+        let (before, is_new) = (history.status, history.steps.is_empty());
         history.note(&payment);
         history.steps.reserve_exact(1);
         history.steps.push(step);
+        *self.by_status.entry(payment.status).or_default() += 1;
+        if !is_new && let btree_map::Entry::Occupied(mut left) = self.by_status.entry(before) {
+            *left.get_mut() -= 1;
+            if *left.get() == 0 {
+                left.remove();
+            }
+        }
         Some((slot, payment.version.checked_sub(1)?))
     }
 
@@ -276,6 +298,7 @@ impl Payments {
         let mut payments = Self::default();
         for (slot, history) in (0..).zip(&histories) {
             payments.file(&history.details.merchant, slot);
+            *payments.by_status.entry(history.status).or_default() += 1;
         }
         Self { all: histories, ..payments }
     }
@@ -360,6 +383,20 @@ impl Payments {
                 Box::new(slots.iter().take(earlier).rev().filter_map(|slot| self.get(*slot)))
             }
         }
+    }
+}
+
+impl Books {
+    /// How many payments stand so; none that no payment stands in.
+    #[must_use]
+    pub fn payments_by_status(&self) -> &BTreeMap<Status, u64> {
+        &self.payments.by_status
+    }
+
+    /// Seeds a fault: counts a payment that is not there.
+    #[cfg(test)]
+    pub(super) fn corrupt_status(&mut self, status: Status) {
+        *self.payments.by_status.entry(status).or_default() += 1;
     }
 }
 

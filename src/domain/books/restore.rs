@@ -8,7 +8,7 @@ use super::{
     payments::Payments,
 };
 use crate::domain::{
-    entry::{Hash, PaymentRecord},
+    entry::{Entry, Hash, PaymentRecord, is_admins},
     event::Event,
     id::Sequence,
     ledger::{self, Balance},
@@ -78,8 +78,8 @@ impl Historian {
 }
 
 impl Books {
-    /// The books of these histories, in any order, and of these webhook endpoints, as of `position`. What the endpoints
-    /// have been told of is counted anew.
+    /// The books of these histories, in any order, of these webhook endpoints and of the entries that are kept whole, in
+    /// their order, as of `position`. What the endpoints have been told of is counted anew.
     ///
     /// # Errors
     /// Why they cannot be the books of one journal.
@@ -88,6 +88,7 @@ impl Books {
         blocks: Vec<(Sequence, Hash)>,
         mut histories: Vec<History>,
         endpoints: Vec<Endpoint>,
+        kept: Vec<Entry>,
     ) -> Result<Self, String> {
         histories.sort_by_key(|history| history.steps().first().map(|step| step.sequence));
         let webhooks = Webhooks::restore(endpoints);
@@ -106,9 +107,15 @@ impl Books {
             Self { position, blocks, payments, accounts, keys, webhooks, ..Self::default() };
         let count = u32::try_from(books.payment_count()).unwrap_or(u32::MAX);
         (0..count).for_each(|slot| books.await_what_is_due(slot));
-        for (_, slot, number) in places {
+        for (sequence, slot, number) in places {
             books.tell(slot, number);
+            let step = books.payments.step(slot, number);
+            if step.is_some_and(|(_, step)| is_admins(&step.actor)) {
+                books.deeds.push(sequence);
+            }
         }
+        kept.into_iter().for_each(|entry| books.keep(entry));
+        books.deeds.sort_unstable();
         books.check_sums()?;
         Ok(books)
     }

@@ -8,6 +8,7 @@ use crate::domain::{
     idempotency::{Fingerprint, Operation},
     ledger::{Account, Balance},
     money::Amount,
+    payment::Status,
     reconciliation::{Recount, Report},
 };
 use proptest::prelude::*;
@@ -326,6 +327,19 @@ fn an_event_that_is_no_longer_in_its_merchants_list_is_found() {
     let check = report.checks.iter().find(|check| check.name == "events_match_payments").unwrap();
     assert_eq!((check.failed, report.balanced()), (1, false));
     assert!(check.failures[0].what.contains(&*merchant), "{}", check.failures[0].what);
+}
+
+#[test]
+fn a_number_of_payments_by_status_that_is_wrong_is_found() {
+    let mut desk = charged();
+    assert!(desk.reconcile().balanced());
+    let counted: u64 = desk.books.payments_by_status().values().sum();
+    assert_eq!(usize::try_from(counted), Ok(desk.books.payment_count()));
+    desk.books.corrupt_status(Status::Voided);
+    let report = desk.reconcile();
+    let check = report.checks.iter().find(|check| check.name == "payments_match_ledger").unwrap();
+    assert_eq!((check.failed, report.balanced()), (1, false));
+    assert!(check.failures[0].what.contains("Voided: 1"), "{}", check.failures[0].what);
 }
 
 #[test]

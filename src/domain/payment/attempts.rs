@@ -11,9 +11,14 @@ use crate::domain::{
 };
 use std::sync::Arc;
 
+/// How many attempts voids and expiries leave to others.
+const KEPT_FOR_MONEY: usize = 50;
+
 /// The ask for a change that the rules allow: `change` is what it would make.
 pub(super) fn ask(payment: &Payment, provider: Arc<str>, change: Event) -> Result<Event, Refusal> {
-    has_room(payment.attempts.len())?;
+    // Letting go of holds leaves room for what moves money.
+    let kept = if matches!(change, Event::Voided | Event::Expired) { KEPT_FOR_MONEY } else { 0 };
+    has_room(payment.attempts.len().saturating_add(kept))?;
     let (action, reason) = match change {
         Event::Captured { amount, released } => (Action::Capture { amount, released }, None),
         Event::Voided => (Action::Void, None),
@@ -69,6 +74,10 @@ pub(super) fn answer(
                 && may_be_done(payment, attempt) =>
         {
             Ok(answered)
+        }
+        (Standing::Out, _) => {
+            let operation = attempt.operation(&payment.details);
+            Err(Refusal::AnswerOut { operation })
         }
         (known, _) => {
             let operation = attempt.operation(&payment.details);

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// From an answer of a schema, by an expression, to the operations on paths that begin so, and whose parameter it is. None
 /// from lists, which may be empty.
-const LINKS: [(&str, &str, &str, &str); 7] = [
+const LINKS: [(&str, &str, &str, &str); 8] = [
+    ("Merchant", "$response.body#/id", "/api/merchants/{id}", "id"),
     ("Payment", "$response.body#/id", "/api/payments/{id}", "id"),
     ("Payment", "$response.body#/idempotencyKey", "/api/idempotency/{key}", "key"),
     ("Payment", "merchant:{$response.body#/merchantId}", "/api/ledger/{account}", "account"),
@@ -19,7 +20,8 @@ const LINKS: [(&str, &str, &str, &str); 7] = [
 ];
 
 /// What is said no with where the thing of the path is not there.
-const MISSING: [(&str, &str); 3] = [
+const MISSING: [(&str, &str); 4] = [
+    ("/api/merchants/{id}", "merchant_not_found"),
     ("/api/payments/{id}", "payment_not_found"),
     ("/api/events/{id}", "event_not_found"),
     ("/api/webhook-endpoints/{id}", "webhook_endpoint_not_found"),
@@ -105,11 +107,10 @@ fn problems_of(place: &Place<'_>, operation: &Value) -> BTreeMap<u16, Vec<&'stat
     let Place { path, method, .. } = *place;
     let own = operation.get("x-problems").and_then(Value::as_array).into_iter().flatten();
     let mut names: Vec<&str> = own.filter_map(Value::as_str).collect();
-    let is_core = path == "/metrics" || path == "/ready" || is_of_core(path);
-    if is_core {
+    if path == "/ready" || is_of_core(path) {
         names.push("not_serving");
     }
-    if is_core && path != "/ready" {
+    if path == "/metrics" || is_of_core(path) {
         names.push("validation_failed");
     }
     // No requirement of its own means that of the whole document: a merchant's key or an admin's.
@@ -117,9 +118,15 @@ fn problems_of(place: &Place<'_>, operation: &Value) -> BTreeMap<u16, Vec<&'stat
     let security = security.as_deref().unwrap_or("[{\"merchantKey\":[]},{\"adminKey\":[]}]");
     if !security.contains("{}") {
         names.push("unauthenticated");
-        if !security.contains("merchantKey") {
+        if security.contains("merchantKey") {
+            names.push("insufficient_scope");
+        } else {
             names.push("forbidden");
         }
+    }
+    names.extend(["uri_too_long", "headers_too_large"]);
+    if path != "/health" && path != "/ready" {
+        names.push("rate_limited");
     }
     if operation.get("requestBody").is_some() {
         names.extend(["malformed_json", "body_incomplete", "body_too_slow", "body_too_large"]);
@@ -127,6 +134,9 @@ fn problems_of(place: &Place<'_>, operation: &Value) -> BTreeMap<u16, Vec<&'stat
     if is_of_core(path) && method != "get" && path != "/api/reconcile" {
         names.extend(["read_only", "overloaded", "storage_full", "disk_stalled"]);
         names.extend(["outcome_unknown", "internal_error"]);
+        if names.contains(&"insufficient_scope") {
+            names.push("merchant_disabled");
+        }
     }
     if takes_a_key(operation) {
         names.extend(["idempotency_key_required", "idempotency_key_invalid"]);

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     domain::{
+        access::Scope,
         books::{Books, History},
         id::{DerivedId, Kind},
         ledger,
@@ -54,7 +55,7 @@ struct TransitionBody {
     params(OfPayment, Limit, AfterMove),
     responses((status = 200, description = "A page of moves, newest first.", body = PageBody<TransitionBody>)))]
 pub(in crate::http) async fn events(request: HttpRequest, door: web::Data<Door>) -> Handled {
-    let principal = headers::principal(&request, &door)?;
+    let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
     let mut query = Query::of(&request)?;
     let limit = query.limit();
     let after: Option<u32> = query.read("after", "a cursor from `next`", |text| text.parse().ok());

@@ -3,6 +3,7 @@
 use super::super::wire::{Text, Time};
 use crate::{
     domain::{
+        access,
         id::EndpointId,
         webhook::{Endpoint, Origin, Secret},
     },
@@ -67,7 +68,7 @@ impl EndpointBody {
         let progress = &endpoint.progress;
         Self {
             id: Text(endpoint.id),
-            merchant_id: endpoint.merchant.to_string(),
+            merchant_id: access::name_outside(&endpoint.merchant).to_owned(),
             url: endpoint.url.to_string(),
             events: endpoint.filter().map(|filter| filter.names().collect()).unwrap_or_default(),
             description: endpoint.description.as_deref().map(str::to_owned),

@@ -77,6 +77,13 @@ impl Snapshot<'_> {
                 Kind::Endpoints => {
                     drop(self.endpoints_of(part, Source::Device)?);
                 }
+                Kind::Kept => {
+                    let kept = self.kept_of(part, Source::Device)?;
+                    if let Some(other) = kept.iter().find(|entry| !books.keeps(entry)) {
+                        let sequence = other.sequence;
+                        return Err(format!("entry {sequence} is not the journal's").into());
+                    }
+                }
                 Kind::Blocks => {
                     let blocks = self.blocks_of(part, Source::Device)?;
                     let differs =

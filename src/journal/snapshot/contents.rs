@@ -18,8 +18,8 @@
 //!             8    payments
 //!             4    currencies, and for each: 3 bytes code, 16 bytes debits, 16 bytes credits
 //!             4    segments, and for each: 8 bytes first sequence
-//!             4    parts, and for each: 1 byte kind (1 payments, 2 blocks, 3 endpoints), 8 bytes offset, 8 bytes
-//!                  length, 8 bytes length decompressed, 8 bytes items, 8 bytes entries of payments,
+//!             4    parts, and for each: 1 byte kind (1 payments, 2 blocks, 3 endpoints, 4 kept), 8 bytes
+//!                  offset, 8 bytes length, 8 bytes length decompressed, 8 bytes items, 8 bytes entries of payments,
 //!                  16 + 16 bytes first and last payment's id, 32 bytes SHA-256
 //!                the trailer:
 //!             8    where the contents begin
@@ -96,6 +96,7 @@ pub(super) enum Kind {
     Payments,
     Blocks,
     Endpoints,
+    Kept,
 }
 
 impl Contents {
@@ -223,6 +224,7 @@ impl Part {
             Kind::Payments => 1,
             Kind::Blocks => 2,
             Kind::Endpoints => 3,
+            Kind::Kept => 4,
         });
         for number in [self.offset, self.length, self.plain, self.items, self.entries] {
             out.extend(number.to_le_bytes());
@@ -237,6 +239,7 @@ impl Part {
             [1] => Kind::Payments,
             [2] => Kind::Blocks,
             [3] => Kind::Endpoints,
+            [4] => Kind::Kept,
             _ => return None,
         };
         Some(Self {

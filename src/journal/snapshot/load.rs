@@ -114,6 +114,7 @@ pub(super) fn verify(
             Kind::Payments => drop(snapshot.histories_of(part, Source::Device)?),
             Kind::Blocks => drop(snapshot.blocks_of(part, Source::Device)?),
             Kind::Endpoints => drop(snapshot.endpoints_of(part, Source::Device)?),
+            Kind::Kept => drop(snapshot.kept_of(part, Source::Device)?),
         }
     }
     Ok(())
@@ -138,7 +139,8 @@ impl Snapshot<'_> {
     fn books(&self) -> Result<Books, String> {
         let (blocks, histories) = self.read_all()?;
         let endpoints = self.endpoints(Source::Cache)?;
-        let books = Books::restore(self.contents.position, blocks, histories, endpoints)?;
+        let kept = self.all_kept(Source::Cache)?;
+        let books = Books::restore(self.contents.position, blocks, histories, endpoints, kept)?;
         match *books.turnover() == self.contents.turnover {
             true => Ok(books),
             false => Err("its payments do not add up to its debits and credits".into()),
@@ -148,7 +150,8 @@ impl Snapshot<'_> {
     /// All payments and blocks, read by as many threads as there are cores.
     fn read_all(&self) -> Result<(Vec<Block>, Vec<History>), String> {
         let parts = self.contents.parts.iter();
-        let parts: Vec<&Part> = parts.filter(|part| part.kind != Kind::Endpoints).collect();
+        let in_bulk = |part: &&Part| matches!(part.kind, Kind::Payments | Kind::Blocks);
+        let parts: Vec<&Part> = parts.filter(in_bulk).collect();
         let next = AtomicUsize::new(0);
         let read: Mutex<Vec<(usize, Result<PartRead, String>)>> = Mutex::default();
         let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -184,7 +187,7 @@ impl Snapshot<'_> {
     fn read_part(&self, part: &Part) -> Result<PartRead, String> {
         Ok(match part.kind {
             Kind::Payments => PartRead::Payments(self.histories_of(part, Source::Cache)?),
-            Kind::Blocks | Kind::Endpoints => {
+            Kind::Blocks | Kind::Endpoints | Kind::Kept => {
                 PartRead::Blocks(self.blocks_of(part, Source::Cache)?)
             }
         })

@@ -6,6 +6,7 @@
 //! blocks part, decompressed:   for each block      u64 first sequence, 32 bytes hash
 //! endpoints part, decompressed: for each webhook endpoint, in the codec of the entries, its state but for the count of
 //!                              its events, which is counted anew
+//! kept part, decompressed:     for each entry      u64 sequence, u64 time, the entry as in a batch
 //! ```
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
 use crate::{
     domain::{
         books::Placed,
-        entry::{Hash, Record},
+        entry::{Entry, Hash, Record},
         id::{PaymentId, Sequence},
         time::Timestamp,
         webhook::Endpoint,
@@ -121,6 +122,16 @@ impl<'a> PartWriter<'a> {
     pub(super) fn endpoint(&mut self, endpoint: &Endpoint) -> Result<(), JournalError> {
         self.room_for(Kind::Endpoints)?;
         entry::encode_endpoint_into(endpoint, &mut self.plain)?;
+        self.items += 1;
+        Ok(())
+    }
+
+    /// Adds an entry that is kept whole, behind those before it.
+    pub(super) fn kept(&mut self, kept: &Entry) -> Result<(), JournalError> {
+        self.room_for(Kind::Kept)?;
+        self.plain.extend(kept.sequence.to_le_bytes());
+        self.plain.extend(kept.at.millis().to_le_bytes());
+        entry::encode_into(&kept.record, &mut self.plain)?;
         self.items += 1;
         Ok(())
     }
@@ -243,6 +254,28 @@ impl Snapshot<'_> {
         Ok(endpoints?.concat())
     }
 
+    /// The entries of a part that are kept whole, in order.
+    pub(super) fn kept_of(&self, part: &Part, source: Source) -> Result<Vec<Entry>, String> {
+        let plain = expand(part, &self.bytes_of(part, source)?)?;
+        let mut fields = Fields(&plain);
+        let mut kept = Vec::new();
+        for _ in 0..part.items {
+            let (sequence, at, record) = placed(&mut fields)?;
+            kept.push(Entry { sequence, at, record });
+        }
+        match fields.0.is_empty() && kept.iter().all(|entry| entry.record.is_kept()) {
+            true => Ok(kept),
+            false => Err(format!("its part at byte {} is not as it counts", part.offset)),
+        }
+    }
+
+    /// All entries that are kept whole, in order.
+    pub(super) fn all_kept(&self, source: Source) -> Result<Vec<Entry>, String> {
+        let parts = self.contents.parts.iter().filter(|part| part.kind == Kind::Kept);
+        let kept: Result<Vec<_>, _> = parts.map(|part| self.kept_of(part, source)).collect();
+        Ok(kept?.concat())
+    }
+
     /// The blocks of a part, in order.
     pub(super) fn blocks_of(&self, part: &Part, source: Source) -> Result<Vec<Block>, String> {
         let plain = expand(part, &self.bytes_of(part, source)?)?;
@@ -268,15 +301,22 @@ fn expand(part: &Part, content: &[u8]) -> Result<Vec<u8>, String> {
     }
 }
 
+const CUT_OFF: &str = "an entry is cut off";
+
+/// An entry in its place.
+fn placed(fields: &mut Fields<'_>) -> Result<(Sequence, Timestamp, Record), String> {
+    let sequence = fields.u64().ok_or(CUT_OFF)?;
+    let at = Timestamp::from_millis(fields.u64().ok_or(CUT_OFF)?);
+    let (record, rest) = entry::decode(fields.0)?;
+    fields.0 = rest;
+    Ok((sequence, at, record))
+}
+
 fn entries(fields: &mut Fields<'_>) -> Result<Entries, String> {
-    const CUT_OFF: &str = "an entry is cut off";
     let count = fields.u32().ok_or(CUT_OFF)?;
     let mut entries = Entries::with_capacity(index(u64::from(count.min(1024))));
     for _ in 0..count {
-        let sequence = fields.u64().ok_or(CUT_OFF)?;
-        let at = Timestamp::from_millis(fields.u64().ok_or(CUT_OFF)?);
-        let (record, rest) = entry::decode(fields.0)?;
-        fields.0 = rest;
+        let (sequence, at, record) = placed(fields)?;
         let Record::Payment(record) = record else {
             return Err(format!("entry {sequence} is not a payment's"));
         };

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     domain::{
         books::{Placed, Position},
-        entry::{Batch, Record},
+        entry::{Batch, Entry, Record},
         id::{PaymentId, Sequence},
         ledger::Turnover,
         money::Currency,
@@ -211,6 +211,8 @@ struct Stretch {
     payments: BTreeMap<PaymentId, Entries>,
     blocks: Vec<Block>,
     webhooks: Webhooks,
+    /// Entries that are kept whole.
+    kept: Vec<Entry>,
     /// Of payments, and others.
     entries: [u64; 2],
     turnover: BTreeMap<Currency, Turnover>,
@@ -226,6 +228,7 @@ impl Stretch {
             payments: BTreeMap::new(),
             blocks: Vec::new(),
             webhooks,
+            kept: Vec::new(),
             entries: [0; 2],
             turnover: BTreeMap::new(),
             bytes: 0,
@@ -247,6 +250,9 @@ impl Stretch {
         let [payments, others] = &mut self.entries;
         self.blocks.extend(batch.entries.first().map(|entry| (entry.sequence, batch.hash)));
         for entry in batch.entries {
+            if entry.record.is_kept() {
+                self.kept.push(entry.clone());
+            }
             match entry.record {
                 Record::Payment(record) => {
                     *payments += 1;
@@ -262,7 +268,9 @@ impl Stretch {
                     *others += 1;
                     self.webhooks.apply(record, entry.sequence, entry.at);
                 }
-                Record::Opened { .. } | Record::Sealed | Record::Stray(_) => *others += 1,
+                Record::Opened { .. } | Record::Sealed | Record::Stray(_) | Record::Access(_) => {
+                    *others += 1
+                }
             }
         }
     }
@@ -300,7 +308,7 @@ fn merge(
     stretch: Stretch,
     writer: &mut PartWriter<'_>,
 ) -> Result<(), Stop> {
-    let Stretch { mut payments, blocks, webhooks, .. } = stretch;
+    let Stretch { mut payments, blocks, webhooks, kept, .. } = stretch;
     let parts = |kind| {
         let parts = previous.map(|it| it.contents.parts.as_slice()).unwrap_or_default();
         parts.iter().filter(move |part| part.kind == kind)
@@ -335,6 +343,10 @@ fn merge(
     }
     for endpoint in webhooks.endpoints() {
         writer.endpoint(endpoint)?;
+    }
+    let before = previous.map(|it| it.all_kept(Source::Device)).transpose()?;
+    for entry in before.iter().flatten().chain(&kept) {
+        writer.kept(entry)?;
     }
     Ok(())
 }

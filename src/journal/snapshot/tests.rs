@@ -6,6 +6,7 @@ mod real_disk;
 use super::*;
 use crate::{
     domain::{
+        access::{AccessEvent, AccessRecord},
         books::Books,
         command::Command,
         entry::{Batch, PaymentRecord, Record},
@@ -80,6 +81,11 @@ impl Shop {
                 if !records.iter().any(known) {
                     records.extend(record.map(Record::Payment));
                 }
+            }
+            if self.random.random_bool(0.1) {
+                let what = format!("something at {}", self.now);
+                let event = AccessEvent::Asked(what.into());
+                records.push(Record::Access(AccessRecord { actor: "admin/test".into(), event }));
             }
             if records.is_empty() {
                 records.push(Record::Sealed);
@@ -437,6 +443,11 @@ fn forge(disk: &SimulatedDisk, name: &str) {
             contents::Kind::Blocks => {
                 for block in snapshot.blocks_of(part, Source::Cache).unwrap() {
                     writer.block(block).unwrap();
+                }
+            }
+            contents::Kind::Kept => {
+                for entry in snapshot.kept_of(part, Source::Cache).unwrap() {
+                    writer.kept(&entry).unwrap();
                 }
             }
             contents::Kind::Endpoints => {

@@ -40,24 +40,33 @@ fn what_format_1_holds_about_webhooks_is_read_as_it_was_meant() {
     assert!(rest.is_empty());
 }
 
+const GOLDEN_ACCESS: &[u8] = include_bytes!("../../../tests/golden/journal-v2/access.entries");
 const GOLDEN_ATTEMPTS: &[u8] = include_bytes!("../../../tests/golden/journal-v2/attempts.entries");
 
 #[test]
-fn what_this_release_writes_about_attempts_is_format_2_to_the_byte() {
-    let written: Vec<u8> = samples::attempts().iter().flat_map(encoded).collect();
-    let differs = written.iter().zip(GOLDEN_ATTEMPTS).position(|(a, b)| a != b);
-    assert_eq!((differs, written.len()), (None, GOLDEN_ATTEMPTS.len()));
+fn what_this_release_writes_about_attempts_and_access_is_format_2_to_the_byte() {
+    for (samples, golden) in
+        [(samples::attempts(), GOLDEN_ATTEMPTS), (samples::access(), GOLDEN_ACCESS)]
+    {
+        let written: Vec<u8> = samples.iter().flat_map(encoded).collect();
+        let differs = written.iter().zip(golden).position(|(a, b)| a != b);
+        assert_eq!((differs, written.len()), (None, golden.len()));
+    }
 }
 
 #[test]
-fn what_format_2_holds_about_attempts_is_read_as_it_was_meant() {
-    let mut rest = GOLDEN_ATTEMPTS;
-    for expected in samples::attempts() {
-        let (record, behind) = entry::decode(rest).unwrap();
-        assert_eq!(record, expected);
-        rest = behind;
+fn what_format_2_holds_about_attempts_and_access_is_read_as_it_was_meant() {
+    for (samples, golden) in
+        [(samples::attempts(), GOLDEN_ATTEMPTS), (samples::access(), GOLDEN_ACCESS)]
+    {
+        let mut rest = golden;
+        for expected in samples {
+            let (record, behind) = entry::decode(rest).unwrap();
+            assert_eq!(record, expected);
+            rest = behind;
+        }
+        assert!(rest.is_empty());
     }
-    assert!(rest.is_empty());
 }
 
 /// The journal in the golden folder: a start, a batch with every kind of record, a seal.
@@ -99,7 +108,8 @@ fn encoded(record: &Record) -> Vec<u8> {
 
 /// A record of any kind with any texts and numbers.
 fn any_record() -> impl Strategy<Value = Record> {
-    let samples = [samples::all(), samples::webhooks(), samples::attempts()].concat();
+    let samples =
+        [samples::all(), samples::webhooks(), samples::attempts(), samples::access()].concat();
     let texts = (".{0,40}", "[!-~]{1,255}", prop::option::of(any::<u128>()));
     (0..samples.len(), any::<u64>(), any::<u32>(), texts).prop_map(
         move |(kind, epoch, number, (text, key, id))| match samples[kind].clone() {
@@ -119,6 +129,10 @@ fn any_record() -> impl Strategy<Value = Record> {
             Record::Webhook(mut webhook) => {
                 webhook.actor = text.into();
                 Record::Webhook(webhook)
+            }
+            Record::Access(mut access) => {
+                access.actor = text.into();
+                Record::Access(access)
             }
             Record::Stray(mut stray) => {
                 stray.what = text.into();

@@ -1,13 +1,14 @@
 //! Records of every kind. The golden files hold their bytes: only append.
 
 use crate::domain::{
+    access::{self, AccessEvent, AccessRecord, Holder, Mode, Scope},
     entry::Stray,
     entry::{PaymentRecord, Record},
     event::{
         Action, Answered, Ask, CaptureMode, Decline, Details, Event, Evidence, Note, Outcome,
         Standing,
     },
-    id::{EndpointId, PaymentId},
+    id::{EndpointId, KeyId, PaymentId},
     idempotency::{Fingerprint, Key, Operation, Request},
     ledger,
     money::{Amount, Currency},
@@ -139,6 +140,39 @@ pub(super) fn attempts() -> Vec<Record> {
     });
     let payments = (1..).zip(initiated.into_iter().chain(of_hold)).map(payment);
     payments.chain([stray]).collect()
+}
+
+/// Every kind of record about who may come in, every field in use.
+pub(super) fn access() -> Vec<Record> {
+    let key = |byte: u8, holder, mode| {
+        AccessEvent::KeyMade(Box::new(access::Key {
+            id: KeyId::new(Uuid::from_u128(u128::from(byte))),
+            holder,
+            mode,
+            label: "till".into(),
+            scopes: Scope::ALL.into(),
+            expires_at: (byte == 1).then_some(Timestamp::from_millis(1_763_823_845_123)),
+            digest: [byte; 32],
+        }))
+    };
+    let shop = || Holder::Merchant("shop".into());
+    let changed = |enabled| {
+        let (id, name) = ("shop".into(), Some("größer".into()));
+        AccessEvent::MerchantChanged { id, name, enabled }
+    };
+    let events = [
+        AccessEvent::MerchantMade { id: "shop".into(), name: Some("The Shop".into()) },
+        AccessEvent::MerchantMade { id: "other".into(), name: None },
+        changed(true),
+        changed(false),
+        key(1, shop(), Mode::Live),
+        key(2, shop(), Mode::Test),
+        key(3, Holder::Admin, Mode::Live),
+        AccessEvent::KeyRevoked { id: KeyId::new(Uuid::from_u128(1)), holder: shop() },
+        AccessEvent::Asked("snapshot asked for".into()),
+    ];
+    let record = |event| Record::Access(AccessRecord { actor: "admin/test".into(), event });
+    events.into_iter().map(record).collect()
 }
 
 fn asked(action: Action) -> Ask {

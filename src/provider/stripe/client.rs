@@ -4,6 +4,7 @@
 //! runs but for making a connection: who asks has a deadline. Secrets and bodies are never logged.
 
 use super::{Settings, objects::kept};
+use crate::telemetry::traces;
 use actix_web::{
     http::{
         StatusCode,
@@ -117,7 +118,9 @@ impl Wire {
     }
 
     fn dressed(&self, request: ClientRequest) -> ClientRequest {
-        request
+        let traced = traces::headers().into_iter();
+        traced
+            .fold(request, |request, header| request.insert_header(header))
             .insert_header((AUTHORIZATION, format!("Bearer {}", self.settings.secret_key)))
             .insert_header((USER_AGENT, concat!("Strongroom/", env!("CARGO_PKG_VERSION"))))
             .insert_header(("stripe-version", VERSION))

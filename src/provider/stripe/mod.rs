@@ -39,6 +39,8 @@ const REFUNDS: &str = "/v1/refunds";
 const PAGE_OBJECTS: &str = "100";
 /// The most pages of a list that are read to find one object.
 const PAGES_MAX: u8 = 10;
+/// How far the search may be behind, at the worst (docs.stripe.com/search).
+const SEARCH_BEHIND_MAX: Duration = Duration::from_secs(60 * 60);
 /// How far Stripe's clock may be behind ours, in seconds.
 const CLOCKS_APART_S: u64 = 300;
 
@@ -190,7 +192,8 @@ impl Stripe {
 
     /// Finds the PaymentIntent of an authorization. The search is behind by a minute, and by up to an hour when Stripe
     /// has an outage (docs.stripe.com/search), so what it does not find is looked for in the list, which is not. Where
-    /// a search finds it, it is still read: what is indexed of it may be old.
+    /// a search finds it, it is still read: what is indexed of it may be old. If the list is too long to be read to its end,
+    /// a search that finds nothing counts once it can't be behind any more.
     async fn find_intent(&self, call: &Call) -> Result<Answer, Answer> {
         let query = format!("metadata['strongroom_attempt']:'{}'", call.attempt);
         let searched = match self.page(&format!("{INTENTS}/search"), &[("query", &query)]).await {
@@ -198,12 +201,15 @@ impl Stripe {
             Err(NotGot::Refused(_)) => None,
             Err(not_got) => return Err(not_got.into()),
         };
+        let searched_all = searched.is_some() && call.quiet_for >= SEARCH_BEHIND_MAX;
         let found = match searched {
             Some(ids) if !ids.is_empty() => Made { ids, whole: true },
             searched => match self.list_intents(call).await {
-                Ok(listed) => Made { whole: listed.whole || searched.is_some(), ..listed },
+                Ok(listed) => Made { whole: listed.whole || searched_all, ..listed },
                 // There is only the search.
-                Err(NotGot::Refused(_)) if searched.is_some() => Made { ids: vec![], whole: true },
+                Err(NotGot::Refused(_)) if searched.is_some() => {
+                    Made { ids: vec![], whole: searched_all }
+                }
                 Err(not_got) => return Err(not_got.into()),
             },
         };

@@ -132,6 +132,7 @@ fn call(action: Action, capture: CaptureMode) -> Call {
         action,
         reference: if action == Action::Authorize { "".into() } else { "pi_1".into() },
         began,
+        quiet_for: Duration::ZERO,
     }
 }
 
@@ -331,7 +332,7 @@ async fn a_change_that_comes_too_late_is_answered_by_how_the_payment_intent_stan
         (intent("canceled", 0), declined(Decline::AuthorizationGone, unexpected)),
         (intent("requires_capture", 0), declined(Decline::ProviderRejected, unexpected)),
         (intent("succeeded", 30_001), Answer::unknown("no whole number of ours")),
-        (intent("processing", 0), Answer::unknown("being worked on")),
+        (intent("processing", 0), Answer::Working),
         (no(500, ""), Answer::unknown("no answer")),
     ] {
         let (stripe, heard) = provider(vec![no(400, unexpected), stands]);
@@ -400,11 +401,23 @@ async fn what_the_search_does_not_find_is_looked_for_in_the_list() {
         vec![none(), page(&["other_1"], false)],
         vec![no(404, ""), page(&["other_1"], false)],
         vec![no(404, ""), no(400, ""), none()],
-        vec![none(), no(404, ""), no(404, "")],
-        [none()].into_iter().chain(endless()).collect(),
     ] {
         let (stripe, _heard) = provider(says);
         assert_eq!(stripe.look_up(&call).await, Answer::Absent);
+    }
+    // Only the search is whole: it counts once it can't be behind any more.
+    let quiet_for = SEARCH_BEHIND_MAX;
+    for has_a_list in [true, false] {
+        let says = || match has_a_list {
+            true => [none()].into_iter().chain(endless()).collect(),
+            false => vec![none(), no(404, ""), no(404, "")],
+        };
+        let (stripe, _heard) = provider(says());
+        assert_eq!(stripe.look_up(&Call { quiet_for, ..call.clone() }).await, Answer::Absent);
+        let (stripe, _heard) = provider(says());
+        let quiet_for = quiet_for - Duration::from_millis(1);
+        let answer = stripe.look_up(&Call { quiet_for, ..call.clone() }).await;
+        assert!(matches!(answer, Answer::Unknown { .. }), "{answer:?}");
     }
     for says in [
         vec![no(500, "")],

@@ -30,9 +30,10 @@ impl Books {
                 let ["metadata[", key, "]:", value, ""] = *query else {
                     return Err(refusal(400, "parameter_invalid", "query"));
                 };
-                let data = self.intents_of(key, value);
+                let data = if self.refuses { vec![] } else { self.intents_of(key, value) };
                 Ok((200, json!({"object": "search_result", "data": data, "has_more": false})))
             }
+            ["payment_intents"] => list(self.intents.clone()),
             ["refunds"] => list(self.refunds_of(request.text("payment_intent")?)),
             ["payment_intents", id] => Ok((200, self.intents[find(&self.intents, id)?].clone())),
             ["refunds", id] => Ok((200, self.refunds[find(&self.refunds, id)?].clone())),

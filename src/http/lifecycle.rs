@@ -1,0 +1,79 @@
+//! What a start and a stop mean to connections: a request waits for the books to be recovered, and while the server
+//! drains each answer is the last one on its connection.
+//!
+//! [`Drain`] is told by the stop order in `app`; what it counts is how many connections are open.
+
+use super::Door;
+use actix_web::{
+    Error,
+    body::MessageBody,
+    dev::{Extensions, ServiceRequest, ServiceResponse},
+    http::ConnectionType,
+    middleware::Next,
+    web,
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+use tokio::time::timeout;
+
+/// Whether the server drains, and the connections that are open.
+#[derive(Debug, Default)]
+pub struct Drain {
+    began: AtomicBool,
+    connections: AtomicUsize,
+}
+
+/// One open connection; dropped when it is closed.
+struct Connection(Arc<Drain>);
+
+impl Drain {
+    /// From now on `/ready` says no, and every answer closes its connection, so that clients look for another server.
+    pub fn begin(&self) {
+        self.began.store(true, Ordering::Release);
+    }
+
+    /// Whether it has begun.
+    pub fn began(&self) -> bool {
+        self.began.load(Ordering::Acquire)
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Acquire)
+    }
+
+    /// Counts a connection for as long as its `extensions` live.
+    pub(super) fn count(self: &Arc<Self>, extensions: &mut Extensions) {
+        self.connections.fetch_add(1, Ordering::AcqRel);
+        extensions.insert(Connection(self.clone()));
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Around every request. One that comes while the books are recovered waits for them, as long as a request may wait
+/// inside; whether the process lives and is ready is answered at once.
+pub(super) async fn lifecycle(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let door = request.app_data::<web::Data<Door>>().cloned();
+    if let Some(door) = &door
+        && door.core.get().is_none()
+        && !matches!(request.path(), "/health" | "/ready" | "/metrics")
+    {
+        // The handler says "not yet" if they are not there even now.
+        drop(timeout(door.limits.request_deadline, door.core.wait()).await);
+    }
+    let mut response = next.call(request).await?;
+    if door.is_some_and(|door| door.drain.began()) {
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
+    Ok(response)
+}

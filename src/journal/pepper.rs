@@ -1,0 +1,96 @@
+//! `data/pepper`: the secret without which the digests of API keys in the journal are worth nothing. It stands beside the
+//! journal and never in it, in a file of its own that only its owner can read, and is part of no backup.
+
+use super::JournalError;
+use rand::{TryRng, rngs::SysRng};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+const FILE: &str = "pepper";
+const FILE_NEW: &str = "pepper.new";
+
+/// What is mixed into every digest of a key. It has no `Debug`, so that it is logged by nobody.
+#[derive(Clone)]
+pub struct Pepper([u8; 32]);
+
+impl Pepper {
+    /// The secret itself.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// A secret that was made elsewhere.
+    #[must_use]
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+/// The pepper of a data folder, if it has one.
+///
+/// # Errors
+/// It is there and can't be read, or is not what was written.
+pub fn read(data: &Path) -> Result<Option<Pepper>, JournalError> {
+    let path = data.join(FILE);
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(JournalError::io("read", path.clone()))?,
+    };
+    let mut bytes = [0; 32];
+    let wrong = |_| {
+        let why = "it must hold 64 hexadecimal digits; without it no key that was made by the API opens anything: \
+                   put the right one back";
+        JournalError::io("read", path.clone())(io::Error::new(io::ErrorKind::InvalidData, why))
+    };
+    hex::decode_to_slice(text.trim_end(), &mut bytes).map_err(wrong)?;
+    Ok(Some(Pepper(bytes)))
+}
+
+/// The pepper of a data folder, which is made if there is none. On return it is durable.
+///
+/// # Errors
+/// As [`read`]; or it can't be written, or the system gives no random bytes.
+pub fn read_or_make(data: &Path) -> Result<Pepper, JournalError> {
+    if let Some(pepper) = read(data)? {
+        return Ok(pepper);
+    }
+    let (path, new) = (data.join(FILE), data.join(FILE_NEW));
+    let make = || {
+        let mut bytes = [0; 32];
+        SysRng.try_fill_bytes(&mut bytes).map_err(io::Error::other)?;
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        writeln!(file, "{}", hex::encode(bytes))?;
+        file.sync_all()?;
+        fs::rename(&new, &path)?;
+        File::open(data)?.sync_all()?;
+        Ok(Pepper(bytes))
+    };
+    make().map_err(JournalError::io("make", path.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_pepper_is_made_once_for_its_owner_alone_and_a_broken_one_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(read(folder.path()).unwrap().is_none());
+        let made = read_or_make(folder.path()).unwrap();
+        let again = read_or_make(folder.path()).unwrap();
+        assert_eq!(made.expose(), again.expose());
+        let path = folder.path().join(FILE);
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::write(&path, "not a secret").unwrap();
+        assert!(read_or_make(folder.path()).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "not a secret", "it is not written over");
+    }
+}

@@ -1,0 +1,113 @@
+//! What is too much of one request, and too many connections.
+
+use crate::{
+    client::Response,
+    server::{MERCHANT_1_KEY, TestServer},
+    wait::eventually,
+};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
+fn get(server: &TestServer, path: &str, headers: &[(&str, &str)]) -> Response {
+    let bearer = format!("Bearer {MERCHANT_1_KEY}");
+    let mut all = vec![("Authorization", bearer.as_str())];
+    all.extend(headers);
+    server.send("GET", path, &all, None).unwrap()
+}
+
+#[test]
+fn a_url_or_head_that_is_too_long_is_a_problem() {
+    let server = TestServer::start();
+    let key = |length: usize| format!("/api/idempotency/{}", "k".repeat(length));
+    get(&server, &key(255), &[]).problem(404, "idempotency_key_not_found");
+    let longest = 2048 - key(0).len();
+    assert_ne!(get(&server, &key(longest), &[]).status, 414);
+    get(&server, &key(longest + 1), &[]).problem(414, "uri_too_long");
+    let query = |length: usize| format!("/api/payments?customerId={}", "c".repeat(length - 11));
+    get(&server, &query(4096), &[]).of(200);
+    get(&server, &query(4097), &[]).problem(414, "uri_too_long");
+    let large = "h".repeat(15_000);
+    get(&server, "/api/payments", &[("X-Large", &large)]).of(200);
+    let refused = get(&server, "/api/payments", &[("X-Large", &large), ("X-More", &large)]);
+    let refused = refused.problem(431, "headers_too_large");
+    assert!(refused.header("X-Request-Id").is_some());
+    let names: Vec<String> = (0..65).map(|number| format!("X-Header-{number}")).collect();
+    let many: Vec<_> = names.iter().map(|name| (name.as_str(), "1")).collect();
+    get(&server, "/api/payments", &many[..50]).of(200);
+    get(&server, "/api/payments", &many).problem(431, "headers_too_large");
+    get(&server, "/api/payments", &[]).of(200);
+}
+
+#[test]
+fn a_body_is_nested_at_most_16_deep() {
+    let server = TestServer::start();
+    let nested = |depth: usize| {
+        let (open, close) = ("[".repeat(depth - 1), "]".repeat(depth - 1));
+        let body = format!(r#"{{"amount": 100, "currency": "USD", "nested": {open}{close}}}"#);
+        server.post_text("/api/payments", "order", &body)
+    };
+    nested(16).problem(400, "validation_failed");
+    let refused = nested(17).problem(400, "malformed_json");
+    assert!(refused.json["detail"].as_str().unwrap().contains("deeper than 16"));
+    nested(10_000).problem(400, "malformed_json");
+}
+
+/// All that comes until the connection is closed.
+fn read_all(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    // It may be reset after what it was told.
+    drop(stream.read_to_end(&mut bytes));
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn connections_beyond_those_of_one_address_are_told_no_and_closed_and_those_before_go_on() {
+    let server = TestServer::start_with(&[("STRONGROOM__HTTP__CONNECTIONS_PER_ADDRESS", "3")]);
+    let ask = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut open: Vec<TcpStream> = Vec::new();
+    while open.len() < 3 {
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream.write_all(ask).unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        // The places of connections that the start was watched by may be given back late.
+        if answer == *b"HTTP/1.1 200" {
+            open.push(stream);
+        }
+    }
+    let mut refused = TcpStream::connect(server.address()).unwrap();
+    refused.write_all(ask).unwrap();
+    let answer = read_all(&mut refused);
+    assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
+    assert!(answer.contains("\r\nRetry-After: 1\r\n"), "{answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["code"], "overloaded");
+    open[0].write_all(ask).unwrap();
+    assert_ne!(open[0].read(&mut [0; 1024]).unwrap(), 0, "those before go on");
+    drop(open);
+    eventually("a place is free", || {
+        server.send("GET", "/health", &[], None).ok().filter(|answer| answer.status == 200)
+    });
+}
+
+#[test]
+fn the_newest_of_too_many_connections_is_shed_and_does_not_wait() {
+    let server = TestServer::start_with(&[("STRONGROOM__HTTP__CONNECTIONS_MAX", "16")]);
+    // Two of the 16 are for telling others no.
+    let idle: Vec<TcpStream> =
+        (0..14).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
+    let answer = eventually("one is shed", || {
+        let mut newest = TcpStream::connect(server.address()).unwrap();
+        let ask = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        newest.write_all(ask).ok()?;
+        Some(read_all(&mut newest)).filter(|answer| answer.contains(" 503 "))
+    });
+    assert!(answer.contains("overloaded"), "{answer}");
+    drop(idle);
+    eventually("a place is free", || {
+        server.send("GET", "/health", &[], None).ok().filter(|answer| answer.status == 200)
+    });
+}

@@ -1,0 +1,218 @@
+//! The server's own TLS: HTTPS, HTTP/2, a certificate that is replaced while requests are made, and no plain HTTP where
+//! others could read it.
+
+use crate::{
+    server::{Folder, MERCHANT_1_KEY, TestServer},
+    wait::eventually,
+};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+    client::Resumption, pki_types::CertificateDer, version,
+};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+const PATH: &str = "/api/payments";
+
+/// A certificate for `localhost` of its own making.
+struct Certificate {
+    cert: String,
+    key: String,
+    der: CertificateDer<'static>,
+}
+
+impl Certificate {
+    fn new() -> Self {
+        let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let (cert, key) = (own.cert.pem(), own.signing_key.serialize_pem());
+        Self { cert, key, der: own.cert.der().clone() }
+    }
+
+    fn write(&self, folder: &Path) {
+        fs::write(folder.join("cert.pem"), &self.cert).unwrap();
+        fs::write(folder.join("key.pem"), &self.key).unwrap();
+    }
+}
+
+/// A server with this certificate, and the folder that it is read from.
+fn start(certificate: &Certificate) -> (TestServer, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    certificate.write(folder.path());
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let server = TestServer::start_with(&[
+        ("STRONGROOM__HTTP__TLS_CERT", &path("cert.pem")),
+        ("STRONGROOM__HTTP__TLS_KEY", &path("key.pem")),
+    ]);
+    (server, folder)
+}
+
+/// What a client trusts and speaks.
+fn client(
+    trusted: &[&Certificate],
+    versions: &[&'static SupportedProtocolVersion],
+    protocols: &[&str],
+) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    trusted.iter().for_each(|certificate| roots.add(certificate.der.clone()).unwrap());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider);
+    let config = config.with_protocol_versions(versions).unwrap();
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    // A resumed session shows no certificate.
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Arc::new(config)
+}
+
+/// Lets the load end, whichever way the test does.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Asks for the payments on a connection of its own. Returns the answer, and the certificate that was shown.
+fn ask(
+    address: SocketAddr,
+    config: &Arc<ClientConfig>,
+) -> std::io::Result<(String, CertificateDer<'static>)> {
+    let name = "localhost".try_into().unwrap();
+    let connection = ClientConnection::new(config.clone(), name).unwrap();
+    let mut stream = StreamOwned::new(connection, TcpStream::connect(address)?);
+    let request = format!(
+        "GET {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {MERCHANT_1_KEY}\r\n\
+         Connection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let shown = stream.conn.peer_certificates().unwrap()[0].clone().into_owned();
+    Ok((answer, shown))
+}
+
+#[test]
+fn https_is_spoken_from_tls_1_2_on_and_nothing_else() {
+    let certificate = Certificate::new();
+    let (server, _folder) = start(&certificate);
+    assert!(server.announced().contains("listening on https://"), "{}", server.announced());
+    for version in [&version::TLS13, &version::TLS12] {
+        let config = client(&[&certificate], &[version], &["http/1.1"]);
+        let (answer, _) = ask(server.address(), &config).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        assert!(answer.ends_with(r#"{"data":[],"next":null}"#), "{answer}");
+    }
+    let stranger = client(&[&Certificate::new()], &[&version::TLS13], &["http/1.1"]);
+    assert!(ask(server.address(), &stranger).is_err());
+    let mut plain = TcpStream::connect(server.address()).unwrap();
+    plain.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    drop(plain.read_to_end(&mut answer));
+    assert!(!answer.starts_with(b"HTTP"), "no plain HTTP is spoken");
+}
+
+#[test]
+fn http_2_is_spoken_to_whoever_asks_for_it() {
+    let certificate = Certificate::new();
+    let (server, _folder) = start(&certificate);
+    let config = client(&[&certificate], &[&version::TLS13], &["h2", "http/1.1"]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(server.address()).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(config);
+        let stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let body = br#"{"amount": 100, "currency": "USD"}"#;
+        for number in 0..20 {
+            let request = http::Request::post("https://localhost/api/payments")
+                .header("Authorization", format!("Bearer {MERCHANT_1_KEY}"))
+                .header("Idempotency-Key", format!("order_{number}"))
+                .body(())
+                .unwrap();
+            sender = sender.ready().await.unwrap();
+            let (answer, mut sending) = sender.send_request(request, false).unwrap();
+            sending.send_data(body.to_vec().into(), true).unwrap();
+            assert_eq!(answer.await.unwrap().status(), 201, "order_{number}");
+        }
+        connection.abort();
+    });
+}
+
+#[test]
+fn a_certificate_is_replaced_under_load_without_a_failed_request() {
+    let (old, new) = (Certificate::new(), Certificate::new());
+    let (server, folder) = start(&old);
+    let config = client(&[&old, &new], &[&version::TLS13], &["http/1.1"]);
+    let (over, failed) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    match ask(server.address(), &config) {
+                        Ok((answer, _)) if answer.starts_with("HTTP/1.1 200") => {}
+                        other => failed.lock().unwrap().push(format!("{other:?}")),
+                    }
+                }
+            });
+        }
+        let _over = Over(&over);
+        new.write(folder.path());
+        eventually("the new certificate is shown", || {
+            let (_, shown) = ask(server.address(), &config).unwrap();
+            (shown == new.der).then_some(())
+        });
+    });
+    let failed = failed.into_inner().unwrap();
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[test]
+fn a_new_certificate_that_cannot_be_used_is_passed_over_and_raised() {
+    let (old, new) = (Certificate::new(), Certificate::new());
+    let (server, folder) = start(&old);
+    // The key of another one.
+    fs::write(folder.path().join("cert.pem"), &new.cert).unwrap();
+    let config = client(&[&old, &new], &[&version::TLS13], &["http/1.1"]);
+    eventually("it is raised", || server.logs().contains("tls.certificate_unusable").then_some(()));
+    assert_eq!(ask(server.address(), &config).unwrap().1, old.der);
+    fs::remove_file(folder.path().join("cert.pem")).unwrap();
+    assert_eq!(ask(server.address(), &config).unwrap().1, old.der);
+    new.write(folder.path());
+    eventually("the good one is in use", || {
+        (ask(server.address(), &config).unwrap().1 == new.der).then_some(())
+    });
+    eventually("the alarm is over", || server.logs().contains("the alarm is over").then_some(()));
+}
+
+#[test]
+fn plain_http_beyond_loopback_and_a_certificate_that_is_none_stop_the_start() {
+    let folder = Folder::new();
+    let keys = "merchants = []\nadmins = []\n";
+    fs::write(folder.path("strongroom.toml"), keys).unwrap();
+    let refused = folder.run([], ["--listen", "0.0.0.0:0"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("plain HTTP") && said.contains("http.insecure"), "{said}");
+    fs::write(folder.path("cert.pem"), "no certificate").unwrap();
+    for (cert, said_of) in [("cert.pem", "http.tls_cert"), ("missing.pem", "missing.pem")] {
+        let files =
+            [("STRONGROOM__HTTP__TLS_CERT", cert), ("STRONGROOM__HTTP__TLS_KEY", "cert.pem")];
+        let refused = folder.run(files, ["--listen", "127.0.0.1:0"]);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains(said_of), "{said}");
+    }
+    assert!(!folder.path("data").exists(), "nothing was touched");
+}
