@@ -138,7 +138,9 @@ fn merchant_of_path(request: &HttpRequest, door: &Door) -> Result<MerchantBody, 
 }
 
 /// Shows a merchant (admin).
-#[utoipa::path(get, path = "/api/merchants/{id}", tag = "Access", operation_id = "getMerchant",
+///
+/// Its keys are listed apart.
+#[utoipa::path(get, path = "/api/merchants/{id}", tag = "Access", operation_id = "readMerchant",
     params(OfHolder),
     responses((status = 200, description = "The merchant.", body = MerchantBody)),
     security(("adminKey" = [])))]

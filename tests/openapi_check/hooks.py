@@ -12,7 +12,7 @@ import schemathesis
 
 count = itertools.count()
 authorized = collections.deque(maxlen=100)
-keys = collections.deque(maxlen=100)
+keys = {"revokeMerchantKey": collections.deque(maxlen=100), "revokeAdminKey": collections.deque(maxlen=100)}
 IS_ADMIN = os.environ["STRONGROOM_CHECK_KEY"].startswith("ak_")
 
 
@@ -44,6 +44,9 @@ def mend_body(operation, body):
     # A key is made for a time to come.
     if isinstance(body.get("expiresAt"), str):
         body["expiresAt"] = "2099-12-31T23:59:59Z"
+    # Most merchants are new.
+    if operation == "createMerchant" and next(count) % 3 > 0:
+        body["id"] = f"merchant_{uuid.uuid4().hex}"
     # Most payments are authorized only, so that there is something to capture and to void.
     if operation == "createPayment" and "capture" in body and next(count) % 3 > 0:
         body["capture"] = "manual"
@@ -73,10 +76,8 @@ def before_call(context, case, kwargs):
     if operation in ("capturePayment", "voidPayment") and authorized and next(count) % 2:
         # Ids that were made at random are nobody's: every other one is that of a payment that waits for it.
         case.path_parameters["id"] = authorized.pop()
-    if operation in ("revokeMerchantKey", "revokeAdminKey") and keys and next(count) % 2:
-        merchant, key = keys.pop()
-        if (merchant is None) == (operation == "revokeAdminKey"):
-            case.path_parameters.update({"key": key} if merchant is None else {"id": merchant, "key": key})
+    if keys.get(operation) and next(count) % 2:
+        case.path_parameters.update(keys[operation].pop())
     if operation in ("listPayments", "listEvents"):
         # A cursor is only valid if a page gave it.
         case.query.pop("after", None)
@@ -91,5 +92,7 @@ def after_call(context, case, response):
     operation, made = case.operation.definition.raw.get("operationId"), response.json()
     if operation == "createPayment" and made["status"] == "authorized":
         authorized.append(made["id"])
-    if operation in ("createMerchantKey", "createAdminKey"):
-        keys.append((made["merchantId"], made["id"]))
+    if operation == "createMerchantKey":
+        keys["revokeMerchantKey"].append({"id": made["merchantId"], "key": made["id"]})
+    if operation == "createAdminKey":
+        keys["revokeAdminKey"].append({"key": made["id"]})
