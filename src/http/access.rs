@@ -18,7 +18,9 @@ use crate::{
         time::Timestamp,
     },
     wire::{
-        requests::{Limit, MerchantChange, NewAdminKey, NewKey, NewMerchant, OfApiKey, OfHolder},
+        requests::{
+            AfterEntry, Limit, MerchantChange, NewAdminKey, NewKey, NewMerchant, OfApiKey, OfHolder,
+        },
         schema::KeyIdText,
     },
 };
@@ -136,7 +138,9 @@ fn merchant_of_path(request: &HttpRequest, door: &Door) -> Result<MerchantBody, 
 }
 
 /// Shows a merchant (admin).
-#[utoipa::path(get, path = "/api/merchants/{id}", tag = "Access", operation_id = "getMerchant",
+///
+/// Its keys are listed apart.
+#[utoipa::path(get, path = "/api/merchants/{id}", tag = "Access", operation_id = "readMerchant",
     params(OfHolder),
     responses((status = 200, description = "The merchant.", body = MerchantBody)),
     security(("adminKey" = [])))]
@@ -343,14 +347,16 @@ async fn revoke_key(
 ///
 /// Newest first, each with the hash of the journal block that holds it.
 #[utoipa::path(get, path = "/api/audit", tag = "Access", operation_id = "listAudit",
-    params(Limit, ("after" = Option<u64>, Query, description = "The cursor from `next`.")),
+    params(Limit, AfterEntry),
     responses((status = 200, description = "A page of what was done.", body = PageBody<DeedBody>)),
     security(("adminKey" = [])))]
 pub(super) async fn audit(request: HttpRequest, door: web::Data<Door>) -> Handled {
     headers::admin(&request, &door)?;
     let mut query = Query::of(&request)?;
     let limit = query.limit();
-    let before = query.read("after", "a cursor from `next`", |text| text.parse().ok());
+    let before = query.read("after", "a cursor from `next`", |text| {
+        text.parse::<i64>().ok().and_then(|sequence| Sequence::try_from(sequence).ok())
+    });
     query.finish()?;
     let books = door.core()?.books.read();
     let deeds = books.deeds(before.unwrap_or(Sequence::MAX));

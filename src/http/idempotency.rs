@@ -15,7 +15,7 @@ use crate::{
         id::PaymentId,
     },
     wire::{
-        requests::{OfKey, OfMerchant},
+        requests::{OfIdempotencyKey, OfMerchant},
         schema::{KeyOperation, KeyProgress, PaymentIdText, TimeText},
     },
 };
@@ -47,7 +47,7 @@ struct KeyBody<'a> {
 ///
 /// 404 proves that nothing was done under it.
 #[utoipa::path(get, path = "/api/idempotency/{key}", tag = "Idempotency", operation_id = "readIdempotencyKey",
-    params(OfKey, OfMerchant),
+    params(OfIdempotencyKey, OfMerchant),
     responses((status = 200, description = "What became of it.", body = KeyBody)),
     extensions(("x-problems" = json!(["merchant_forbidden", "idempotency_key_invalid", "idempotency_key_not_found"]))))]
 pub(super) async fn read(

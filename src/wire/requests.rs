@@ -285,6 +285,15 @@ pub struct AfterMove {
     pub after: Option<u32>,
 }
 
+/// Where the audit trail goes on.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct AfterEntry {
+    /// The cursor from `next`.
+    #[param(minimum = 0)]
+    pub after: Option<u64>,
+}
+
 /// Whose list.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query, rename_all = "camelCase")]
@@ -348,7 +357,7 @@ pub enum Order {
 /// Which idempotency key.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
-pub struct OfKey {
+pub struct OfIdempotencyKey {
     /// The key, bare or as a quoted string.
     #[param(
         pattern = r#"^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$"#,

@@ -197,40 +197,39 @@ fn what_the_server_answers_is_what_the_document_says() {
     let redeliver = format!("/api/events/{event}/redeliver");
     document.check("POST /api/events/{id}/redeliver", post(&server, &redeliver)).of(202);
     of_an_endpoint(&mut document, &server, &format!("{endpoints}/{endpoint}"));
+    of_access(&mut document, &admin);
     let told = post(&server, "/api/providers/nobody/webhook");
     document.check("POST /api/providers/{name}/webhook", told).of(404);
-    of_access(&mut document, &server);
     assert_eq!(document.covered, document.operations());
 }
 
-/// Merchants, their keys, the keys of admins, and what was done about them.
-fn of_access(document: &mut Document, server: &TestServer) {
-    let admin = server.admin();
+fn of_access(document: &mut Document, admin: &Client) {
     let mut post = |operation: &str, path: &str, body: Value| {
-        document.check(operation, admin.post(path, "", &body))
+        document.check(&format!("POST {operation}"), admin.post(path, "", &body))
     };
-    let merchants = "POST /api/merchants";
-    post(merchants, "/api/merchants", json!({"id": "shop", "name": "The shop"})).of(201);
-    post(merchants, "/api/merchants", json!({"id": "shop"})).of(409);
-    let keys = "POST /api/merchants/{id}/keys";
-    let wanted = json!({"label": "checkout", "mode": "test", "scopes": ["payments:read"],
-        "expiresAt": "2099-01-01T00:00:00Z"});
-    let key = post(keys, "/api/merchants/shop/keys", wanted).of(201).id();
-    post(keys, "/api/merchants/nobody/keys", json!({"label": "x"})).of(404);
-    let admin_key = post("POST /api/admin-keys", "/api/admin-keys", json!({"label": "bob"})).id();
+    let shop = json!({"id": "shop", "name": "The corner shop"});
+    post("/api/merchants", "/api/merchants", shop.clone()).of(201);
+    post("/api/merchants", "/api/merchants", shop).of(409);
+    let (keys, own) = ("/api/merchants/{id}/keys", "/api/merchants/shop/keys");
+    let scoped = json!({"label": "web", "mode": "test", "scopes": ["payments:read"], "expiresAt": "2099-01-01T00:00:00Z"});
+    let key = post(keys, own, scoped).of(201).id();
+    post(keys, own, json!({"label": 1})).of(400);
+    let admin_key = post("/api/admin-keys", "/api/admin-keys", json!({"label": "alice"})).of(201);
+    let admin_key = admin_key.id();
     for (operation, path, status) in [
         ("GET /api/merchants", "/api/merchants?limit=1", 200),
         ("GET /api/merchants/{id}", "/api/merchants/shop", 200),
+        ("GET /api/merchants/{id}", "/api/merchants/merchant_1", 200),
         ("GET /api/merchants/{id}", "/api/merchants/nobody", 404),
-        ("GET /api/merchants/{id}/keys", "/api/merchants/shop/keys", 200),
+        ("GET /api/merchants/{id}/keys", own, 200),
         ("GET /api/admin-keys", "/api/admin-keys", 200),
         ("GET /api/audit", "/api/audit?limit=2", 200),
     ] {
         document.check(operation, admin.get(path)).of(status);
     }
-    let disabled = admin.patch("/api/merchants/shop", &json!({"enabled": false}));
-    document.check("PATCH /api/merchants/{id}", disabled).of(200);
-    let revoked = admin.delete(&format!("/api/merchants/shop/keys/{key}"));
+    let off = admin.patch("/api/merchants/shop", &json!({"enabled": false}));
+    document.check("PATCH /api/merchants/{id}", off).of(200);
+    let revoked = admin.delete(&format!("{own}/{key}"));
     document.check("DELETE /api/merchants/{id}/keys/{key}", revoked).of(200);
     let revoked = admin.delete(&format!("/api/admin-keys/{admin_key}"));
     document.check("DELETE /api/admin-keys/{key}", revoked).of(200);

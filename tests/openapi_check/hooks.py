@@ -12,6 +12,7 @@ import schemathesis
 
 count = itertools.count()
 authorized = collections.deque(maxlen=100)
+keys = {"revokeMerchantKey": collections.deque(maxlen=100), "revokeAdminKey": collections.deque(maxlen=100)}
 IS_ADMIN = os.environ["STRONGROOM_CHECK_KEY"].startswith("ak_")
 
 
@@ -31,7 +32,7 @@ def whole(value):
 
 def mend_body(operation, body):
     body = {name: whole(value) for name, value in body.items()}
-    for name in ("description", "reason", "paymentMethod", "customerId"):
+    for name in ("description", "reason", "paymentMethod", "customerId", "label", "name"):
         if isinstance(body.get(name), str):
             body[name] = without_card_numbers(body[name])
     if isinstance(body.get("metadata"), dict):
@@ -40,6 +41,12 @@ def mend_body(operation, body):
     # A URL must lead to where webhooks may go. Nobody listens there: what is tried is refused at once.
     if body.get("url") is not None:
         body["url"] = "http://127.0.0.1:9/hook"
+    # A key is made for a time to come.
+    if isinstance(body.get("expiresAt"), str):
+        body["expiresAt"] = "2099-12-31T23:59:59Z"
+    # Most merchants are new.
+    if operation == "createMerchant" and next(count) % 3 > 0:
+        body["id"] = f"merchant_{uuid.uuid4().hex}"
     # Most payments are authorized only, so that there is something to capture and to void.
     if operation == "createPayment" and "capture" in body and next(count) % 3 > 0:
         body["capture"] = "manual"
@@ -69,6 +76,8 @@ def before_call(context, case, kwargs):
     if operation in ("capturePayment", "voidPayment") and authorized and next(count) % 2:
         # Ids that were made at random are nobody's: every other one is that of a payment that waits for it.
         case.path_parameters["id"] = authorized.pop()
+    if keys.get(operation) and next(count) % 2:
+        case.path_parameters.update(keys[operation].pop())
     if operation in ("listPayments", "listEvents"):
         # A cursor is only valid if a page gave it.
         case.query.pop("after", None)
@@ -78,7 +87,12 @@ def before_call(context, case, kwargs):
 
 @schemathesis.hook
 def after_call(context, case, response):
-    if case.operation.definition.raw.get("operationId") == "createPayment" and response.status_code == 201:
-        payment = response.json()
-        if payment["status"] == "authorized":
-            authorized.append(payment["id"])
+    if response.status_code != 201:
+        return
+    operation, made = case.operation.definition.raw.get("operationId"), response.json()
+    if operation == "createPayment" and made["status"] == "authorized":
+        authorized.append(made["id"])
+    if operation == "createMerchantKey":
+        keys["revokeMerchantKey"].append({"id": made["merchantId"], "key": made["id"]})
+    if operation == "createAdminKey":
+        keys["revokeAdminKey"].append({"key": made["id"]})
