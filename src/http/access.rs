@@ -154,7 +154,7 @@ pub(super) async fn read_merchant(request: HttpRequest, door: web::Data<Door>) -
 ///
 /// A disabled merchant's keys may look, and change nothing.
 #[utoipa::path(patch, path = "/api/merchants/{id}", tag = "Access", operation_id = "updateMerchant",
-    params(OfHolder), request_body = MerchantChange,
+    params(OfHolder), request_body = Option<MerchantChange>,
     responses((status = 200, description = "As it is now.", body = MerchantBody)),
     security(("adminKey" = [])), extensions(("x-problems" = json!(["merchant_configured"]))))]
 pub(super) async fn change_merchant(
