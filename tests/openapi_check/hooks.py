@@ -6,6 +6,7 @@ Each of these is a rule that JSON Schema cannot say. Requests that are meant to 
 import collections
 import itertools
 import os
+import re
 import uuid
 
 import schemathesis
@@ -13,6 +14,7 @@ import schemathesis
 count = itertools.count()
 authorized = collections.deque(maxlen=100)
 keys = {"revokeMerchantKey": collections.deque(maxlen=100), "revokeAdminKey": collections.deque(maxlen=100)}
+VISIBLE = re.compile(r"[!#-~][!-~]{0,254}")
 IS_ADMIN = os.environ["STRONGROOM_CHECK_KEY"].startswith("ak_")
 
 
@@ -78,6 +80,9 @@ def before_call(context, case, kwargs):
         case.path_parameters["id"] = authorized.pop()
     if keys.get(operation) and next(count) % 2:
         case.path_parameters.update(keys[operation].pop())
+    if operation == "readIdempotencyKey" and not VISIBLE.fullmatch(case.path_parameters["key"]):
+        # Chains hand on texts from other answers, and some are no keys.
+        case.path_parameters["key"] = "nobodys"
     if operation in ("listPayments", "listEvents"):
         # A cursor is only valid if a page gave it.
         case.query.pop("after", None)
