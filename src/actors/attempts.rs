@@ -81,7 +81,7 @@ pub(super) fn judge(attempt: &Attempt, details: &Details, answer: Answer, alone:
         }
         Answer::Absent => Verdict::Open("the provider has no trace of it".into()),
         Answer::Working => Verdict::Open("the provider is still working on it".into()),
-        Answer::Unknown { why } => Verdict::Open(why),
+        Answer::Unknown { why, .. } => Verdict::Open(why),
     }
 }
 
@@ -108,7 +108,10 @@ impl Work {
         let mut route = self.engine.lines.route(&details).to_vec().into_iter();
         let (first, place) = self.next_of(&mut route)?;
         let mut details = details;
-        Arc::make_mut(&mut details).provider = first.clone();
+        // Nearly always it is the first one of the route, which the details name already.
+        if details.provider != first {
+            Arc::make_mut(&mut details).provider = first.clone();
+        }
         self.payment.details = details.clone();
         self.payment.provider = first;
         if place.is_none() {
@@ -160,8 +163,7 @@ impl Work {
                 let what = format!(
                     "the hold's time is over, and {provider}, which holds it, is not configured any more"
                 );
-                let evidence = Evidence::LookUp;
-                self.note(Note::Contradicted { evidence, what: what.into() }).await?;
+                self.contradicted(Evidence::LookUp, what).await?;
             }
             return Err(Unavailable::ProviderUnavailable.into());
         };
@@ -188,10 +190,7 @@ impl Work {
             let outcome = match judge(&attempt, &self.payment.details, answer, true) {
                 Verdict::Known(outcome) => outcome,
                 Verdict::Contradicts(what) => {
-                    let evidence = Evidence::Reply;
-                    return booked(
-                        self.note(Note::Contradicted { evidence, what: what.into() }).await,
-                    );
+                    return booked(self.contradicted(Evidence::Reply, what).await);
                 }
                 Verdict::Open(why) => {
                     tracing::warn!(
@@ -276,7 +275,7 @@ impl Work {
         let Some(attempt) = self.payment.attempt(attempt).cloned() else { return Ok(()) };
         if attempt.standing != Standing::Out {
             return match denies(&attempt, &self.payment.details, &answer) {
-                Some(what) => self.note(Note::Contradicted { evidence, what: what.into() }).await,
+                Some(what) => self.contradicted(evidence, what).await,
                 None => Ok(()),
             };
         }
@@ -288,9 +287,7 @@ impl Work {
         };
         match verdict {
             Verdict::Known(outcome) => self.book(&attempt, outcome, evidence, by).await,
-            Verdict::Contradicts(what) => {
-                self.note(Note::Contradicted { evidence, what: what.into() }).await
-            }
+            Verdict::Contradicts(what) => self.contradicted(evidence, what).await,
             Verdict::Open(why) if is_last_word => {
                 let what = format!(
                     "what became of the {} at {} can't be found out: {why}",
@@ -321,7 +318,7 @@ impl Work {
             "what became of an attempt is known"
         );
         let not_let_go = not_let_go(attempt, &outcome);
-        let webhook = evidence.clone();
+        let seen = evidence.clone();
         let answer = match attempt.is_booked {
             true => Command::Answer { attempt: attempt.sequence, outcome, evidence },
             false => Command::Settle(outcome),
@@ -330,11 +327,18 @@ impl Work {
         self.engine.calls.forget(attempt.id());
         match not_let_go {
             // Asking again and again would not help.
-            Some(what) => {
-                self.note(Note::Contradicted { evidence: webhook, what: what.into() }).await
-            }
+            Some(what) => self.contradicted(seen, what).await,
             None => Ok(()),
         }
+    }
+
+    /// Puts on record that something says what can't be.
+    pub(super) async fn contradicted(
+        &mut self,
+        evidence: Evidence,
+        what: impl Into<Box<str>>,
+    ) -> Result<(), NotPerformed> {
+        self.note(Note::Contradicted { evidence, what: what.into() }).await
     }
 
     /// Puts on record what was found out, unless it is there already.
@@ -374,7 +378,7 @@ impl Work {
             return self.record(Command::Note(Note::Reviewed { what: reason }), by, now).await;
         }
         let attempt = match named {
-            Some(id) => self.payment.attempts.iter().find(|attempt| attempt.id() == id),
+            Some(id) => self.payment.attempt(id.sequence).filter(|attempt| attempt.id() == id),
             None => {
                 let mut out = self.payment.out();
                 let first = out.next();
@@ -419,7 +423,8 @@ fn denies(attempt: &Attempt, details: &Details, answer: &Answer) -> Option<Strin
             let other = !known.is_empty() && *known != **reference;
             (moves && (other || *amount != asked)).then(|| {
                 format!(
-                    "{provider} says that it did the {operation} as {reference} with {amount} {} (minor units); here it is                      {known} with {asked}",
+                    "{provider} says that it did the {operation} as {reference} with {amount} {} (minor units); here it is \
+                     {known} with {asked}",
                     details.currency
                 )
             })

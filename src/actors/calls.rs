@@ -35,6 +35,8 @@ struct Called {
     first: Duration,
     last: Duration,
     under_way: usize,
+    /// The provider said that a further call would tell nothing new.
+    is_useless: bool,
 }
 
 impl Calls {
@@ -52,10 +54,18 @@ impl Calls {
     pub(super) async fn ask(&self, line: &Line, payment: &Payment, attempt: &Attempt) -> Answer {
         let call = call_of(payment, attempt, Duration::ZERO);
         let now = self.clock.steady();
-        let first = Called { first: now, last: now, under_way: 0 };
+        let first = Called { first: now, last: now, under_way: 0, is_useless: false };
         self.of().entry(call.attempt).or_insert(first).under_way += 1;
         let _ends = Ends { calls: self, attempt: call.attempt };
-        line.ask(&call).await
+        let answer = line.ask(&call).await;
+        if let Answer::Unknown { repeat: false, .. } = answer {
+            self.is_useless(call.attempt);
+        }
+        answer
+    }
+
+    fn is_useless(&self, attempt: DerivedId) {
+        self.of().entry(attempt).and_modify(|called| called.is_useless = true);
     }
 
     /// The outcome is certain: no call will be made again.
@@ -93,10 +103,11 @@ impl Calls {
         told.max(waited.unwrap_or_default())
     }
 
-    /// Whether the provider would do the attempt at most once if it was called for again.
+    /// Whether the provider would do the attempt at most once if it was called for again, and may tell more then.
     pub(super) fn may_repeat(&self, attempt: &Attempt, terms: Terms) -> bool {
+        let is_useless = self.of().get(&attempt.id()).is_some_and(|called| called.is_useless);
         // While the clock stands still, nobody knows how old it is.
-        self.age(attempt) < terms.repeats_for() && !self.clock.stands_still()
+        !is_useless && self.age(attempt) < terms.repeats_for() && !self.clock.stands_still()
     }
 
     /// Whether the provider has had all the time there is: what it has no trace of now it never will, and what it can't
@@ -170,7 +181,8 @@ mod tests {
             created_at: at,
             updated_at: at,
         };
-        let called = Called { first: Duration::ZERO, last: Duration::ZERO, under_way: 1 };
+        let zero = Duration::ZERO;
+        let called = Called { first: zero, last: zero, under_way: 1, is_useless: false };
         calls.of().insert(attempt.id(), called);
         assert!(calls.may_repeat(&attempt, terms) && calls.is_under_way(attempt.id()));
         // The clock jumps while the call is out.
@@ -188,6 +200,8 @@ mod tests {
         assert!(!calls.may_repeat(&attempt, terms), "nobody knows how old it is");
         set(HOUR, HOUR, false);
         assert!(calls.may_repeat(&attempt, terms));
+        calls.is_useless(attempt.id());
+        assert!(!calls.may_repeat(&attempt, terms), "it would tell nothing new");
         set(0, 100 * HOUR, false);
         calls.forget_the_old();
         assert_eq!(calls.quiet_for(attempt.id()), Duration::from_millis(100 * HOUR));

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     domain::{
-        event::{Action, CaptureMode, Evidence, Note, Outcome, Standing},
+        event::{Action, CaptureMode, Evidence, Outcome, Standing},
         id::DerivedId,
         payment::{Attempt, Payment, Status},
     },
@@ -25,13 +25,13 @@ pub(super) async fn heed(
     let currency = work.payment.details.currency;
     if let Some(other) = news.currency.filter(|other| *other != currency) {
         let what = format!("the provider tells of {other}; the payment is in {currency}");
-        return work.note(Note::Contradicted { evidence, what: what.into() }).await;
+        return work.contradicted(evidence, what).await;
     }
     if let Some((attempt, outcome)) = decided(&work.payment, provider, &news.fact) {
         return work.book(&attempt, outcome, evidence, by).await;
     }
     match contradiction(&work.payment, provider, &news.fact) {
-        Some(what) => work.note(Note::Contradicted { evidence, what: what.into() }).await,
+        Some(what) => work.contradicted(evidence, what).await,
         None => Ok(()),
     }
 }
@@ -63,21 +63,24 @@ fn decided(payment: &Payment, provider: &str, fact: &Fact) -> Option<(Attempt, O
             if attempt.amount(&payment.details).minor_units() != *amount {
                 return None;
             }
-            let takes_back = matches!(state, RefundState::Failed { .. });
-            match attempt.standing {
-                Standing::Out => verdict(attempt, answer_of_refund(reference, *amount, state)),
-                Standing::Succeeded if takes_back => {
-                    verdict(attempt, answer_of_refund(reference, *amount, state))
-                }
-                Standing::Succeeded | Standing::Failed => None,
+            let decides = match attempt.standing {
+                Standing::Out => true,
+                // A bank may send it back.
+                Standing::Succeeded => matches!(state, RefundState::Failed { .. }),
+                Standing::Failed => false,
+            };
+            if decides {
+                verdict(attempt, answer_of_refund(reference, *amount, state))
+            } else {
+                None
             }
         }
     }
 }
 
 fn find<'a>(payment: &'a Payment, provider: &str, id: DerivedId) -> Option<&'a Attempt> {
-    let of_it = |attempt: &&Attempt| attempt.id() == id && *attempt.ask.provider == *provider;
-    payment.attempts.iter().find(of_it)
+    let attempt = payment.attempt(id.sequence)?;
+    (attempt.id() == id && *attempt.ask.provider == *provider).then_some(attempt)
 }
 
 /// What a fact that decides nothing says against the books, if it does.

@@ -111,7 +111,10 @@ fn is_about_money(fact: &Fact) -> bool {
 /// Money that no payment is about is nobody's to book, and must not be forgotten.
 async fn put_on_record(engine: &Engine, provider: &str, news: &News) -> Result<(), Problem> {
     if !is_about_money(&news.fact) {
-        tracing::debug!(provider, event = %news.event, "no payment here is about it, and no money");
+        tracing::info!(
+            provider, event = %news.event, fact = ?news.fact,
+            "an event that no payment here is about, and that moved no money"
+        );
         return Ok(());
     }
     let stray = Stray {

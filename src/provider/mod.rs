@@ -77,6 +77,8 @@ pub enum Answer {
     Unknown {
         /// What happened, for a person.
         why: Box<str>,
+        /// Whether the same call once more may tell. Looking it up always may.
+        repeat: bool,
     },
 }
 
@@ -84,7 +86,7 @@ impl Answer {
     /// Nobody can say, since.
     #[must_use]
     pub fn unknown(why: impl Into<Box<str>>) -> Self {
-        Self::Unknown { why: why.into() }
+        Self::Unknown { why: why.into(), repeat: true }
     }
 
     /// In a word.

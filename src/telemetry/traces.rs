@@ -6,6 +6,7 @@
 
 use crate::trust;
 use async_trait::async_trait;
+use awc::ClientRequest;
 use awc::{Client, Connector};
 use opentelemetry::{
     KeyValue,
@@ -113,9 +114,13 @@ pub fn follow<'a>(span: &Span, header: impl Fn(&str) -> Option<&'a str>) {
     }
 }
 
-/// What a request to somebody else carries, so that it can go on with the trace; nothing if none is followed.
+/// A request to somebody else that carries what goes on with the trace; as it was if none is followed.
 #[must_use]
-pub fn headers() -> HashMap<String, String> {
+pub fn onto(request: ClientRequest) -> ClientRequest {
+    headers().into_iter().fold(request, |request, header| request.insert_header(header))
+}
+
+fn headers() -> HashMap<String, String> {
     let mut headers = HashMap::new();
     let span = Span::current();
     if !span.is_disabled() {

@@ -2,7 +2,7 @@
 
 use crate::{
     client::Client,
-    server::{MERCHANT_1_KEY, TestServer},
+    server::{MERCHANT_1_KEY, TestServer, check_refusal},
     wait::eventually,
 };
 use serde_json::{Value, json};
@@ -36,17 +36,6 @@ fn stdout(output: &Output) -> String {
 fn done(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(0), "{}{}", stdout(output), stderr(output));
     stdout(output)
-}
-
-/// The command ends with `code` and says each of the words on stderr.
-#[track_caller]
-fn check_refusal(output: &Output, code: i32, words: &[&str]) {
-    let said = stderr(output);
-    assert_eq!(output.status.code(), Some(code), "{said}");
-    for word in words {
-        assert!(said.contains(word), "no {word} in: {said}");
-    }
-    assert_eq!(stdout(output), "");
 }
 
 #[track_caller]

@@ -2,6 +2,7 @@
 
 use crate::{
     server::{Folder, MERCHANT_1_KEY, TestServer},
+    shop::ASKS_NEVER,
     wait::eventually,
 };
 use serde_json::json;
@@ -30,10 +31,8 @@ fn a_null_amount_moves_no_money() {
 
 #[test]
 fn a_provider_that_is_down_does_not_look_like_a_full_disk() {
-    let server = TestServer::start_with(&[
-        ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "1"),
-        ("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "60000"),
-    ]);
+    let server =
+        TestServer::start_with(&[("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "1"), ASKS_NEVER]);
     let paid = server.charge("before", 100).of(201).id();
     for number in 0..300 {
         server.charge_with("tok_timeout", &format!("out_{number}"), 100).of(202);

@@ -16,7 +16,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// The value of the series that begins with `name`, labels included; 0 if there is none yet.
 #[track_caller]
-fn value(server: &TestServer, name: &str) -> f64 {
+pub fn value(server: &TestServer, name: &str) -> f64 {
     value_in(&server.admin().get("/metrics").of(200).text(), name)
 }
 

@@ -3,13 +3,13 @@
 use crate::{
     client::{Client, Response},
     server::TestServer,
+    shop::ASKS_NEVER,
     wait::eventually,
 };
 use serde_json::{Value, json};
 
 const ANSWER_WITHIN: (&str, &str) = ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "20");
 const INQUIRE_SOON: (&str, &str) = ("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "1");
-const INQUIRE_NEVER: (&str, &str) = ("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "60000");
 
 #[track_caller]
 fn check_declined(response: Response, code: &str) {
@@ -113,7 +113,7 @@ fn a_hold_whose_answer_stayed_out_can_be_captured_once_it_is_known() {
 
 #[test]
 fn an_answer_that_was_out_when_the_server_was_killed_is_looked_up_after_the_next_start() {
-    let mut server = TestServer::start_with(&[ANSWER_WITHIN, INQUIRE_NEVER]);
+    let mut server = TestServer::start_with(&[ANSWER_WITHIN, ASKS_NEVER]);
     let approved = server.charge_with("tok_timeout", "approved", 100).of(202);
     let declined = server.charge_with("tok_timeout_declined", "declined", 100);
     let declined = declined.of(202);

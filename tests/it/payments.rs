@@ -3,6 +3,7 @@
 use crate::{
     client::{Client, Response},
     server::TestServer,
+    shop::ASKS_NEVER,
     wait::eventually,
 };
 use serde_json::{Value, json};
@@ -312,7 +313,7 @@ fn check_moves(server: &Client, status: &str, allowed: &[&str]) {
 
 #[test]
 fn every_move_that_is_not_in_the_table_is_refused_with_both_states() {
-    let server = TestServer::start_with(&[("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "60000")]);
+    let server = TestServer::start_with(&[ASKS_NEVER]);
     check_moves(&server, "processing", &[]);
     check_moves(&server, "authorized", &["capture", "void"]);
     check_moves(&server, "completed", &["refund"]);

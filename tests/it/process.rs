@@ -3,7 +3,7 @@
 
 use crate::{
     client::Client,
-    server::{Folder, MERCHANT_1_KEY, TestServer},
+    server::{Folder, MERCHANT_1_KEY, TestServer, check_refusal},
     wait::{at_once, eventually},
 };
 use serde_json::json;
@@ -11,23 +11,11 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
-    process::Output,
 };
 
 /// The provider's answer to `tok_timeout` is out for this long, and its request in flight.
 const ANSWER_WITHIN: (&str, &str) = ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "1500");
 const FREE_PORT: [&str; 2] = ["--listen", "127.0.0.1:0"];
-
-#[track_caller]
-fn check_refusal(output: &Output, code: i32, words: &[&str]) {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{stderr}");
-    for word in words {
-        assert!(stderr.contains(word), "{word}: {stderr}");
-    }
-    assert!(!stderr.contains("panicked"), "{stderr}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
-}
 
 #[track_caller]
 fn wait_until_in_flight(client: &Client, keys: &[&str]) {

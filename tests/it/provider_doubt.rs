@@ -1,8 +1,9 @@
 //! What nobody knows the outcome of: it is a number in the books, and only evidence moves it. Nothing is done twice.
 
 use crate::{
+    secrets::is_in_folder,
     server::MERCHANT_1_KEY,
-    shop::{SECRET_KEY, Shop, WEBHOOK_SECRET},
+    shop::{ASKS_NEVER, SECRET_KEY, Shop, WEBHOOK_SECRET},
     stripe_double::Fault,
     wait::eventually,
 };
@@ -84,10 +85,7 @@ fn a_decline_is_on_record_in_our_words_and_the_providers() {
 #[test]
 fn a_charge_whose_outcome_is_unknown_is_in_doubt_until_it_is_known_and_is_done_once() {
     for fault in doubtful() {
-        let shop = Shop::start_with(
-            "failures_max = 1000000",
-            &[("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "60000")],
-        );
+        let shop = Shop::start_with("failures_max = 1000000", &[ASKS_NEVER]);
         shop.stripe.next(&[fault]);
         let first = shop.charge("order", 4999).of(202);
         assert_eq!(first.json["status"], "processing", "{fault:?}");
@@ -113,7 +111,7 @@ fn a_charge_whose_outcome_is_unknown_is_in_doubt_until_it_is_known_and_is_done_o
 
 #[test]
 fn a_late_answer_is_heard_without_asking_again() {
-    let shop = Shop::start_with("", &[("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "60000")]);
+    let shop = Shop::start_with("", &[ASKS_NEVER]);
     shop.stripe.next(&[Fault::LateAfterEffect(Duration::from_millis(600))]);
     let id = shop.charge("order", 100).of(202).id();
     assert_eq!(shop.settled(&id)["status"], "completed");
@@ -157,7 +155,7 @@ fn a_capture_void_or_refund_whose_outcome_is_unknown_is_in_doubt_and_done_once()
 
 #[test]
 fn what_is_in_doubt_counts_against_every_limit() {
-    let shop = Shop::start_with("", &[("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "60000")]);
+    let shop = Shop::start_with("", &[ASKS_NEVER]);
     let held = ready_for(&shop, "capture");
     shop.stripe.next(&[Fault::ErrorAfterEffect]);
     let out = shop.capture(&held, "c1", 600).of(202).json;
@@ -211,14 +209,7 @@ fn an_amount_that_differs_is_raised_and_the_truth_is_booked() {
 fn shop_with_clock() -> (Shop, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ahead");
-    fs::write(&file, "0").unwrap();
-    let shop = Shop::start_with(
-        "failures_max = 1000000\ndeadline_ms = 1000",
-        &[
-            ("STRONGROOM_CLOCK_AHEAD", file.to_str().unwrap()),
-            ("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "60000"),
-        ],
-    );
+    let shop = Shop::with_clock("deadline_ms = 1000", &file, &[ASKS_NEVER]);
     (shop, folder)
 }
 
@@ -296,7 +287,7 @@ fn a_hold_that_lapses_is_let_go_at_the_provider() {
 
 #[test]
 fn a_provider_of_a_payment_that_is_not_configured_any_more_leaves_it_to_a_person() {
-    let mut shop = Shop::start_with("", &[("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "60000")]);
+    let mut shop = Shop::start_with("", &[ASKS_NEVER]);
     let taken = shop.charge("taken", 100).of(201).id();
     shop.stripe.next(&[Fault::ErrorAfterEffect]);
     let out = shop.charge("out", 100).of(202).id();
@@ -323,10 +314,6 @@ fn secrets_of_a_provider_stand_nowhere_but_in_the_configuration() {
     let logs = shop.logs();
     for secret in [SECRET_KEY, WEBHOOK_SECRET] {
         assert!(!logs.contains(secret));
-        for entry in fs::read_dir(shop.data().join("journal")).unwrap() {
-            let bytes = fs::read(entry.unwrap().path()).unwrap();
-            let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
-            assert!(!found, "a secret is on disk");
-        }
+        assert!(!is_in_folder(&shop.data(), secret.as_bytes()), "a secret is on disk");
     }
 }

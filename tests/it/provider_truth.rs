@@ -2,27 +2,16 @@
 //! words of another provider, refusals of a repeat, money that was taken behind our back.
 
 use crate::{
+    metrics,
     server::TestServer,
-    shop::{SETTINGS, Shop, WEBHOOK_SECRET, provider, route},
+    shop::{ASKS_NEVER, SETTINGS, Shop, WEBHOOK_SECRET, provider, route},
     stripe_double::{Fault, StripeDouble},
     wait::eventually,
 };
 use serde_json::{Value, json};
-use std::{fs, path::Path, thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
 const DAY_AND_AN_HOUR_MS: u64 = 25 * 3_600_000;
-
-/// A shop whose clock stands in `file`, and which asks again at once.
-fn shop_with_clock(file: &Path) -> Shop {
-    fs::write(file, "0").unwrap();
-    Shop::start_with(
-        "failures_max = 1000000\ndeadline_ms = 5000",
-        &[
-            ("STRONGROOM_CLOCK_AHEAD", file.to_str().unwrap()),
-            ("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "20"),
-        ],
-    )
-}
 
 fn notes(payment: &Value) -> Vec<String> {
     let notes = payment["notes"].as_array().unwrap().iter();
@@ -33,7 +22,7 @@ fn notes(payment: &Value) -> Vec<String> {
 fn a_clock_that_jumps_ahead_fails_no_payment_whose_call_is_on_its_way() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ahead");
-    let shop = shop_with_clock(&file);
+    let shop = Shop::with_clock("deadline_ms = 5000", &file, &[]);
     shop.stripe.next(&[Fault::LateBeforeEffect(Duration::from_secs(2))]);
     let id = shop.charge("order", 1000).of(202).id();
     fs::write(&file, format!("{DAY_AND_AN_HOUR_MS} set")).unwrap();
@@ -45,8 +34,44 @@ fn a_clock_that_jumps_ahead_fails_no_payment_whose_call_is_on_its_way() {
 }
 
 #[test]
+fn an_hour_of_a_provider_that_is_down_leaves_it_in_doubt_and_it_is_done_once_when_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ahead");
+    let shop = Shop::with_clock("deadline_ms = 5000", &file, &[]);
+    shop.stripe.next(&[Fault::ResetAfterEffect, Fault::ResetBeforeEffect]);
+    let ids = ["done", "lost"].map(|key| shop.charge(key, 1000).of(202).id());
+    shop.stripe.down(true);
+    fs::write(&file, 3_600_000.to_string()).unwrap();
+    eventually("it is an hour old", || {
+        let age = "strongroom_in_doubt_oldest_age_seconds{provider=\"stripe\",currency=\"USD\"}";
+        (metrics::value(&shop, age) >= 3600.0).then_some(())
+    });
+    let doubt = shop.admin().get("/api/ledger").of(200).json["inDoubt"][0].clone();
+    assert_eq!((&doubt["amount"], &doubt["attempts"]), (&json!(2000), &json!(2)));
+    assert!(ids.iter().all(|id| shop.status(id) == "processing"));
+    shop.stripe.down(false);
+    for id in &ids {
+        assert_eq!(shop.settled(id)["status"], "completed");
+    }
+    shop.agrees();
+}
+
+#[test]
+fn a_provider_that_answers_and_is_slow_takes_no_new_payments() {
+    let lines = "failures_max = 2\nslow_after_ms = 50\nrest_ms = 60000";
+    let shop = Shop::start_with(lines, &[("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "5000")]);
+    let slow = Fault::LateAfterEffect(Duration::from_millis(200));
+    shop.stripe.next(&[slow, slow]);
+    for key in ["one", "two"] {
+        shop.charge(key, 10).of(201);
+    }
+    shop.charge("three", 10).problem(503, "provider_unavailable");
+    shop.get("/api/idempotency/three").problem(404, "idempotency_key_not_found");
+}
+
+#[test]
 fn what_the_provider_has_is_not_called_for_again_and_what_it_works_on_is_waited_for() {
-    let shop = Shop::start_with("", &[("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "20")]);
+    let shop = Shop::start();
     let id = shop.charge("order", 1000).of(201).id();
     shop.stripe.next(&[Fault::Pending]);
     shop.refund(&id, "refund", 300).of(202);
@@ -66,19 +91,12 @@ fn what_the_provider_has_is_not_called_for_again_and_what_it_works_on_is_waited_
 
 #[test]
 fn an_answer_that_comes_after_the_verdict_and_denies_it_is_raised() {
-    let shop = Shop::start_with(
-        "deadline_ms = 5000\nslow_after_ms = 5000",
-        &[("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "60000")],
-    );
+    let shop = Shop::start_with("deadline_ms = 5000\nslow_after_ms = 5000", &[ASKS_NEVER]);
     shop.stripe.next(&[Fault::LateAfterEffect(Duration::from_secs(2))]);
     let id = shop.charge("order", 1000).of(202).id();
     let resolve = |outcome: &str| {
         let body = json!({"outcome": outcome, "reason": "not in the dashboard"});
-        shop.admin().post(
-            &format!("/api/payments/{id}/resolve"),
-            &body["outcome"].to_string(),
-            &body,
-        )
+        shop.admin().command("resolve", &id, "", &body)
     };
     resolve("failed").problem(409, "operation_pending");
     assert_eq!(shop.status(&id), "processing", "nobody decides while the call is on its way");
@@ -100,7 +118,7 @@ fn a_provider_says_nothing_about_what_was_asked_of_another() {
     let (one, two) = (StripeDouble::start(), StripeDouble::start());
     let config = provider("one", &one.url(), "") + &provider("two", &two.url(), "") + &route("one");
     let mut settings = SETTINGS.to_vec();
-    settings.push(("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "60000"));
+    settings.push(ASKS_NEVER);
     let server = TestServer::start_configured(&config, &settings);
     one.next(&[Fault::ErrorBeforeEffect]);
     let id = server.charge_with("pm_card_visa", "order", 9900).of(202).id();
@@ -124,7 +142,7 @@ fn a_provider_says_nothing_about_what_was_asked_of_another() {
 
 #[test]
 fn money_that_was_taken_behind_our_back_is_raised_once_and_asked_about_no_more() {
-    let shop = Shop::start_with("", &[("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "60000")]);
+    let shop = Shop::start_with("", &[ASKS_NEVER]);
     let id = shop.authorize("hold", 1000).of(201).id();
     shop.stripe.capture_by_hand(&id);
     let refused = shop.void(&id).problem(402, "void_declined");
@@ -144,17 +162,13 @@ fn money_that_was_taken_behind_our_back_is_raised_once_and_asked_about_no_more()
 
 #[test]
 fn what_is_in_doubt_is_not_dismissed() {
-    let shop = Shop::start_with("", &[("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "60000")]);
+    let shop = Shop::start_with("", &[ASKS_NEVER]);
     shop.stripe.next(&[Fault::LieAboutAmount(5)]);
     let id = shop.charge("order", 1000).of(202).id();
     shop.in_review(&id);
     let dismiss = || {
         let body = json!({"outcome": "dismissed", "reason": "seems right"});
-        shop.admin().post(
-            &format!("/api/payments/{id}/resolve"),
-            &body["outcome"].to_string(),
-            &body,
-        )
+        shop.admin().command("resolve", &id, "", &body)
     };
     dismiss().problem(409, "operation_pending");
     assert_eq!(shop.payment(&id)["needsReview"], true);
@@ -171,10 +185,7 @@ fn a_refund_of_the_sandbox_that_a_person_takes_back_leaves_the_books_and_past_ev
     };
     assert_eq!(kinds()[0], "payment.refunded");
     let body = json!({"outcome": "failed", "attemptId": attempt, "reason": "it came back"});
-    server
-        .admin()
-        .post(&format!("/api/payments/{id}/resolve"), &body["outcome"].to_string(), &body)
-        .of(200);
+    server.admin().command("resolve", &id, "", &body).of(200);
     assert_eq!(kinds()[..2], ["payment.refund_failed", "payment.refunded"]);
     server.admin().reconciles();
 }
@@ -186,7 +197,6 @@ fn a_provider_that_hangs_holds_up_nobody_elses_inquiries_and_holds() {
     let config = provider("hanging", &hanging.url(), lines)
         + "[[routes]]\ncurrency = \"EUR\"\nproviders = \"hanging\"\n";
     let mut settings = SETTINGS.to_vec();
-    settings.push(("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "20"));
     settings.push(("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "20"));
     let server = TestServer::start_configured(&config, &settings);
     hanging.hang(true);
@@ -212,7 +222,7 @@ fn a_provider_that_hangs_holds_up_nobody_elses_inquiries_and_holds() {
 
 #[test]
 fn a_refusal_of_a_repeat_says_nothing_about_the_first_call() {
-    let shop = Shop::start_with("", &[("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "60000")]);
+    let shop = Shop::start_with("", &[ASKS_NEVER]);
     shop.stripe.next(&[Fault::ResetAfterEffect]);
     let id = shop.charge("order", 1000).of(202).id();
     // The search is behind and every repeat is refused: the list knows it.

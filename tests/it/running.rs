@@ -1,6 +1,7 @@
 //! What an operator wants to know before a start, and what a running server keeps from other users of the machine.
 
-use crate::server::{ADMIN_KEY, Folder, MERCHANT_1_KEY, TestServer};
+use crate::server::{ADMIN_KEY, Folder, MERCHANT_1_KEY, TestServer, check_refusal};
+use crate::shop::ASKS_NEVER;
 use serde_json::json;
 use std::{
     fs,
@@ -62,9 +63,7 @@ fn check_config_refuses_what_a_start_would_refuse() {
         ("", vec![("STRONGROOM__HTTP__LISTEN", "0.0.0.0:1")], "merchant_1/test"),
     ] {
         let (_folder, output) = check(file, &settings, &[]);
-        assert_eq!(output.status.code(), Some(2), "{words}");
-        assert!(text(&output.stderr).contains(words), "{}", text(&output.stderr));
-        assert_eq!(text(&output.stdout), "");
+        check_refusal(&output, 2, &[words]);
     }
     let server = TestServer::start();
     server.charge("order", 100).of(201);
@@ -135,7 +134,7 @@ fn the_process_is_alive_whatever_the_disk_and_the_provider_do() {
     let server = TestServer::start_with(&[
         ("STRONGROOM_FAULT", &full),
         ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "1"),
-        ("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "60000"),
+        ASKS_NEVER,
     ]);
     fs::write(&sign, "").unwrap();
     let pairs = (0..40).map(|number| (format!("key_{number}"), json!("v".repeat(500))));

@@ -21,7 +21,7 @@ fn is_written(server: &TestServer, text: &str) -> bool {
     server.logs().contains(text) || is_in_folder(&server.data(), text.as_bytes())
 }
 
-fn is_in_folder(folder: &Path, text: &[u8]) -> bool {
+pub fn is_in_folder(folder: &Path, text: &[u8]) -> bool {
     fs::read_dir(folder).unwrap().any(|entry| {
         let path = entry.unwrap().path();
         if path.is_dir() {

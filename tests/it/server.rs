@@ -393,3 +393,15 @@ impl Folder {
         command
     }
 }
+
+/// The program ended with `code`, says each of the words on stderr, and nothing on stdout.
+#[track_caller]
+pub fn check_refusal(output: &Output, code: i32, words: &[&str]) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "no {word} in: {stderr}");
+    }
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+}

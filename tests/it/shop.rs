@@ -2,7 +2,7 @@
 
 use crate::{client::Response, server::TestServer, stripe_double::StripeDouble, wait::eventually};
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, ops::Deref};
+use std::{collections::BTreeMap, fs, ops::Deref, path::Path};
 
 pub const WEBHOOK_SECRET: &str = "whsec_of_the_double";
 pub const SECRET_KEY: &str = "sk_test_of_the_double";
@@ -18,6 +18,9 @@ pub struct Shop {
     pub stripe: StripeDouble,
     pub server: TestServer,
 }
+
+/// Who asked once does not ask again while a test runs.
+pub const ASKS_NEVER: (&str, &str) = ("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "60000");
 
 /// A provider in the configuration.
 pub fn provider(name: &str, url: &str, lines: &str) -> String {
@@ -47,6 +50,14 @@ impl Shop {
     }
 
     /// Has the double tell the server of what happens, so many times each.
+    /// As [`Shop::start_with`], with a clock that stands in `file`.
+    pub fn with_clock(lines: &str, file: &Path, settings: &[(&str, &str)]) -> Self {
+        fs::write(file, "0").unwrap();
+        let lines = format!("failures_max = 1000000\n{lines}");
+        let clock = ("STRONGROOM_CLOCK_AHEAD", file.to_str().unwrap());
+        Self::start_with(&lines, &[&[clock], settings].concat())
+    }
+
     pub fn tell(&self, copies: usize) {
         self.stripe.tell(&self.webhook(), WEBHOOK_SECRET, copies);
     }

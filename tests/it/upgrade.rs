@@ -2,7 +2,7 @@
 
 use crate::{
     client::{Client, Response},
-    server::{ADMIN_KEY, Folder, MERCHANT_1_KEY},
+    server::{ADMIN_KEY, Folder, MERCHANT_1_KEY, check_refusal},
     wait::{at_once, eventually},
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -264,9 +264,7 @@ fn more_than_one_socket_and_one_that_is_none_are_wrong_configuration() {
             .current_dir(folder.path(""))
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.contains(words), "{said}");
+        check_refusal(&output, 2, &[words]);
     }
     assert!(!folder.path("data").exists(), "nothing was touched");
 }

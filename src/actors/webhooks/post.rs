@@ -103,9 +103,8 @@ pub(super) async fn send(
         .insert_header(("webhook-timestamp", seconds.to_string()))
         .insert_header(("webhook-signature", signatures.join(" ")))
         .no_decompress();
-    let traced = traces::headers().into_iter();
-    let request = traced.fold(request, |request, header| request.insert_header(header));
-    let answered = tokio::time::timeout(timeout, request.send_body(parcel.body)).await;
+    let sending = traces::onto(request).send_body(parcel.body);
+    let answered = tokio::time::timeout(timeout, sending).await;
     let mut sent = Sent {
         tried: Try { at, latency_ms: 0, result: TryResult::TimedOut },
         retry_after_ms: None,

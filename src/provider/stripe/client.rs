@@ -48,6 +48,8 @@ pub(super) struct Reply {
     pub(super) body: Option<Bytes>,
     /// Stripe's name for the request, which its support asks for.
     pub(super) request: Box<str>,
+    /// Whether Stripe says that the same call is to be made again.
+    pub(super) should_retry: Option<bool>,
 }
 
 /// Why something was not got.
@@ -118,9 +120,7 @@ impl Wire {
     }
 
     fn dressed(&self, request: ClientRequest) -> ClientRequest {
-        let traced = traces::headers().into_iter();
-        traced
-            .fold(request, |request, header| request.insert_header(header))
+        traces::onto(request)
             .insert_header((AUTHORIZATION, format!("Bearer {}", self.settings.secret_key)))
             .insert_header((USER_AGENT, concat!("Strongroom/", env!("CARGO_PKG_VERSION"))))
             .insert_header(("stripe-version", VERSION))
@@ -147,10 +147,11 @@ impl Reply {
 async fn heard(sending: SendClientRequest) -> Heard {
     match sending.await {
         Ok(mut answer) => {
-            let named = answer.headers().get("request-id").and_then(|name| name.to_str().ok());
-            let request = named.map(kept).unwrap_or_default();
+            let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+            let request = header("request-id").map(kept).unwrap_or_default();
+            let should_retry = header("stripe-should-retry").and_then(|text| text.parse().ok());
             let body = answer.body().limit(ANSWER_BYTES_MAX).await.ok();
-            Heard::Reply(Reply { status: answer.status(), body, request })
+            Heard::Reply(Reply { status: answer.status(), body, request, should_retry })
         }
         Err(error) => match (not_sent(&error), error) {
             (Some(why), _) => Heard::NotSent(why),

@@ -353,7 +353,7 @@ impl Made {
 impl From<NotGot> for Answer {
     fn from(not_got: NotGot) -> Self {
         match not_got {
-            NotGot::Failed(why) => Self::Unknown { why },
+            NotGot::Failed(why) => Self::unknown(why),
             NotGot::Refused(status) => {
                 Self::unknown(format!("asked about it, the provider said HTTP {}", status.as_u16()))
             }

@@ -12,6 +12,9 @@
 //! | 402 | declined, unless the PaymentIntent in it says otherwise |
 //! | 400, 404 `invalid_request_error` | declined; for a capture or a void, as the PaymentIntent says |
 //! | all else | unknown |
+//!
+//! `Stripe-Should-Retry` has the last word (as in Stripe's own libraries): a refusal that is to be asked for again is none,
+//! and what is unknown is not called for again if that would tell nothing new.
 
 use super::{
     client::{Heard, Reply},
@@ -61,6 +64,9 @@ fn refusal(action: Action, reply: &Reply, error: Option<&Failure>) -> Refused {
         (409, _) => unknown(reply, "something is at work on it"),
         (429, Some(error)) if error.has_code("lock_timeout") => {
             unknown(reply, "something is at work on it")
+        }
+        (400 | 402 | 404, _) if reply.should_retry == Some(true) => {
+            unknown(reply, "an error after which it is to be asked for again")
         }
         (429, _) => not_processed(code.unwrap_or_else(|| "rate_limited".into())),
         (_, Some(error)) if error.is("idempotency_error") => {
@@ -126,7 +132,8 @@ fn not_processed(code: Box<str>) -> Refused {
 }
 
 fn unknown(reply: &Reply, what: &str) -> Refused {
-    Refused::Answer(Answer::unknown(format!("{}: {what}", reply.what())))
+    let why = format!("{}: {what}", reply.what()).into();
+    Refused::Answer(Answer::Unknown { why, repeat: reply.should_retry != Some(false) })
 }
 
 #[cfg(test)]
@@ -139,7 +146,16 @@ mod tests {
     fn reply(status: u16, body: &str) -> Heard {
         let status = StatusCode::from_u16(status).unwrap();
         let body = Some(body.to_owned().into());
-        Heard::Reply(Reply { status, body, request: "req_1".into() })
+        Heard::Reply(Reply { status, body, request: "req_1".into(), should_retry: None })
+    }
+
+    fn advised(should_retry: bool, status: u16, body: &str) -> Heard {
+        match reply(status, body) {
+            Heard::Reply(reply) => {
+                Heard::Reply(Reply { should_retry: Some(should_retry), ..reply })
+            }
+            other => other,
+        }
     }
 
     /// The judgement, short enough for a table.
@@ -217,6 +233,28 @@ mod tests {
     }
 
     #[test]
+    fn stripe_has_the_last_word_on_whether_a_call_is_made_again() {
+        let rejected = error(ERROR, "parameter_unknown", json!({}));
+        let declined = error("card_error", "card_declined", json!({}));
+        for (status, body, told, not_told) in [
+            (400, &*rejected, "unknown", "provider_rejected parameter_unknown"),
+            (402, &*declined, "unknown", "card_declined card_declined"),
+            (429, "", "not processed rate_limited", "not processed rate_limited"),
+        ] {
+            assert_eq!(judged(Action::Authorize, advised(true, status, body)), told);
+            assert_eq!(judged(Action::Authorize, advised(false, status, body)), not_told);
+        }
+        let repeats = |heard| match object::<Intent>(Action::Authorize, heard) {
+            Err(Refused::Answer(Answer::Unknown { repeat, .. })) => repeat,
+            other => panic!("{other:?}"),
+        };
+        for status in [409, 500, 503] {
+            assert!(repeats(reply(status, "")) && repeats(advised(true, status, "")), "{status}");
+            assert!(!repeats(advised(false, status, "")), "{status}");
+        }
+    }
+
+    #[test]
     fn a_reply_to_a_change_is_judged_by_what_it_was_asked_for() {
         let amount = Amount::new(5).unwrap();
         let (capture, refund) =
@@ -251,7 +289,10 @@ mod tests {
             "not processed connection_failed"
         );
         assert_eq!(judged(Action::Void, lost), "unknown");
-        let cut = Heard::Reply(Reply { status: StatusCode::OK, body: None, request: "".into() });
+        let cut = match reply(200, "") {
+            Heard::Reply(reply) => Heard::Reply(Reply { body: None, ..reply }),
+            other => other,
+        };
         assert_eq!(judged(Action::Void, cut), "unknown");
     }
 
