@@ -385,7 +385,7 @@ async fn start_webhooks(
     Ok(started.map_err(io::Error::other)?)
 }
 
-/// The lines to the sandbox and to the configured providers, each on a thread of its own, and the routes to them.
+/// The lines to the sandbox and to the configured providers, which have a thread each, and the routes to them.
 fn lines(config: &Config) -> Lines {
     let sandbox = Box::new(Sandbox::new(config.provider.sandbox.decline_at));
     #[cfg(feature = "fault-injection")]

@@ -245,7 +245,7 @@ fn prefix(digest: &[u8; 32]) -> [u8; PREFIX_BYTES] {
 /// What a new key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyKind {
-    /// A merchant's: `sk_live_…` or, for trying things out, `sk_test_…`. The server treats both alike.
+    /// A merchant's: `sk_live_…` or, for trying things out, `sk_test_…`. For keys of the configuration both mean the same.
     Merchant {
         /// Whether it is meant for real money.
         live: bool,

@@ -22,7 +22,7 @@ use std::{
 const SHARDS: usize = 16;
 
 /// Up to how many microseconds, for requests and calls over a network: 250 µs to 30 s.
-pub const NETWORK_US: &[u64] = &[
+const NETWORK_US: &[u64] = &[
     250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000, 10_000_000, 30_000_000,
 ];

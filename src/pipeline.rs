@@ -84,13 +84,7 @@ pub async fn run(engine: Arc<Engine>, task: Task) -> Result<Done, NotDone> {
         engine.disk_answers().map_err(NotDone::Unavailable)?;
         let room = engine.admission.reserve(body_bytes, &engine.books);
         let _room = room.map_err(NotDone::Unavailable)?;
-        let attempt = Perform {
-            wish: perform.wish.clone(),
-            actor: perform.actor.clone(),
-            request: perform.request.clone(),
-            since: perform.since,
-        };
-        let performed = engine.perform(payment, attempt).await;
+        let performed = engine.perform(payment, perform.clone()).await;
         drop(claim);
         match performed {
             Ok(Some(payment)) => {

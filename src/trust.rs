@@ -1,13 +1,18 @@
 //! Whom this machine trusts: the one configuration of TLS for everything that calls others.
 //!
-//! Webhooks, alerts and providers use it. It knows nothing of whom they call.
+//! Webhooks, alerts, providers and traces use it. It knows nothing of whom they call.
 
 use rustls::{ClientConfig, RootCertStore};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-/// TLS for calls to others, with trust in whom this machine trusts.
+/// TLS for calls to others, with trust in whom this machine trusts: read when it is first asked for.
 #[must_use]
 pub fn tls() -> Arc<ClientConfig> {
+    static TLS: LazyLock<Arc<ClientConfig>> = LazyLock::new(load);
+    TLS.clone()
+}
+
+fn load() -> Arc<ClientConfig> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     let (trusted, _) = roots.add_parsable_certificates(found.certs);

@@ -118,6 +118,7 @@ pub(super) struct Asked {
 }
 
 /// What is to be done, for whom.
+#[derive(Clone)]
 pub struct Perform {
     /// What is wanted.
     pub wish: Wish,

@@ -221,16 +221,18 @@ impl Scheduler {
             let first = Inquiry { due: now + self.inquire_after, delay: self.inquire_after };
             let mut inquiry = self.inquiries.get(&id).copied().unwrap_or(first);
             // While a client's command is at work, its call may be the only one of its attempt so far.
-            let is_free = !self.under_way.contains_key(&id) && !self.engine.registry.is_awake(id);
-            if inquiry.due <= now
-                && is_free
-                && let inquiries = &mut places.entry(history.provider()).or_default().inquiries
-                && *inquiries > 0
-            {
-                *inquiries -= 1;
-                due.push((id, history.provider(), Due::Inquiry { seen }));
-                inquiry.delay = inquiry.delay.saturating_mul(2).min(INQUIRY_DELAY_MAX);
-                inquiry.due = now + inquiry.delay;
+            let is_due = inquiry.due <= now
+                && !self.under_way.contains_key(&id)
+                && !self.engine.registry.is_awake(id);
+            if is_due {
+                let provider = history.provider();
+                let inquiries = &mut places.entry(provider.clone()).or_default().inquiries;
+                if *inquiries > 0 {
+                    *inquiries -= 1;
+                    due.push((id, provider, Due::Inquiry { seen }));
+                    inquiry.delay = inquiry.delay.saturating_mul(2).min(INQUIRY_DELAY_MAX);
+                    inquiry.due = now + inquiry.delay;
+                }
             }
             still_out.insert(id, inquiry);
         }
@@ -238,12 +240,13 @@ impl Scheduler {
         self.put_off.retain(|_, until| now < *until);
         let waits =
             |id: &PaymentId| self.under_way.contains_key(id) || self.put_off.contains_key(id);
-        for id in books.lapsed(self.engine.clock.now()).filter(|id| !waits(id)).take(LAPSED_MAX) {
-            let Some(history) = books.history(id) else { continue };
-            let place = places.entry(history.provider()).or_default();
-            if place.expiries > 0 {
-                place.expiries -= 1;
-                due.push((id, history.provider(), Due::Expiry));
+        let lapsed = books.lapsed(self.engine.clock.now());
+        for history in lapsed.filter(|it| !waits(&it.details.id)).take(LAPSED_MAX) {
+            let provider = history.provider();
+            let expiries = &mut places.entry(provider.clone()).or_default().expiries;
+            if *expiries > 0 {
+                *expiries -= 1;
+                due.push((history.details.id, provider, Due::Expiry));
             }
         }
         due

@@ -1,6 +1,6 @@
 //! The keys that everybody knows stay on the machine, and so does plain HTTP.
 //!
-//! Called by `main` with the address it is about to listen on, whether that came from the file, the environment or the
+//! Called before a start with the address it is about to listen on, whether that came from the file, the environment or the
 //! command line.
 
 use super::{ADMIN, ApiKey, Config, ConfigError};

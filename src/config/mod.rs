@@ -25,6 +25,7 @@ pub use limits::{Limits, Rate};
 pub use metrics::{Metrics, Telemetry};
 pub use network::Network;
 pub use providers::{Confidential, OutsideProvider, ProviderKind, Route, SANDBOX};
+pub(crate) use section::is_name;
 pub use tls::{TlsFiles, TlsPair};
 pub use webhooks::{MerchantWebhook, Webhooks};
 
@@ -110,11 +111,10 @@ impl Config {
             let providers = root.named("providers", &[SANDBOX], OutsideProvider::read);
             let mut known: Vec<String> = vec![SANDBOX.to_owned()];
             known.extend(providers.iter().map(|provider| provider.name.clone()));
-            let routes = if root.has("routes") {
-                root.list("routes", |section| Route::read(&known, section))
-            } else {
-                Vec::new()
-            };
+            let routes = root.optional("routes", |root| {
+                Some(root.list("routes", |section| Route::read(&known, section)))
+            });
+            let routes = routes.unwrap_or_default();
             Self {
                 data_dir: root
                     .text("data_dir", "the name of a folder", |text| {

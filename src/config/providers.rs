@@ -64,28 +64,17 @@ impl OutsideProvider {
         };
         let webhook_secret =
             section.optional("webhook_secret", |section| secret(section, "webhook_secret"));
-        let milliseconds = |section: &mut Section<'_>, key, least, most| {
-            section.optional(key, |section| Some(section.integer(key, least..=most)))
-        };
         Self {
             name: name.to_owned(),
             kind: kind.unwrap_or(ProviderKind::Stripe),
             url: url.unwrap_or_else(|| "https://api.stripe.com".to_owned()),
             secret_key: secret(section, "secret_key").unwrap_or_default(),
             webhook_secret,
-            in_flight_max: section
-                .optional("in_flight_max", |section| {
-                    Some(section.integer("in_flight_max", 1..=10_000))
-                })
-                .unwrap_or(64),
-            deadline_ms: milliseconds(section, "deadline_ms", 100, 600_000).unwrap_or(30_000),
-            slow_after_ms: milliseconds(section, "slow_after_ms", 10, 600_000).unwrap_or(5_000),
-            failures_max: section
-                .optional("failures_max", |section| {
-                    Some(section.integer("failures_max", 1..=1_000_000))
-                })
-                .unwrap_or(5),
-            rest_ms: milliseconds(section, "rest_ms", 10, 3_600_000).unwrap_or(5_000),
+            in_flight_max: section.optional_integer("in_flight_max", 1..=10_000).unwrap_or(64),
+            deadline_ms: section.optional_integer("deadline_ms", 100..=600_000).unwrap_or(30_000),
+            slow_after_ms: section.optional_integer("slow_after_ms", 10..=600_000).unwrap_or(5_000),
+            failures_max: section.optional_integer("failures_max", 1..=1_000_000).unwrap_or(5),
+            rest_ms: section.optional_integer("rest_ms", 10..=3_600_000).unwrap_or(5_000),
         }
     }
 }
@@ -139,9 +128,8 @@ impl Route {
         let currency = section.optional("currency", |section| {
             section.text("currency", "an ISO 4217 code such as \"EUR\"", Currency::for_payment)
         });
-        let mut amount =
-            |key| section.optional(key, |section| Some(section.integer(key, 1..=Amount::MAX)));
-        let (amount_min, amount_max) = (amount("amount_min"), amount("amount_max"));
+        let amount_min = section.optional_integer("amount_min", 1..=Amount::MAX);
+        let amount_max = section.optional_integer("amount_max", 1..=Amount::MAX);
         let allowed = format!(
             "1 to {} names of providers, in the order in which they are tried, such as \"stripe, other\", and {SANDBOX} \
              alone, for it moves no money; there are: {}",

@@ -163,6 +163,15 @@ impl Section<'_> {
         self.integer_that(key, &allowed, |number| range.contains(&number)).unwrap_or_default()
     }
 
+    /// The whole number under `key`, if there is one.
+    pub(super) fn optional_integer<N: TryFrom<i64> + Default>(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<i64>,
+    ) -> Option<N> {
+        self.optional(key, |section| Some(section.integer(key, range)))
+    }
+
     /// The whole number under `key`, if it `fits`.
     pub(super) fn integer_that<N: TryFrom<i64>>(
         &mut self,
@@ -310,7 +319,8 @@ pub(super) fn duration_ms(text: &str) -> Option<u64> {
     u64::try_from(duration.as_millis()).ok().filter(|_| whole)
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether the text can be a name of an operator's own: 1 to 64 of `A-Z a-z 0-9 _ -`.
+pub(crate) fn is_name(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     (1..=64).contains(&text.len()) && text.bytes().all(plain)
 }

@@ -41,7 +41,7 @@ impl TlsFiles {
     /// Reads both files.
     ///
     /// # Errors
-    /// [`ConfigError::Unreadable`], with the file.
+    /// [`ConfigError::UnreadableTls`], with the file.
     pub fn load(&self) -> Result<TlsPair, ConfigError> {
         let read = |path: &PathBuf| {
             let unreadable =

@@ -47,6 +47,9 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Live, Self::Test];
+
     /// As clients read and write it.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -59,7 +62,7 @@ impl Mode {
     /// The mode of this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Live, Self::Test].into_iter().find(|mode| mode.name() == name)
+        Self::ALL.into_iter().find(|mode| mode.name() == name)
     }
 }
 

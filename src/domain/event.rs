@@ -330,7 +330,7 @@ pub enum Outcome {
         /// The provider's own name for what it did.
         reference: Box<str>,
     },
-    /// Nothing was done, by a provider that has no codes of its own.
+    /// Nothing was done; no code of the provider's says why.
     Declined(Decline),
     /// Nothing was done.
     DeclinedBy {
@@ -407,6 +407,24 @@ pub enum Decline {
 }
 
 impl Decline {
+    /// Every one.
+    pub const ALL: [Self; 14] = [
+        Self::CardDeclined,
+        Self::InsufficientFunds,
+        Self::ExpiredCard,
+        Self::AmountTooLarge,
+        Self::PaymentMethodUnknown,
+        Self::IncorrectCardData,
+        Self::AuthenticationRequired,
+        Self::ProcessingError,
+        Self::ProviderUnavailable,
+        Self::ProviderRejected,
+        Self::AmountUnsupported,
+        Self::AuthorizationGone,
+        Self::NotProcessed,
+        Self::ResolvedByHand,
+    ];
+
     /// The code that clients switch on.
     #[must_use]
     pub fn code(self) -> &'static str {

@@ -177,12 +177,10 @@ pub fn transaction(details: &Details, event: &Event) -> Option<Transaction> {
     }
 }
 
-/// What an action moves, in minor units.
+/// What an action moves, in minor units. All of it comes from the customer or goes back there.
 #[derive(Clone, Copy, Default)]
 struct Effect {
-    /// The customer's posted and pending.
-    customer: (i64, i64),
-    /// The merchant's.
+    /// The merchant's posted and pending.
     merchant: (i64, i64),
     /// Pending on the provider's account.
     in_doubt: i64,
@@ -192,7 +190,6 @@ impl Effect {
     fn plus(self, other: Self) -> Self {
         let sum = |a: (i64, i64), b: (i64, i64)| (a.0 + b.0, a.1 + b.1);
         Self {
-            customer: sum(self.customer, other.customer),
             merchant: sum(self.merchant, other.merchant),
             in_doubt: self.in_doubt + other.in_doubt,
         }
@@ -200,40 +197,34 @@ impl Effect {
 
     fn undone(self) -> Self {
         let negative = |a: (i64, i64)| (-a.0, -a.1);
-        Self {
-            customer: negative(self.customer),
-            merchant: negative(self.merchant),
-            in_doubt: -self.in_doubt,
-        }
+        Self { merchant: negative(self.merchant), in_doubt: -self.in_doubt }
     }
 }
 
 /// The module's table.
 fn effect(details: &Details, action: Action, standing: Standing) -> Effect {
     let amount = details.amount.minor_units();
-    let (customer, merchant, in_doubt) = match (action, standing) {
-        (_, Standing::Failed) => ((0, 0), (0, 0), 0),
-        (Action::Authorize, Standing::Out) => ((0, -amount), (0, 0), amount),
+    let (merchant, in_doubt) = match (action, standing) {
+        (_, Standing::Failed) => ((0, 0), 0),
+        (Action::Authorize, Standing::Out) => ((0, 0), amount),
         (Action::Authorize, Standing::Succeeded) => match details.capture {
-            CaptureMode::Automatic => ((-amount, 0), (amount, 0), 0),
-            CaptureMode::Manual => ((0, -amount), (0, amount), 0),
+            CaptureMode::Automatic => ((amount, 0), 0),
+            CaptureMode::Manual => ((0, amount), 0),
         },
         (Action::Capture { .. } | Action::Void | Action::Expire, Standing::Out) => {
-            ((0, 0), (0, -amount), amount)
+            ((0, -amount), amount)
         }
         (Action::Capture { amount: taken, released }, Standing::Succeeded) => {
             let taken = taken.minor_units();
-            ((-taken, taken + released), (taken, -(taken + released)), 0)
+            ((taken, -(taken + released)), 0)
         }
-        (Action::Void | Action::Expire, Standing::Succeeded) => ((0, amount), (0, -amount), 0),
+        (Action::Void | Action::Expire, Standing::Succeeded) => ((0, -amount), 0),
         (Action::Refund { amount: given }, Standing::Out) => {
-            ((0, 0), (0, -given.minor_units()), given.minor_units())
+            ((0, -given.minor_units()), given.minor_units())
         }
-        (Action::Refund { amount: given }, Standing::Succeeded) => {
-            ((given.minor_units(), 0), (-given.minor_units(), 0), 0)
-        }
+        (Action::Refund { amount: given }, Standing::Succeeded) => ((-given.minor_units(), 0), 0),
     };
-    Effect { customer, merchant, in_doubt }
+    Effect { merchant, in_doubt }
 }
 
 /// What moves when an attempt that stood so stands otherwise.
@@ -244,7 +235,8 @@ fn change(details: &Details, ask: &Ask, was: Standing, is: Standing) -> Effect {
 /// The transaction of what moved, with what moved on each provider's account.
 fn booked(details: &Details, moved: Effect, in_doubt: &[(&Arc<str>, i64)]) -> Option<Transaction> {
     let leg = |account, (posted, pending)| Leg { account, posted, pending };
-    let customer = leg(Account::customer_of(details), moved.customer);
+    let (posted, pending) = moved.merchant;
+    let customer = leg(Account::customer_of(details), (-posted, -(pending + moved.in_doubt)));
     let merchant = leg(Account::Merchant(details.merchant.clone()), moved.merchant);
     let doubts = in_doubt
         .iter()

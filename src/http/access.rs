@@ -6,12 +6,13 @@ use super::{
     Core, Door,
     body::{self, Body},
     headers,
-    query::Query,
+    query::{Query, cut_page},
     reply::Problem,
     wire::PageBody,
 };
 use crate::{
     clock::new_uuid,
+    config::{ADMIN, is_name},
     domain::{
         access::{AccessEvent, AccessRecord, Deed, Holder, Key, Mode, Scope},
         id::{KeyId, Sequence},
@@ -42,9 +43,7 @@ async fn received<'a>(
     let actor = headers::admin(request, door)?;
     let core = door.core()?;
     core.writing()?;
-    Query::of(request)?.finish()?;
-    let body = Body::parse(&body::receive(request, payload, door.limits).await?)?;
-    Ok((actor, core, body))
+    Ok((actor, core, body::only(request, payload, door).await?))
 }
 
 /// Makes what an admin did durable.
@@ -84,10 +83,7 @@ pub(super) async fn make_merchant(
 ) -> Handled {
     let (actor, core, mut body) = received(&request, payload, &door).await?;
     let id = body.text("id", NAME_CHARACTERS_MAX);
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    let fits = |id: &str| {
-        (1..=64).contains(&id.len()) && id.bytes().all(plain) && id != crate::config::ADMIN
-    };
+    let fits = |id: &str| is_name(id) && id != ADMIN;
     if id.as_deref().is_some_and(|id| !fits(id)) {
         body.fault("id", "must be 1 to 64 of A-Z a-z 0-9 _ and -, and not admin");
     }
@@ -95,7 +91,7 @@ pub(super) async fn make_merchant(
     let name = body.free_text("name", NAME_CHARACTERS_MAX);
     body.finish()?;
     let id: Arc<str> = id.unwrap_or_default().into();
-    if MerchantBody::find(&door, core, &id).is_some() {
+    if door.merchant(&id).is_some() {
         return Err(Problem::merchant_exists());
     }
     let name = name.map(String::into_boxed_str);
@@ -125,9 +121,7 @@ pub(super) async fn merchants(request: HttpRequest, door: web::Data<Door>) -> Ha
     all.sort_by(|one, other| one.id.cmp(&other.id));
     all.dedup_by(|one, other| one.id == other.id);
     all.retain(|merchant| after.as_ref().is_none_or(|after| **after < *merchant.id));
-    let more = all.len() > limit;
-    all.truncate(limit);
-    let next = all.last().filter(|_| more).map(|merchant| merchant.id.to_string());
+    let next = cut_page(&mut all, limit, |merchant| merchant.id.to_string());
     Ok(HttpResponse::Ok().json(PageBody { data: all, next }))
 }
 
@@ -190,13 +184,10 @@ pub(super) async fn make_key(
 ) -> Handled {
     let (actor, core, mut body) = received(&request, payload, &door).await?;
     let merchant = merchant_of_path(&request, &door)?;
-    let mode = body.text("mode", NAME_CHARACTERS_MAX).map(|text| Mode::parse(&text));
-    if mode == Some(None) {
-        body.fault("mode", "must be live or test");
-    }
+    let mode = body.read("mode", NAME_CHARACTERS_MAX, "live or test", Mode::parse);
     let allowed = "payments:write, payments:read, ledger:read, webhooks:write";
     let scopes = body.list("scopes", allowed, Scope::parse).unwrap_or_else(|| Scope::ALL.into());
-    let mode = mode.flatten().unwrap_or(Mode::Live);
+    let mode = mode.unwrap_or(Mode::Live);
     let wanted = Wanted { holder: Holder::Merchant(merchant.id), mode, scopes };
     wanted.make(&door, core, actor, body).await
 }
@@ -233,12 +224,9 @@ impl Wanted {
         let now = core.clock.now();
         let label = body.free_text("label", LABEL_CHARACTERS_MAX).filter(|text| !text.is_empty());
         let label = body.require("label", label).unwrap_or_default();
-        let expires_at = body.text("expiresAt", NAME_CHARACTERS_MAX).and_then(|text| {
-            let time = Timestamp::parse(&text).filter(|time| *time > now);
-            if time.is_none() {
-                body.fault("expiresAt", "must be a time to come, such as 2030-01-01T00:00:00Z");
-            }
-            time
+        let allowed = "a time to come, such as 2030-01-01T00:00:00Z";
+        let expires_at = body.read("expiresAt", NAME_CHARACTERS_MAX, allowed, |text| {
+            Timestamp::parse(text).filter(|time| *time > now)
         });
         body.finish()?;
         let id = KeyId::new(new_uuid(now));
@@ -288,9 +276,7 @@ fn list_keys(request: &HttpRequest, door: &Door, holder: &Holder) -> Handled {
     let behind = newest_first.skip_while(|it| after.is_some_and(|after| it.key.id != after));
     let behind = behind.skip(usize::from(after.is_some()));
     let mut data: Vec<_> = behind.take(limit.saturating_add(1)).collect();
-    let more = data.len() > limit;
-    data.truncate(limit);
-    let next = data.last().filter(|_| more).map(|it| it.key.id.to_string());
+    let next = cut_page(&mut data, limit, |it| it.key.id.to_string());
     let data = data.into_iter().map(|it| KeyBody::of(it, None)).collect();
     Ok(HttpResponse::Ok().json(PageBody { data, next }))
 }
@@ -361,9 +347,7 @@ pub(super) async fn audit(request: HttpRequest, door: web::Data<Door>) -> Handle
     let books = door.core()?.books.read();
     let deeds = books.deeds(before.unwrap_or(Sequence::MAX));
     let mut deeds: Vec<Deed> = deeds.take(limit.saturating_add(1)).collect();
-    let more = deeds.len() > limit;
-    deeds.truncate(limit);
-    let next = deeds.last().filter(|_| more).map(|deed| deed.sequence.to_string());
+    let next = cut_page(&mut deeds, limit, |deed| deed.sequence.to_string());
     let body = |deed| DeedBody::of(deed, &books);
     let data = deeds.into_iter().map(body).collect();
     Ok(HttpResponse::Ok().json(PageBody { data, next }))

@@ -1,7 +1,8 @@
 //! Request bodies: one JSON object whose every field is known, given once and in range. All faults are told at once.
 
 use super::{
-    Limits,
+    Door, Limits,
+    query::Query,
     reply::{Fault, Problem},
 };
 use crate::domain::{card_number::contains_card_number, money::Amount};
@@ -41,6 +42,16 @@ pub(super) struct Body {
     fields: Map<String, Value>,
     faults: Vec<Fault>,
     canonical: Vec<u8>,
+}
+
+/// The body of a request that takes no query.
+pub(super) async fn only(
+    request: &HttpRequest,
+    payload: web::Payload,
+    door: &Door,
+) -> Result<Body, Problem> {
+    Query::of(request)?.finish()?;
+    Body::parse(&receive(request, payload, door.limits).await?)
 }
 
 impl Body {
@@ -116,6 +127,21 @@ impl Body {
                 None
             }
         }
+    }
+
+    /// What `read` makes of a text, which must be one of what is `allowed`.
+    pub(super) fn read<T>(
+        &mut self,
+        field: &str,
+        characters_max: usize,
+        allowed: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let value = read(&self.text(field, characters_max)?);
+        if value.is_none() {
+            self.fault(field, &format!("must be {allowed}"));
+        }
+        value
     }
 
     /// A text, or a whole number as a text.

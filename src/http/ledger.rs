@@ -2,7 +2,7 @@
 
 use super::{
     Door, headers,
-    query::Query,
+    query::{Query, cut_page},
     reply::Problem,
     wire::{Text, Time},
 };
@@ -142,9 +142,7 @@ pub(super) async fn account(
     }
     drop(books);
     lines.sort_by_key(|line| std::cmp::Reverse((line.sequence, line.id.index)));
-    let more = lines.len() > limit;
-    lines.truncate(limit);
-    let next = lines.last().filter(|_| more).map(|line| line.id.to_string());
+    let next = cut_page(&mut lines, limit, |line| line.id.to_string());
     Ok(HttpResponse::Ok().json(AccountBody {
         account_id: &name,
         balances: balances

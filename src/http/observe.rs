@@ -36,37 +36,33 @@ pub(super) async fn observe(
     let began = Instant::now();
     let id = headers::request_id(request.headers());
     let method = request.method().clone();
+    let word = word_for(&method);
     let span = traces::span!(
         "request",
         otel.kind = "server",
-        otel.name = format!(
-            "{} {}",
-            word_for(&method),
-            request.match_pattern().as_deref().unwrap_or("none")
-        ),
-        http.request.method = word_for(&method),
+        otel.name = format!("{} {}", word, request.match_pattern().as_deref().unwrap_or("none")),
+        http.request.method = word,
         http.route = Empty,
         http.response.status_code = Empty,
     );
     traces::follow(&span, |name| request.headers().get(name)?.to_str().ok());
     let mut response = next.call(request).instrument(span.clone()).await?;
+    let status = response.status().as_u16();
     let route = response.request().app_data::<Pattern>().map_or("none", |Pattern(path)| path);
     if !span.is_disabled() {
         span.record("http.route", route);
-        span.record("http.response.status_code", response.status().as_u16());
+        span.record("http.response.status_code", status);
     }
     let payment = response.request().extensions().get::<PaymentOfRequest>().map(|of| of.0);
     let payment = payment.map(tracing::field::display);
-    meters().requests.note_time(
-        meters::Request { route, method: word_for(&method), status: response.status().as_u16() },
-        began.elapsed(),
-    );
+    let took = began.elapsed();
+    meters().requests.note_time(meters::Request { route, method: word, status }, took);
     tracing::info!(
         request = id.to_str().unwrap_or_default(),
         method = method.as_str(),
         route,
-        status = response.status().as_u16(),
-        latency_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+        status,
+        latency_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         payment,
         "request"
     );

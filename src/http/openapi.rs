@@ -85,7 +85,7 @@ use utoipa::OpenApi;
         docs::errors,
         docs::error,
     ),
-    components(schemas(reply::Document, schema::Moment, schema::TimeAsked))
+    components(schemas(reply::Document, schema::IdempotencyKeyText, schema::Moment, schema::TimeAsked))
 )]
 struct Api;
 

@@ -203,16 +203,8 @@ fn read_details(
 ) -> Result<Details, Problem> {
     let amount = body.amount("amount");
     let amount = body.require("amount", amount);
-    let currency = body.text("currency", NAME_CHARACTERS_MAX).and_then(|code| {
-        let currency = Currency::for_payment(&code);
-        if currency.is_none() {
-            body.fault(
-                "currency",
-                "must be a current ISO 4217 code with a minor unit, such as USD",
-            );
-        }
-        currency
-    });
+    let allowed = "a current ISO 4217 code with a minor unit, such as USD";
+    let currency = body.read("currency", NAME_CHARACTERS_MAX, allowed, Currency::for_payment);
     let currency = body.require("currency", currency);
     let capture = match body.text("capture", NAME_CHARACTERS_MAX).as_deref() {
         None | Some("automatic") => CaptureMode::Automatic,

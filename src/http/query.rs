@@ -82,3 +82,14 @@ impl Query {
         if self.faults.is_empty() { Ok(()) } else { Err(Problem::invalid(self.faults)) }
     }
 }
+
+/// Cuts what was read, one more than `limit`, to a page; returns the cursor to go on with, if there is more.
+pub(super) fn cut_page<T>(
+    rows: &mut Vec<T>,
+    limit: usize,
+    cursor: impl FnOnce(&T) -> String,
+) -> Option<String> {
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    rows.last().filter(|_| more).map(cursor)
+}

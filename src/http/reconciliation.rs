@@ -2,7 +2,7 @@
 
 use super::{
     Door, access, headers,
-    query::Query,
+    query::{Query, cut_page},
     reply::Problem,
     wire::{Text, Time},
 };
@@ -167,9 +167,7 @@ pub(super) async fn list(
         None => bodies.collect(),
         Some(after) => bodies.skip_while(|run| run.id != after).skip(1).collect(),
     };
-    let more = rest.len() > limit;
-    rest.truncate(limit);
-    let next = rest.last().filter(|_| more).map(|run| run.id.clone());
+    let next = cut_page(&mut rest, limit, |run| run.id.clone());
     let reconciled_through = through.map(ThroughBody::of);
     Ok(HttpResponse::Ok().json(RunsBody { data: rest, next, reconciled_through }))
 }

@@ -28,6 +28,8 @@ const UNUSABLE: &str = "tls.certificate_unusable";
 /// The certificate in use.
 pub struct Certificate {
     files: TlsFiles,
+    /// As it was at the start.
+    loaded: TlsPair,
     current: RwLock<Arc<CertifiedKey>>,
 }
 
@@ -39,7 +41,7 @@ impl Certificate {
     pub fn load(files: &TlsFiles) -> Result<Self, ConfigError> {
         let pair = files.load()?;
         let current = RwLock::new(Arc::new(usable(&pair)?));
-        Ok(Self { files: files.clone(), current })
+        Ok(Self { files: files.clone(), loaded: pair, current })
     }
 
     /// TLS 1.2 and 1.3 with this certificate, and HTTP/2 for whoever wants it.
@@ -53,13 +55,14 @@ impl Certificate {
 
     /// Looks at the files again and again, for ever.
     pub(super) async fn watch(self: Arc<Self>, door: web::Data<Door>) {
-        let mut seen = self.files.load().ok();
+        let mut seen: Option<TlsPair> = None;
         let mut unusable: Option<String> = None;
         loop {
             actix_rt::time::sleep(EVERY).await;
             let own = self.clone();
             let Ok(found) = web::block(move || own.files.load()).await else { continue };
-            let known = found.as_ref().is_ok_and(|found| seen.as_ref() == Some(found));
+            let in_use = seen.as_ref().unwrap_or(&self.loaded);
+            let known = found.as_ref().is_ok_and(|found| found == in_use);
             if known && unusable.is_none() {
                 continue;
             }

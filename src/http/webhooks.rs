@@ -68,15 +68,6 @@ fn shown(core: &Core, id: EndpointId, secret: Option<&Secret>) -> Result<Endpoin
         .ok_or_else(Problem::no_such_endpoint)
 }
 
-async fn body_of(
-    request: &HttpRequest,
-    payload: web::Payload,
-    door: &Door,
-) -> Result<Body, Problem> {
-    Query::of(request)?.finish()?;
-    Body::parse(&body::receive(request, payload, door.limits).await?)
-}
-
 /// The URL, which must lead where webhooks may go now; it is checked again at each connection.
 async fn read_url(body: &mut Body, guard: &Guard) -> Option<String> {
     let url = body.text("url", URL_CHARACTERS_MAX)?;
@@ -99,12 +90,8 @@ fn read_filter(body: &mut Body) -> Option<Filter> {
 }
 
 fn read_secret(body: &mut Body) -> Option<Secret> {
-    let text = body.text("secret", SECRET_CHARACTERS_MAX)?;
-    let secret = Secret::parse(&text);
-    if secret.is_none() {
-        body.fault("secret", "must be whsec_ and the base64 of 24 to 64 random bytes");
-    }
-    secret
+    let allowed = "whsec_ and the base64 of 24 to 64 random bytes";
+    body.read("secret", SECRET_CHARACTERS_MAX, allowed, Secret::parse)
 }
 
 fn new_secret(given: Option<Secret>) -> Result<Secret, Problem> {
@@ -128,7 +115,7 @@ pub(super) async fn create(
     door: web::Data<Door>,
 ) -> Handled {
     let principal = headers::holder(&request, &door, Scope::WebhooksWrite)?;
-    let mut body = body_of(&request, payload, &door).await?;
+    let mut body = body::only(&request, payload, &door).await?;
     let core = door.core()?;
     let writing = core.writing()?;
     let merchant = merchant_of(&principal, &mut body, &door)?;
@@ -207,7 +194,7 @@ pub(super) async fn update(
     door: web::Data<Door>,
 ) -> Handled {
     let (principal, endpoint) = visible(&request, &door)?;
-    let mut body = body_of(&request, payload, &door).await?;
+    let mut body = body::only(&request, payload, &door).await?;
     let core = door.core()?;
     let writing = core.writing()?;
     let url = read_url(&mut body, &writing.webhooks.guard).await;
@@ -271,7 +258,7 @@ pub(super) async fn rotate(
     door: web::Data<Door>,
 ) -> Handled {
     let (principal, endpoint) = visible(&request, &door)?;
-    let mut body = body_of(&request, payload, &door).await?;
+    let mut body = body::only(&request, payload, &door).await?;
     let given = read_secret(&mut body);
     body.finish()?;
     if endpoint.origin == Origin::Config {
@@ -358,7 +345,7 @@ pub(super) async fn replay(
     door: web::Data<Door>,
 ) -> Handled {
     let (principal, endpoint) = visible(&request, &door)?;
-    let mut body = body_of(&request, payload, &door).await?;
+    let mut body = body::only(&request, payload, &door).await?;
     let from = body.text_or_number("from").and_then(|text| {
         let event = DerivedId::parse(&text).filter(|id| id.kind == Kind::Event).map(From::Event);
         let number = text.parse().ok().filter(|number| *number > 0).map(From::Number);

@@ -31,12 +31,12 @@ impl DataLock {
     /// Takes `{folder}/LOCK`, making the folder if it is missing. Does not wait: held by another
     /// process is [`JournalError::Locked`].
     pub fn take(folder: &Path) -> Result<Self, JournalError> {
+        prepare(folder)?;
+        Self::try_take(folder)
+    }
+
+    fn try_take(folder: &Path) -> Result<Self, JournalError> {
         let path = folder.join("LOCK");
-        create_folder(folder).map_err(JournalError::io("create", folder.into()))?;
-        if let Err(error) = keep_to_oneself(folder) {
-            let folder = folder.display();
-            tracing::warn!(%folder, %error, "others may list the data folder; no file in it can be read by them");
-        }
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -52,10 +52,11 @@ impl DataLock {
 
     /// Takes the lock as [`Self::take`] does, waiting for another process to let go of it for as long as `patience`.
     pub fn take_within(folder: &Path, patience: Duration) -> Result<Self, JournalError> {
+        prepare(folder)?;
         let began = Instant::now();
         let mut told = false;
         loop {
-            match Self::take(folder) {
+            match Self::try_take(folder) {
                 Err(JournalError::Locked { holder, .. }) if began.elapsed() < patience => {
                     if !told {
                         tracing::info!(%holder, "waiting for the process that holds the data folder");
@@ -80,6 +81,16 @@ impl DataLock {
         lock(&mut file, &path, FlockOperation::NonBlockingLockShared)?;
         Ok(Some(Self { _file: file }))
     }
+}
+
+/// Sees to it that the folder is there, and the server's own.
+fn prepare(folder: &Path) -> Result<(), JournalError> {
+    create_folder(folder).map_err(JournalError::io("create", folder.into()))?;
+    if let Err(error) = keep_to_oneself(folder) {
+        let folder = folder.display();
+        tracing::warn!(%folder, %error, "others may list the data folder; no file in it can be read by them");
+    }
+    Ok(())
 }
 
 /// Takes the folder's content from all other users, if it was made by somebody else than the server.

@@ -147,7 +147,7 @@ impl Line {
         asking: impl Future<Output = Answer>,
     ) -> Answer {
         let began = Instant::now();
-        let counting = Counting { line: self, operation, began, outcome: "not_awaited" };
+        let mut counting = Counting { line: self, operation, began, outcome: "not_awaited" };
         let span = span!(
             "provider call",
             otel.kind = "client",
@@ -156,8 +156,9 @@ impl Line {
             outcome = Empty
         );
         let answer = asking.instrument(span.clone()).await;
-        span.record("outcome", answer.name());
-        counting.end(answer)
+        counting.outcome = answer.name();
+        span.record("outcome", counting.outcome);
+        answer
     }
 
     fn name(&self) -> &str {
@@ -189,13 +190,6 @@ struct Counting<'a> {
     operation: &'static str,
     began: Instant,
     outcome: &'static str,
-}
-
-impl Counting<'_> {
-    fn end(mut self, answer: Answer) -> Answer {
-        self.outcome = answer.name();
-        answer
-    }
 }
 
 impl Drop for Counting<'_> {

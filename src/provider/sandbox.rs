@@ -95,9 +95,9 @@ impl Provider for Sandbox {
     fn look_up<'a>(&'a self, call: &'a Call) -> Answering<'a> {
         match call.action {
             Action::Authorize => Box::pin(async move { self.answer(&call.details) }),
-            Action::Capture { amount, .. } => self.capture(call, amount),
-            Action::Void | Action::Expire => self.void(call),
-            Action::Refund { amount } => self.refund(call, amount),
+            Action::Capture { .. } | Action::Void | Action::Expire | Action::Refund { .. } => {
+                super::ask(self, call)
+            }
         }
     }
 

@@ -2,9 +2,9 @@
 //! are told at once; `tests/openapi_check.sh` holds that they and these types agree, both ways.
 
 use super::schema::{
-    AmountUnits, AttemptIdText, CaptureText, EndpointIdText, EventIdText, EventPattern, KeyIdText,
-    MetadataPairs, ModeText, Moment, PaymentCurrency, PaymentIdText, PaymentStatus, ReplayFrom,
-    ScopeText, TimeAsked,
+    AmountUnits, AttemptIdText, CaptureText, EndpointIdText, EventIdText, EventPattern,
+    IdempotencyKeyText, KeyIdText, MetadataPairs, ModeText, Moment, PaymentCurrency, PaymentIdText,
+    PaymentStatus, ReplayFrom, ScopeText, TimeAsked,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -191,12 +191,8 @@ pub struct NewAdminKey {
 pub struct IdempotencyKey {
     /// 1 to 255 visible ASCII characters, bare or as a quoted string: the same request under the same key is done once,
     /// and gets the same answer.
-    #[param(
-        rename = "Idempotency-Key",
-        pattern = r#"^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$"#,
-        example = "order_12345"
-    )]
-    pub key: Option<String>,
+    #[param(rename = "Idempotency-Key")]
+    pub key: Option<IdempotencyKeyText>,
 }
 
 /// The same, where one must be sent.
@@ -205,12 +201,8 @@ pub struct IdempotencyKey {
 pub struct RequiredIdempotencyKey {
     /// 1 to 255 visible ASCII characters, bare or as a quoted string: the same request under the same key is done once,
     /// and gets the same answer. Required, unless `idempotencyKey` stands in the query instead.
-    #[param(
-        rename = "Idempotency-Key",
-        pattern = r#"^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$"#,
-        example = "order_12345"
-    )]
-    pub key: String,
+    #[param(rename = "Idempotency-Key")]
+    pub key: IdempotencyKeyText,
 }
 
 /// The same, for clients that cannot set a header.
@@ -218,12 +210,8 @@ pub struct RequiredIdempotencyKey {
 #[into_params(parameter_in = Query)]
 pub struct IdempotencyKeyInQuery {
     /// `Idempotency-Key`, for clients that cannot set a header; if both are sent they must be the same.
-    #[param(
-        rename = "idempotencyKey",
-        pattern = r#"^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$"#,
-        example = "order_12345"
-    )]
-    pub key: Option<String>,
+    #[param(rename = "idempotencyKey")]
+    pub key: Option<IdempotencyKeyText>,
 }
 
 /// Which payment.
@@ -359,9 +347,5 @@ pub enum Order {
 #[into_params(parameter_in = Path)]
 pub struct OfIdempotencyKey {
     /// The key, bare or as a quoted string.
-    #[param(
-        pattern = r#"^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$"#,
-        example = "order_12345"
-    )]
-    pub key: String,
+    pub key: IdempotencyKeyText,
 }

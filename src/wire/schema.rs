@@ -3,7 +3,7 @@
 
 use crate::domain::{
     access::{Mode, Scope},
-    event::CaptureMode,
+    event::{CaptureMode, Decline},
     money::{Amount, Currency},
     payment::Status,
     webhook::EventType,
@@ -56,7 +56,7 @@ schemas! {
     /// An API key's id, and a cursor in lists of them.
     KeyIdText = "ApiKeyId" id("key_");
     /// Whether payments made with the key are for real, or tests that move no money.
-    ModeText = "Mode" names([Mode::Live, Mode::Test].map(Mode::name), "live");
+    ModeText = "Mode" names(Mode::ALL.map(Mode::name), "live");
     /// Something that a merchant's key may do.
     ScopeText = "Scope" names(Scope::ALL.map(Scope::name), "payments:write");
     /// A time in UTC, RFC 3339 with milliseconds.
@@ -92,6 +92,8 @@ schemas! {
     EndpointOrigin = "EndpointOrigin" names(["api", "config"], "api");
     /// Why an endpoint is disabled: it was asked for, the endpoint answered 410, or it failed for too long.
     DisabledReason = "DisabledReason" names(["requested", "gone", "failing"], "failing");
+    /// A client's own name of a request: 1 to 255 visible ASCII characters, bare or as a quoted string.
+    IdempotencyKeyText = "IdempotencyKey" text(IDEMPOTENCY_KEY, "order_12345");
     /// How far the request under a key is.
     KeyProgress = "KeyProgress" names(["completed", "in_progress"], "completed");
     /// What the request under a key asked for.
@@ -109,7 +111,7 @@ schemas! {
     /// Which events: one type, all about payments, or everything.
     EventPattern = "EventPattern" names(patterns(), "payment.*");
     /// Why nothing was done.
-    DeclineCode = "DeclineCode" names(DECLINES, "card_declined");
+    DeclineCode = "DeclineCode" names(Decline::ALL.map(Decline::code), "card_declined");
     /// Pairs of the client's own, in the order of their keys. No card number may stand in them.
     MetadataPairs = "Metadata" metadata();
     /// A time in RFC 3339, or the sequence of a journal entry.
@@ -119,6 +121,8 @@ schemas! {
     /// An event's id, its `sequence` at the endpoint, or a time in RFC 3339.
     ReplayFrom = "ReplayFrom" replay_from();
 }
+
+const IDEMPOTENCY_KEY: &str = r#"^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$"#;
 
 /// A time that can be asked for: RFC 3339 with any offset, on a day that there is, from 1971 on.
 macro_rules! any_time {
@@ -134,24 +138,6 @@ const REPLAY_FROM: &str = concat!(
     any_time!(),
     ")$"
 );
-
-/// What a charge, capture, void or refund can fail for.
-const DECLINES: [&str; 14] = [
-    "card_declined",
-    "insufficient_funds",
-    "expired_card",
-    "amount_too_large",
-    "payment_method_unknown",
-    "incorrect_card_data",
-    "authentication_required",
-    "processing_error",
-    "provider_unavailable",
-    "provider_rejected",
-    "amount_unsupported",
-    "authorization_gone",
-    "not_processed",
-    "resolved_by_hand",
-];
 
 /// What can go wrong with a try to deliver.
 const TRY_ERRORS: [&str; 11] = [

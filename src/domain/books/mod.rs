@@ -430,11 +430,8 @@ impl Books {
     }
 
     /// Authorized payments whose hold has lapsed at `now`, the longest lapsed first.
-    pub fn lapsed(&self, now: Timestamp) -> impl Iterator<Item = PaymentId> {
-        self.held
-            .range(..=(now, Slot::MAX))
-            .filter_map(|(_, slot)| self.payments.get(*slot))
-            .map(|history| history.details.id)
+    pub fn lapsed(&self, now: Timestamp) -> impl Iterator<Item = &History> {
+        self.held.range(..=(now, Slot::MAX)).filter_map(|(_, slot)| self.payments.get(*slot))
     }
 
     /// How many payments wait for an answer of a provider.

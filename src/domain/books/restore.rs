@@ -64,9 +64,11 @@ impl Historian {
             legs.for_each(|leg| position.add(leg));
             let PaymentRecord { mut actor, mut event, request, form, .. } = record;
             self.names.share(&mut actor);
-            self.names.share_in(&mut event);
-            if let Event::Submitted { details: own, .. } | Event::Initiated(own) = &mut event {
-                *own = details.clone();
+            match &mut event {
+                Event::Submitted { details: own, .. } | Event::Initiated(own) => {
+                    *own = details.clone();
+                }
+                event => self.names.share_in(event),
             }
             steps.push(Step { sequence, at, actor, event, request: request.map(Box::new), form });
         }

@@ -31,26 +31,19 @@ pub(in crate::http) async fn resolve(
 
 fn read_resolution(body: &mut Body) -> Resolution {
     let reference = body.text("providerReference", NAME_CHARACTERS_MAX);
-    let finding = match body.text("outcome", NAME_CHARACTERS_MAX).as_deref() {
-        Some("succeeded") => Finding::Done(reference.map(String::into_boxed_str)),
-        Some("failed") => Finding::NotDone,
-        Some("dismissed") => Finding::Dismissed,
-        Some(_) => {
-            body.fault("outcome", "must be succeeded, failed or dismissed");
-            Finding::Dismissed
-        }
-        None => {
-            body.require("outcome", None::<()>);
-            Finding::Dismissed
-        }
-    };
-    let attempt = body.text("attemptId", NAME_CHARACTERS_MAX).and_then(|text| {
-        let id = DerivedId::parse(&text).filter(|id| id.kind == Kind::Attempt);
-        if id.is_none() {
-            body.fault("attemptId", "must be the id of an attempt, att_…");
-        }
-        id
+    let allowed = "succeeded, failed or dismissed";
+    let finding = body.read("outcome", NAME_CHARACTERS_MAX, allowed, |text| match text {
+        "succeeded" => Some(Finding::Done(reference.map(String::into_boxed_str))),
+        "failed" => Some(Finding::NotDone),
+        "dismissed" => Some(Finding::Dismissed),
+        _ => None,
     });
+    // With a fault the request goes no further.
+    let finding = body.require("outcome", finding).unwrap_or(Finding::Dismissed);
+    let attempt =
+        body.read("attemptId", NAME_CHARACTERS_MAX, "the id of an attempt, att_…", |text| {
+            DerivedId::parse(text).filter(|id| id.kind == Kind::Attempt)
+        });
     let reason = body.free_text("reason", REASON_CHARACTERS_MAX).filter(|text| !text.is_empty());
     let reason = body.require("reason", reason).unwrap_or_default().into_boxed_str();
     Resolution { attempt, finding, reason }
