@@ -2,38 +2,17 @@
 # Independent accountants look at the ledger: a workload runs against the real server, its export is fed to hledger and
 # bean-check, and hledger's balance of every account must be that of the API, to the last minor unit. An export from
 # which a posting or a whole transaction was taken must be refused by both.
-set -euo pipefail
-cd "$(dirname "$0")/.."
+. "$(dirname "$0")/common.sh"
 
 PAYMENTS="${PAYMENTS:-6000}"
+check="$root/tests/export_check.py"
 
-# Sees to it that a program is there, if need be from this Debian package.
-need() {
-    command -v "$1" >/dev/null && return
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        (apt-get install -y -q "$2" || { apt-get update -q && apt-get install -y -q "$2"; }) >&2 || true
-    fi
-    if [ "$1" = bean-check ] && ! command -v bean-check >/dev/null; then
-        python3 -m pip install --quiet 'beancount<3' >&2 || true
-    fi
-    command -v "$1" >/dev/null || { echo "$1 is missing: install the package $2" >&2; exit 1; }
-}
 need python3 python3
 need hledger hledger
+# Where there is no such package, of PyPI.
+command -v bean-check >/dev/null || install beancount
+command -v bean-check >/dev/null || python3 -m pip install --quiet 'beancount<3' >&2 || true
 need bean-check beancount
-
-cargo build --locked --quiet
-strongroom="$(realpath "${CARGO_TARGET_DIR:-target}")/debug/strongroom"
-check="$PWD/tests/export_check.py"
-
-folder="$(mktemp -d)"
-server=
-cleanup() {
-    [ -z "$server" ] || kill -9 "$server" 2>/dev/null || true
-    rm -rf "$folder"
-}
-trap cleanup EXIT
-cd "$folder"
 
 cat >config.toml <<'TOML'
 [[merchants]]
@@ -50,21 +29,12 @@ sha256 = "e2528cddbc34f1e0ab9b5a0d0630b7eab94890e843bda8b00583a3125e4e3cff"
 TOML
 
 export STRONGROOM__LOG__LEVEL=warn STRONGROOM__PROVIDER__SANDBOX__DECLINE_AT=1000000000
-export STRONGROOM__JOURNAL__SEGMENT_BYTES=1048576 STRONGROOM__JOURNAL__BATCH_BYTES_MAX=262144
-"$strongroom" serve --config config.toml --listen 127.0.0.1:0 >said 2>log &
-server=$!
-for _ in $(seq 300); do
-    url="$(sed -n 's/^listening on //p' said)"
-    [ -z "$url" ] || break
-    kill -0 "$server" 2>/dev/null || { cat log >&2; exit 1; }
-    sleep 0.1
-done
-[ -n "$url" ] || { echo "the server did not start" >&2; cat log >&2; exit 1; }
+serve data --config config.toml
 
 python3 "$check" work "$url" "$PAYMENTS" expected.json
-kill -TERM "$server"
-wait "$server"
-server=
+kill -TERM "${processes[0]}"
+wait "${processes[0]}"
+processes=()
 
 "$strongroom" verify --data data
 for format in hledger beancount csv jsonl; do

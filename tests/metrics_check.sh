@@ -2,44 +2,18 @@
 # Prometheus' own tool looks at the metrics of a real server with some traffic (charges, replays, mismatches, refunds,
 # an unknown outcome, a webhook endpoint that fails), in the form that it is served by default, and at the alert rules,
 # which must fire when they should and at no other time. The dashboard must be JSON.
-set -euo pipefail
-cd "$(dirname "$0")/.."
+. "$(dirname "$0")/common.sh"
 
-for tool in curl python3 promtool; do
-    if ! command -v "$tool" >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        apt-get update -q >&2
-        # Debian starts what it installs where there is a service manager; only the tool is wanted.
-        apt-get install -y -q --no-install-recommends curl python3 prometheus >&2
-        if command -v systemctl >/dev/null; then systemctl disable --now prometheus >&2 2>/dev/null || true; fi
-    fi
-    command -v "$tool" >/dev/null || { echo "$tool is missing: install it (promtool: Debian's prometheus)" >&2; exit 1; }
-done
+need curl curl
+need python3 python3
+if ! command -v promtool >/dev/null; then
+    install --no-install-recommends prometheus
+    # Debian starts what it installs where there is a service manager; only the tool is wanted.
+    if command -v systemctl >/dev/null; then systemctl disable --now prometheus >&2 2>/dev/null || true; fi
+fi
+need promtool prometheus
 
-cargo build --locked --quiet
-strongroom="$(realpath "${CARGO_TARGET_DIR:-target}")/debug/strongroom"
-
-folder="$(mktemp -d)"
-server=
-cleanup() {
-    [ "$1" = 0 ] || tail -n 30 "$folder/server.log" >&2 2>/dev/null || true
-    [ -z "$server" ] || { kill -9 "$server" && wait "$server"; } 2>/dev/null || true
-    rm -rf "$folder"
-}
-trap 'cleanup $?' EXIT
-trap 'exit 1' HUP INT TERM
-
-STRONGROOM__JOURNAL__SEGMENT_BYTES=1048576 STRONGROOM__JOURNAL__BATCH_BYTES_MAX=262144 \
-    STRONGROOM__WEBHOOKS__SCHEDULE="10ms, 10ms" \
-    "$strongroom" serve --listen 127.0.0.1:0 --data "$folder/data" >"$folder/server.out" 2>"$folder/server.log" &
-server=$!
-url=
-for _ in $(seq 300); do
-    url="$(sed -n 's/^listening on //p' "$folder/server.out")"
-    [ -z "$url" ] || break
-    kill -0 "$server"
-    sleep 0.1
-done
-[ -n "$url" ] || { echo "the server did not start" >&2; exit 1; }
+STRONGROOM__WEBHOOKS__SCHEDULE="10ms, 10ms" serve data
 
 # ask METHOD PATH KEY BODY
 ask() {
@@ -62,8 +36,8 @@ done
 ask POST /api/payments unknown '{"amount": 500, "currency": "EUR", "paymentMethod": "tok_timeout"}' >/dev/null
 ask GET /nowhere "" "" >/dev/null
 for _ in $(seq 100); do
-    metrics >"$folder/metrics.txt"
-    ! grep -q '^strongroom_webhooks_dead_letters [1-9]' "$folder/metrics.txt" || break
+    metrics >metrics.txt
+    ! grep -q '^strongroom_webhooks_dead_letters [1-9]' metrics.txt || break
     sleep 0.1
 done
 
@@ -73,12 +47,12 @@ for series in 'http_requests_total{route="/api/payments",method="POST",status="2
     'payments{status="partially_refunded"} 3' 'webhooks_dead_letters' 'snapshots_made_total' \
     'provider_call_duration_seconds_count{provider="sandbox",operation="charge",outcome="done"}' \
     'webhooks_attempt_duration_seconds_count{result="connection_failed"}'; do
-    grep -qF "strongroom_$series" "$folder/metrics.txt" || { echo "strongroom_$series is missing" >&2; exit 1; }
+    grep -qF "strongroom_$series" metrics.txt || { echo "strongroom_$series is missing" >&2; exit 1; }
 done
-promtool check metrics <"$folder/metrics.txt"
+promtool check metrics <metrics.txt
 metrics --header "Accept: application/openmetrics-text;version=1.0.0" | tail -n 1 | grep -qx '# EOF'
 
-promtool check rules ops/alerts.yml
-(cd ops && promtool test rules alerts_test.yml)
-python3 -m json.tool ops/grafana.json >/dev/null
+promtool check rules "$root/ops/alerts.yml"
+(cd "$root/ops" && promtool test rules alerts_test.yml)
+python3 -m json.tool "$root/ops/grafana.json" >/dev/null
 echo "promtool finds nothing wrong with the metrics and the alert rules"
