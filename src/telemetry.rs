@@ -9,7 +9,12 @@ use crate::{
     clock::{Clock, SystemClock},
     config::{Log, LogForm, Telemetry},
 };
-use std::{fmt, io, io::IsTerminal};
+use std::{
+    fmt,
+    io::{self, BufWriter, IsTerminal, Write},
+    thread,
+    time::Duration,
+};
 use tracing::{Level, Subscriber};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
@@ -22,6 +27,8 @@ use tracing_subscriber::{
 
 /// Lines that wait to be written; more are dropped and counted. At some 300 bytes a line, 20 MB.
 const LINES_WAITING_MAX: usize = 65_536;
+/// How long lines are gathered before they are written.
+const GATHERED_FOR: Duration = Duration::from_millis(10);
 
 /// Sets up the log for the rest of the process.
 ///
@@ -36,7 +43,7 @@ pub fn init(log: &Log, telemetry: &Telemetry) -> Result<Guard, InitError> {
         .lossy(true)
         .buffered_lines_limit(LINES_WAITING_MAX)
         .thread_name("log")
-        .finish(io::stderr());
+        .finish(Gathered(BufWriter::new(io::stderr())));
     let dropped = lines.error_counter();
     let terminal = io::stderr().is_terminal();
     let subscriber = subscriber(log, terminal, lines)?;
@@ -95,6 +102,22 @@ impl Drop for Guard {
     }
 }
 
+/// Writes lines together. The log's thread flushes when no line waits any more; that it then rests for a moment saves
+/// whoever logs from waking it for every line.
+struct Gathered<W: Write>(BufWriter<W>);
+
+impl<W: Write> Write for Gathered<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()?;
+        thread::sleep(GATHERED_FOR);
+        Ok(())
+    }
+}
+
 /// What formats the lines and drops those below the level, in the form that suits a terminal or none.
 fn subscriber<W>(
     log: &Log,
@@ -141,10 +164,7 @@ impl FormatTime for Utc {
 mod tests {
     use super::*;
     use crate::domain::time::Timestamp;
-    use std::{
-        io::Write,
-        sync::{Arc, Mutex},
-    };
+    use std::sync::{Arc, Mutex};
 
     /// What a log with this level and form writes when something of each level happens.
     fn written(level: &str, form: LogForm, terminal: bool) -> String {

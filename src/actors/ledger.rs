@@ -5,25 +5,27 @@
 //! of them are the next batch: no timer, no batch size to tune. Nobody is answered before the write is durable, and the
 //! books show nothing that is not.
 
-use super::{BooksReader, Unavailable};
+mod handle;
+
+pub use handle::LedgerHandle;
+use handle::{Append, Appends, Subject, Writing};
+
+use super::Unavailable;
 use crate::{
     domain::{
-        access::AccessRecord,
         books::{Books, Breach},
-        entry::{PaymentRecord, Record, Stray},
-        id::{PaymentId, Sequence},
+        entry::Record,
+        id::Sequence,
         idempotency::{Key, Retention},
         time::Timestamp,
-        webhook::WebhookRecord,
     },
-    journal::{JournalError, Writer, entry},
-    meters::meters,
+    journal::{JournalError, Writer},
     telemetry::traces::{self, span},
 };
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use actix::{Actor, AsyncContext, Context, Handler, Message};
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, oneshot, watch};
@@ -71,171 +73,6 @@ pub struct Pace {
     pub retention: Retention,
     /// How many webhook endpoints a merchant can have.
     pub endpoints_max: usize,
-}
-
-/// How others reach the ledger actor.
-#[derive(Clone)]
-pub struct LedgerHandle {
-    actor: Addr<LedgerActor>,
-    writing: Writing,
-    news: watch::Receiver<u64>,
-}
-
-/// Since when a write has been under way, if one is.
-#[derive(Clone, Default)]
-struct Writing(Arc<Mutex<Option<Instant>>>);
-
-impl Writing {
-    fn set(&self, since: Option<Instant>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
-    }
-}
-
-impl LedgerHandle {
-    /// Starts the ledger on the calling thread's arbiter, which it will block while it writes. `fatal` hears of it if
-    /// the process must end.
-    #[must_use]
-    pub fn start(
-        journal: Writer,
-        books: Books,
-        pace: Pace,
-        fatal: mpsc::UnboundedSender<Fatal>,
-    ) -> (Self, BooksReader) {
-        let books = Arc::new(RwLock::new(books));
-        let reader = BooksReader(books.clone());
-        let writing = Writing::default();
-        let (tell, news) = watch::channel(0);
-        let actor = LedgerActor {
-            tell,
-            writing: writing.clone(),
-            journal,
-            books,
-            pace,
-            fatal,
-            batch: Batch::default(),
-            wrote: None,
-            state: State::Writing,
-        };
-        let ledger = LedgerActor::create(|ctx| {
-            ctx.set_mailbox_capacity(pace.mailbox_max);
-            actor
-        });
-        (Self { actor: ledger, writing, news }, reader)
-    }
-
-    /// Records what happened to a merchant's payment. On return the entry is durable and on the books.
-    ///
-    /// # Errors
-    /// A breach or a full disk: nothing was written. [`Unavailable::OutcomeUnknown`]: only recovery can tell.
-    pub async fn record(
-        &self,
-        merchant: Arc<str>,
-        record: PaymentRecord,
-        now: Timestamp,
-    ) -> Result<Recorded, NotRecorded> {
-        let key = record.request.as_ref().map(|request| (merchant, request.key.clone()));
-        self.append(Subject::Payment(record.payment), key, Record::Payment(record), now).await
-    }
-
-    /// Records what happened to webhook endpoints. On return the entry is durable and on the books.
-    ///
-    /// # Errors
-    /// As [`LedgerHandle::record`].
-    pub async fn record_webhook(
-        &self,
-        record: WebhookRecord,
-        now: Timestamp,
-    ) -> Result<Recorded, NotRecorded> {
-        self.append(Subject::Webhooks, None, Record::Webhook(record), now).await
-    }
-
-    /// Puts money on record that no payment is about. On return the entry is durable.
-    ///
-    /// # Errors
-    /// As [`LedgerHandle::record`].
-    pub async fn record_stray(
-        &self,
-        stray: Stray,
-        now: Timestamp,
-    ) -> Result<Recorded, NotRecorded> {
-        self.append(Subject::Strays, None, Record::Stray(stray), now).await
-    }
-
-    /// Records what an admin did about who may come in. On return the entry is durable and on the books.
-    ///
-    /// # Errors
-    /// As [`LedgerHandle::record`].
-    pub async fn record_access(
-        &self,
-        record: AccessRecord,
-        now: Timestamp,
-    ) -> Result<Recorded, NotRecorded> {
-        self.append(Subject::Access, None, Record::Access(record), now).await
-    }
-
-    async fn append(
-        &self,
-        subject: Subject,
-        key: Option<(Arc<str>, Key)>,
-        record: Record,
-        now: Timestamp,
-    ) -> Result<Recorded, NotRecorded> {
-        let (reply, recorded) = oneshot::channel();
-        // Counted here and not on the ledger's thread. A record too large to count fills a batch by itself.
-        let bytes = entry::encoded_bytes(&record).unwrap_or(usize::MAX);
-        let span = span!("record");
-        let append = Append { subject, key, record, bytes, now, reply, span };
-        let _queued = meters().ledger_queue.enter();
-        if let Err(error) = self.actor.try_send(append) {
-            return Err(NotRecorded::Unavailable(match error {
-                actix::dev::SendError::Full(_) => Unavailable::Overloaded,
-                actix::dev::SendError::Closed(_) => Unavailable::NotServing,
-            }));
-        }
-        recorded.await.unwrap_or(Err(NotRecorded::Unavailable(Unavailable::OutcomeUnknown)))
-    }
-
-    /// The revision of the webhooks on the books; changes whenever a courier has something to do.
-    #[must_use]
-    pub fn webhook_news(&self) -> watch::Receiver<u64> {
-        self.news.clone()
-    }
-
-    /// How long the write that is under way has taken so far; zero if none is.
-    #[must_use]
-    pub fn writing_for(&self) -> Duration {
-        let since = *self.writing.0.lock().unwrap_or_else(PoisonError::into_inner);
-        since.map_or(Duration::ZERO, |since| since.elapsed())
-    }
-
-    /// Writes what is waiting, seals the journal and takes nothing more. Returns whether all of it worked.
-    pub async fn close(&self) -> bool {
-        self.actor.send(Close).await.unwrap_or(false)
-    }
-}
-
-/// What a record is about. Two of one subject are never judged against the same books.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Subject {
-    Payment(PaymentId),
-    Webhooks,
-    Strays,
-    Access,
-}
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Append {
-    subject: Subject,
-    /// The idempotency key the record came under, with its merchant.
-    key: Option<(Arc<str>, Key)>,
-    record: Record,
-    /// Of the record, encoded.
-    bytes: usize,
-    now: Timestamp,
-    reply: oneshot::Sender<Result<Recorded, NotRecorded>>,
-    /// From sending it to its being durable.
-    span: Span,
 }
 
 #[derive(Message)]
@@ -307,10 +144,19 @@ impl Actor for LedgerActor {
     type Context = Context<Self>;
 }
 
-impl Handler<Append> for LedgerActor {
+impl Handler<Appends> for LedgerActor {
     type Result = ();
 
-    fn handle(&mut self, append: Append, ctx: &mut Context<Self>) {
+    fn handle(&mut self, Appends(appends): Appends, ctx: &mut Context<Self>) {
+        for append in appends {
+            self.take(append, ctx);
+        }
+    }
+}
+
+impl LedgerActor {
+    /// Judges a record and puts it into the next batch.
+    fn take(&mut self, append: Append, ctx: &mut Context<Self>) {
         let bytes = append.bytes;
         let is_full = self.batch.records.len() >= self.pace.batch_entries_max
             || self.batch.bytes.saturating_add(bytes) > self.pace.batch_bytes_max;

@@ -2,8 +2,11 @@
 
 use super::*;
 use crate::{
+    actors::BooksReader,
     domain::{
+        entry::PaymentRecord,
         event::{CaptureMode, Details, Event, Outcome},
+        id::PaymentId,
         idempotency::{Fingerprint, Operation, Request},
         ledger as rules,
         money::{Amount, Currency},
