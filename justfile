@@ -32,6 +32,11 @@ chaos payments="5000":
 crash rounds="200":
     CRASHES={{rounds}} cargo test --test it crash:: -- --nocapture
 
-# decide + apply, and append + sync by batch size.
+# What single steps cost: rules, journal, webhooks by time; a charge through everything by instructions.
 bench:
-    cargo bench --bench rules --bench journal
+    cargo bench --bench rules --bench journal --bench webhooks
+    benches/load/instructions.py
+
+# Durable payments over HTTP beside what HTTP alone costs. Once before: cargo install oha --locked
+load *options:
+    benches/load/run.py {{options}}
