@@ -3,12 +3,14 @@
 //! `main` sets this up once, before anything can be logged, and holds the [`Guard`] until the end. Lines go to stderr,
 //! since stdout belongs to a command's results. What is logged is decided where it happens, never here.
 
+mod line;
 pub mod traces;
 
 use crate::{
     clock::{Clock, SystemClock},
     config::{Log, LogForm, Telemetry},
 };
+use line::JsonLine;
 use std::{
     fmt,
     io::{self, BufWriter, IsTerminal, Write},
@@ -137,7 +139,7 @@ where
     let layer = match (human, terminal) {
         (true, true) => layer.compact().boxed(),
         (true, false) => layer.compact().with_ansi(false).boxed(),
-        (false, _) => layer.json().flatten_event(true).with_span_list(false).boxed(),
+        (false, _) => layer.json().event_format(JsonLine::default()).boxed(),
     };
     Ok(Registry::default().with(layer.with_filter(filter)))
 }
@@ -208,6 +210,49 @@ mod tests {
             let time = line["timestamp"].as_str().unwrap();
             assert_eq!(Timestamp::parse(time).unwrap().to_string(), time);
         }
+    }
+
+    #[test]
+    fn a_line_is_the_same_json_whoever_wrote_it() {
+        let log = Log { level: "info".to_owned(), form: LogForm::Json };
+        let write = |own: bool| {
+            let lines = Lines::default();
+            let copy = lines.clone();
+            let tell = || {
+                let error = io::Error::other("no \u{1}\ttab");
+                let cause: &dyn std::error::Error = &error;
+                tracing::error!(
+                    text = "a \"quote\", a \\ and\na line, ü",
+                    count = 7_u64,
+                    less = -7,
+                    half = 0.5,
+                    none = f64::NAN,
+                    yes = true,
+                    shown = %error,
+                    debugged = ?Some("x"),
+                    missing = None::<u64>,
+                    error = cause,
+                    "it went {}",
+                    "\"wrong\""
+                );
+            };
+            if own {
+                tracing::subscriber::with_default(
+                    subscriber(&log, false, move || copy.clone()).unwrap(),
+                    tell,
+                );
+            } else {
+                let library = layer().with_timer(Utc::default()).with_writer(move || copy.clone());
+                let library = library.json().flatten_event(true).with_span_list(false);
+                tracing::subscriber::with_default(Registry::default().with(library), tell);
+            }
+            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            assert!(text.ends_with("}\n") && text.lines().count() == 1, "{text}");
+            let mut line: serde_json::Value = serde_json::from_str(&text).unwrap();
+            line["timestamp"] = serde_json::Value::Null;
+            line
+        };
+        assert_eq!(write(true), write(false));
     }
 
     #[test]
