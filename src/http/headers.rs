@@ -2,7 +2,7 @@
 
 use super::{Door, gate, reply::Problem};
 use crate::{
-    credentials::Principal,
+    credentials::{KeyKind, Principal},
     domain::{
         access::{self, Scope},
         card_number::contains_card_number,
@@ -18,8 +18,8 @@ use std::sync::Arc;
 const REQUEST_ID_LENGTH_MAX: usize = 128;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// What credentials begin with.
-const CREDENTIALS: [&str; 5] = ["sk_live_", "sk_test_", "rk_live_", "ak_", "whsec_"];
+/// What credentials begin with that are no keys of this server.
+const CREDENTIALS: [&str; 3] = ["rk_live_", "rk_test_", "whsec_"];
 
 /// The caller's own id if it sent a usable one (it is logged, so no card number or credential may be in it), else a new
 /// one.
@@ -62,7 +62,8 @@ pub(super) fn holder(
 }
 
 fn holds_credential(text: &str) -> bool {
-    CREDENTIALS.iter().any(|prefix| text.contains(prefix))
+    let own = KeyKind::ALL.into_iter().map(KeyKind::prefix);
+    own.chain(CREDENTIALS).any(|prefix| text.contains(prefix))
 }
 
 /// Who asks, if that is not more often than it may.

@@ -5,7 +5,7 @@ use super::super::{
     wire::{Text, Time},
 };
 use crate::{
-    credentials,
+    credentials::KeyKind,
     domain::{
         access::{Deed, Holder, KeyState, Merchant},
         books::Books,
@@ -96,7 +96,7 @@ impl<'a> KeyBody<'a> {
             Holder::Merchant(merchant) => Some(&**merchant),
             Holder::Admin => None,
         };
-        let prefix = credentials::prefix_of(&key.holder, key.mode);
+        let prefix = KeyKind::of(&key.holder, key.mode).prefix();
         Self {
             id: Text(key.id),
             merchant_id: merchant,
