@@ -40,10 +40,14 @@ async fn received<'a>(
     payload: web::Payload,
     door: &'a Door,
 ) -> Result<(Arc<str>, &'a Core, Body), Problem> {
-    let actor = headers::admin(request, door)?;
-    let core = door.core()?;
-    core.writing()?;
-    Ok((actor, core, body::only(request, payload, door).await?))
+    let who = || {
+        let actor = headers::admin(request, door)?;
+        let core = door.core()?;
+        core.writing()?;
+        Ok((actor, core))
+    };
+    let ((actor, core), body) = body::only(request, payload, door, who).await?;
+    Ok((actor, core, body))
 }
 
 /// Makes what an admin did durable.
@@ -158,15 +162,16 @@ pub(super) async fn change_merchant(
 ) -> Handled {
     let (actor, core, mut body) = received(&request, payload, &door).await?;
     let merchant = merchant_of_path(&request, &door)?;
-    let name = body.free_text("name", NAME_CHARACTERS_MAX).or(merchant.name);
-    let enabled = body.boolean("enabled").unwrap_or(merchant.enabled);
+    let name = body.free_text("name", NAME_CHARACTERS_MAX).map(String::into_boxed_str);
+    let enabled = body.boolean("enabled");
     body.finish()?;
     if merchant.origin == "config" {
         return Err(Problem::merchant_of_config());
     }
-    let name = name.map(String::into_boxed_str);
-    let event = AccessEvent::MerchantChanged { id: merchant.id.clone(), name, enabled };
-    record(core, actor, event).await?;
+    if name.is_some() || enabled.is_some() {
+        let event = AccessEvent::MerchantSet { id: merchant.id, name, enabled };
+        record(core, actor, event).await?;
+    }
     Ok(HttpResponse::Ok().json(merchant_of_path(&request, &door)?))
 }
 
@@ -316,13 +321,20 @@ async fn revoke_key(
     let core = door.core()?;
     let id = request.match_info().get("key").and_then(KeyId::parse);
     let id = id.ok_or_else(Problem::no_such_key)?;
-    let revoked = {
+    let is_revoked = || {
         let books = core.books.read();
         let state = books.access().key(id).filter(|state| state.key.holder == holder);
-        state.ok_or_else(Problem::no_such_key)?.revoked_at.is_some()
+        state.map(|state| state.revoked_at.is_some()).ok_or_else(Problem::no_such_key)
     };
-    if !revoked {
-        record(core, actor, AccessEvent::KeyRevoked { id, holder }).await?;
+    if !is_revoked()? {
+        let event = AccessEvent::KeyRevoked { id, holder: holder.clone() };
+        let recorded = record(core, actor, event).await;
+        // Somebody else may have been faster.
+        if let Err(problem) = recorded
+            && !is_revoked()?
+        {
+            return Err(problem);
+        }
     }
     let books = core.books.read();
     let state = books.access().key(id).ok_or_else(Problem::no_such_key)?;

@@ -52,9 +52,10 @@ pub(super) fn holder(
         (&principal, scope)
         && let Some(core) = door.core.get()
     {
+        let name = access::name_outside(id);
         let books = core.books.read();
-        let merchant = books.access().merchant(access::name_outside(id));
-        if merchant.is_some_and(|(_, merchant)| !merchant.enabled) {
+        let made = books.access().merchant(name);
+        if made.is_some_and(|(_, made)| !made.enabled) && door.configured(name).is_none() {
             return Err(Problem::merchant_disabled());
         }
     }
@@ -95,7 +96,17 @@ fn recognized(presented: Option<&str>, door: &Door) -> Result<Option<Principal>,
     let core = door.core()?;
     let now = core.clock.now();
     let books = core.books.read();
-    Ok(door.credentials.recognize(presented, books.access(), now))
+    let access = books.access();
+    let recognized = door.credentials.recognize(presented, access, now);
+    // A merchant that is not in the configuration any more has left its keys behind.
+    let is_there = |principal: &Principal| match principal {
+        Principal::Merchant { id, .. } => {
+            let name = access::name_outside(id);
+            access.merchant(name).is_some() || door.configured(name).is_some()
+        }
+        Principal::Admin { .. } => true,
+    };
+    Ok(recognized.filter(is_there))
 }
 
 /// Lets only an admin pass, and says which key it was.

@@ -52,10 +52,9 @@ impl MerchantBody {
 
     /// The merchant of this name, wherever it was made.
     pub(super) fn find(door: &Door, core: &Core, id: &str) -> Option<Self> {
-        let configured = door.merchants.iter().find(|known| ***known == *id);
         let books = core.books.read();
         let made = || books.access().merchant(id).map(|(id, merchant)| Self::of(id, merchant));
-        configured.map(Self::configured).or_else(made)
+        door.configured(id).map(Self::configured).or_else(made)
     }
 }
 
