@@ -5,6 +5,7 @@
 //! that only this one answers stand at it under `x-problems`.
 
 mod complete;
+mod examples;
 
 use super::{
     access, docs, events, health, idempotency, ledger, metrics, payments, providers,

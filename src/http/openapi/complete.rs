@@ -2,7 +2,10 @@
 //! request of its kind can meet, with an example of each; the headers of answers; links from what was answered to what
 //! can be done with it. Bodies are closed: the server refuses unknown fields.
 
-use super::super::codes::{self, Code};
+use super::{
+    super::codes::{self, Code},
+    examples,
+};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,6 +50,7 @@ pub(super) fn complete(document: &mut Value) {
         {
             insert(data, "items", json!({"$ref": format!("#/components/schemas/{of}")}));
         }
+        examples::of_fields(name, schema);
     }
     insert(document, "components", components(document));
 }
@@ -69,7 +73,10 @@ fn complete_operation(place: &Place<'_>, operation: &mut Value) {
     let request_id = json!({"$ref": "#/components/parameters/RequestId"});
     match operation.get_mut("parameters").and_then(Value::as_array_mut) {
         Some(parameters) => {
-            parameters.iter_mut().for_each(|it| not_null(it.get_mut("schema")));
+            parameters.iter_mut().for_each(|it| {
+                not_null(it.get_mut("schema"));
+                examples::of_parameter(it);
+            });
             parameters.push(request_id);
         }
         None => insert(operation, "parameters", json!([request_id])),
@@ -81,6 +88,7 @@ fn complete_operation(place: &Place<'_>, operation: &mut Value) {
     }
     let common = common_headers(operation);
     for (_, response) in members(operation, "/responses") {
+        examples::of_headers(response);
         merge(response, "headers", common.clone());
         let schema = response.pointer("/content/application~1json/schema").and_then(schema_name);
         if let Some(links) = schema.and_then(|name| place.links.get(&name)) {
@@ -263,8 +271,8 @@ fn components(document: &Value) -> Value {
         "RequestId": told(true, about_id, id),
         "IdempotentReplayed": told(false, replayed, json!({"type": "string", "enum": ["true"]})),
         "RetryAfterWhile": told(false, still, json!({"type": "string", "pattern": "^[0-9]+$"})),
-        "RateLimit": told(false, left, json!({"type": "string", "example": "\"key\";r=9999;t=1"})),
-        "RateLimitPolicy": told(false, policy, json!({"type": "string", "example": "\"key\";q=10000;w=2"})),
+        "RateLimit": told(false, left, json!({"type": "string", "examples": ["\"key\";r=9999;t=1"]})),
+        "RateLimitPolicy": told(false, policy, json!({"type": "string", "examples": ["\"key\";q=10000;w=2"]})),
         "RetryAfter": told(true, retry, json!({"type": "string", "pattern": "^[0-9]+$"})),
         "Challenge": told(true, "How to authenticate.", json!({"type": "string"})),
     });
@@ -300,7 +308,7 @@ fn schema_name(schema: &Value) -> Option<String> {
     reference.strip_prefix("#/components/schemas/").map(str::to_owned)
 }
 
-fn members<'a>(
+pub(super) fn members<'a>(
     value: &'a mut Value,
     pointer: &str,
 ) -> impl Iterator<Item = (&'a String, &'a mut Value)> {
