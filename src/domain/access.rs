@@ -11,6 +11,7 @@ use super::{
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Bound,
     sync::Arc,
 };
 use thiserror::Error;
@@ -358,9 +359,10 @@ impl Access {
         }
     }
 
-    /// The merchants that were made here, by name.
-    pub fn merchants(&self) -> impl DoubleEndedIterator<Item = (&Arc<str>, &Merchant)> {
-        self.merchants.iter()
+    /// The merchants that were made here, by name, from behind `after` on.
+    pub fn merchants(&self, after: Option<&str>) -> impl Iterator<Item = (&Arc<str>, &Merchant)> {
+        let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.merchants.range::<str, _>((behind, Bound::Unbounded))
     }
 
     /// A merchant, by its name outside.

@@ -117,14 +117,17 @@ pub(super) async fn merchants(request: HttpRequest, door: web::Data<Door>) -> Ha
     let mut query = Query::of(&request)?;
     let (limit, after) = (query.limit(), query.text("after"));
     query.finish()?;
-    let core = door.core()?;
-    let books = core.books.read();
-    let made = books.access().merchants().map(|(id, merchant)| MerchantBody::of(id, merchant));
-    let mut all: Vec<_> = door.merchants.iter().map(MerchantBody::configured).chain(made).collect();
-    drop(books);
+    let after = after.as_deref();
+    let configured = door.merchants.iter().filter(|id| after.is_none_or(|after| *after < ***id));
+    let mut all: Vec<_> = configured.map(MerchantBody::configured).collect();
+    {
+        let books = door.core()?.books.read();
+        let made = books.access().merchants(after).take(limit.saturating_add(1));
+        all.extend(made.map(|(id, merchant)| MerchantBody::of(id, merchant)));
+    }
+    // Of one that stands in both, what the configuration says is shown: the sort keeps it in front.
     all.sort_by(|one, other| one.id.cmp(&other.id));
     all.dedup_by(|one, other| one.id == other.id);
-    all.retain(|merchant| after.as_ref().is_none_or(|after| **after < *merchant.id));
     let next = cut_page(&mut all, limit, |merchant| merchant.id.to_string());
     Ok(HttpResponse::Ok().json(PageBody { data: all, next }))
 }

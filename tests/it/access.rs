@@ -318,6 +318,10 @@ fn what_the_configuration_says_of_a_merchant_holds_before_what_the_api_made() {
     let admin = server.admin();
     admin.get("/api/merchants/merchant_2").problem(404, "merchant_not_found");
     client(&server, &theirs).get("/api/payments").problem(401, "unauthenticated");
+    let listed = admin.all("/api/merchants?limit=1");
+    let listed: Vec<_> = listed.iter().map(|it| (&it["id"], &it["origin"])).collect();
+    let names = [json!("merchant_1"), json!("shop")];
+    assert_eq!(listed, [(&names[0], &json!("config")), (&names[1], &json!("config"))]);
     let configured = admin.get("/api/merchants/shop").of(200).json;
     assert_eq!((&configured["enabled"], &configured["origin"]), (&json!(true), &json!("config")));
     client(&server, &ours).charge("order", 5).of(201);
