@@ -26,7 +26,11 @@ use crate::{
     credentials::Credentials,
     domain::{books::Books, id::Sequence, time::Timestamp},
     http::{self, Certificate, Core, Door, Limits, Rates, Writing},
-    journal::{DataLock, JournalError, Report, Writer, pepper, snapshot::Refused},
+    journal::{
+        DataLock, JournalError, Report, Writer,
+        pepper::{self, Pepper},
+        snapshot::Refused,
+    },
     meters::meters,
     provider::{Line, Lines, Pace as LinePace, Routes, Rule, Sandbox, Stripe, stripe},
     trust,
@@ -48,6 +52,9 @@ use tokio::sync::{SetOnce, mpsc, oneshot};
 
 /// How long answers may take to leave before a failed process ends.
 const LAST_WORDS: Duration = Duration::from_millis(300);
+
+/// The alarm that says that keys can't be told from wrong ones.
+const PEPPER_LOST: &str = "keys.pepper_lost";
 
 /// Why the server did not start, or did not go on.
 #[derive(Debug, Error)]
@@ -134,7 +141,7 @@ pub async fn run(
     actix_rt::spawn(server);
     show_metrics(&config, &door)?;
 
-    door.credentials.season(*pepper::read_or_make(&config.data_dir)?.expose());
+    let pepper = pepper::read_or_make(&config.data_dir)?;
     let began = Instant::now();
     let recovery = tokio::select! {
         recovery = recover_books(&config, clock.clone()) => recovery?,
@@ -143,6 +150,7 @@ pub async fn run(
     };
     let started_with = recovery.started(began.elapsed());
     let (mut crew, core) = Crew::start(&config, clock, recovery).await?;
+    season(&door.credentials, &pepper, &core);
     drop(door.core.set(core));
     started(&started_with);
 
@@ -163,6 +171,16 @@ pub async fn run(
     let entrance =
         drain::Entrance { server: handle, listener: drained_listener, socket, drain: &door.drain };
     drain::stop(entrance, crew, pace, &mut shutdown).await
+}
+
+/// Tells the door the pepper, and the operator if it can't be the one that the keys on the books were made with.
+fn season(credentials: &Credentials, pepper: &Pepper, core: &Core) {
+    credentials.season(*pepper.expose());
+    if pepper.is_new && core.books.read().access().has_keys() {
+        let detail = "the file `pepper` was not in the data folder and has been made anew, so no key that was made by \
+                      the API opens anything: stop the server and put the right one back, or make those keys anew";
+        core.alarms.raise(PEPPER_LOST, detail);
+    }
 }
 
 /// Serves `/metrics` without a key until the process ends, where the configuration says so.
@@ -201,10 +219,9 @@ pub async fn show(
         alarms,
         writing: None,
     };
+    // Without the pepper, so that only keys of the configuration open it: whose key has been revoked since, or lost its
+    // time, is not on these books.
     let door = web::Data::new(door(config)?);
-    if let Some(pepper) = pepper::read(&config.data_dir)? {
-        door.credentials.season(*pepper.expose());
-    }
     drop(door.core.set(core));
     let server = http::serve(listener, door)?;
     let handle = server.handle();

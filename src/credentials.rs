@@ -185,7 +185,7 @@ impl Credentials {
         let mut random = [0; RANDOM_BYTES];
         SysRng.try_fill_bytes(&mut random)?;
         let Some(pepper) = self.pepper.get() else { return Ok(None) };
-        let prefix = prefix_of(holder, mode);
+        let prefix = KeyKind::of(holder, mode).prefix();
         let random = BASE64_URL_SAFE_NO_PAD.encode(random);
         let text = format!("{prefix}{}_{random}", id.uuid().simple());
         let digest = digest(pepper, &text);
@@ -214,20 +214,9 @@ impl Credentials {
     }
 }
 
-/// What a key of this kind begins with.
-#[must_use]
-pub fn prefix_of(holder: &Holder, mode: Mode) -> &'static str {
-    match (holder, mode) {
-        (Holder::Merchant(_), Mode::Live) => "sk_live_",
-        (Holder::Merchant(_), Mode::Test) => "sk_test_",
-        (Holder::Admin, _) => "ak_",
-    }
-}
-
 /// The id inside a key, if it is of the form of those that the books know.
 fn id_in(presented: &str) -> Option<KeyId> {
-    let kinds = ["sk_live_", "sk_test_", "ak_"];
-    let rest = kinds.iter().find_map(|kind| presented.strip_prefix(kind))?;
+    let rest = KeyKind::ALL.iter().find_map(|kind| presented.strip_prefix(kind.prefix()))?;
     KeyId::parse_bare(rest.split_once('_')?.0)
 }
 
@@ -245,13 +234,35 @@ fn prefix(digest: &[u8; 32]) -> [u8; PREFIX_BYTES] {
 /// What a new key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyKind {
-    /// A merchant's: `sk_live_…` or, for trying things out, `sk_test_…`. For keys of the configuration both mean the same.
-    Merchant {
-        /// Whether it is meant for real money.
-        live: bool,
-    },
-    /// An admin's: `ak_…`.
+    /// A merchant's. For keys of the configuration both modes mean the same.
+    Merchant(Mode),
+    /// An admin's.
     Admin,
+}
+
+impl KeyKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] =
+        [Self::Merchant(Mode::Live), Self::Merchant(Mode::Test), Self::Admin];
+
+    /// The kind of a holder's keys.
+    #[must_use]
+    pub fn of(holder: &Holder, mode: Mode) -> Self {
+        match holder {
+            Holder::Merchant(_) => Self::Merchant(mode),
+            Holder::Admin => Self::Admin,
+        }
+    }
+
+    /// What a key of this kind begins with.
+    #[must_use]
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Merchant(Mode::Live) => "sk_live_",
+            Self::Merchant(Mode::Test) => "sk_test_",
+            Self::Admin => "ak_",
+        }
+    }
 }
 
 /// A key that was just made.
@@ -286,12 +297,7 @@ pub struct NoRandomness(#[from] rand::rngs::SysError);
 pub fn new_key(kind: KeyKind) -> Result<NewKey, NoRandomness> {
     let mut random = [0; RANDOM_BYTES];
     SysRng.try_fill_bytes(&mut random)?;
-    let prefix = match kind {
-        KeyKind::Merchant { live: true } => "sk_live_",
-        KeyKind::Merchant { live: false } => "sk_test_",
-        KeyKind::Admin => "ak_",
-    };
-    let secret = format!("{prefix}{}", hex::encode(random));
+    let secret = format!("{}{}", kind.prefix(), hex::encode(random));
     let sha256 = hex::encode(Sha256::digest(&secret));
     Ok(NewKey { secret: Secret(secret), sha256 })
 }
@@ -372,8 +378,8 @@ mod tests {
     #[test]
     fn a_new_key_says_what_it_is_for_and_never_comes_twice() {
         for (kind, prefix) in [
-            (KeyKind::Merchant { live: true }, "sk_live_"),
-            (KeyKind::Merchant { live: false }, "sk_test_"),
+            (KeyKind::Merchant(Mode::Live), "sk_live_"),
+            (KeyKind::Merchant(Mode::Test), "sk_test_"),
             (KeyKind::Admin, "ak_"),
         ] {
             let (one, other) = (new_key(kind).unwrap(), new_key(kind).unwrap());
@@ -386,7 +392,7 @@ mod tests {
 
     #[test]
     fn a_new_key_opens_the_door_once_its_digest_is_configured() {
-        let key = new_key(KeyKind::Merchant { live: true }).unwrap();
+        let key = new_key(KeyKind::Merchant(Mode::Live)).unwrap();
         let mut config = config();
         assert_eq!(authenticate(&config, key.secret.expose()), None);
         let mut sha256 = [0; 32];

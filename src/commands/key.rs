@@ -1,6 +1,9 @@
 //! `strongroom key`: API keys.
 
-use crate::credentials::{KeyKind, new_key};
+use crate::{
+    credentials::{KeyKind, new_key},
+    domain::access::Mode,
+};
 use clap::Subcommand;
 use std::io::{self, Write};
 
@@ -8,13 +11,12 @@ use std::io::{self, Write};
 #[derive(Subcommand)]
 pub enum Key {
     /// Make a new API key. Prints the key, which is stored nowhere, and the line for the configuration.
+    ///
+    /// Keys of the configuration are for live payments; those for test payments are made by the API.
     New {
         /// For an admin, who sees all merchants.
-        #[arg(long, conflicts_with = "live")]
-        admin: bool,
-        /// For live payments (`sk_live_…`) instead of test payments (`sk_test_…`).
         #[arg(long)]
-        live: bool,
+        admin: bool,
         /// What the key is called in the audit trail.
         #[arg(long, default_value = "default", value_name = "NAME", value_parser = plain_name)]
         name: String,
@@ -34,12 +36,12 @@ fn plain_name(text: &str) -> Result<String, String> {
 /// There was no randomness, or nowhere to print to.
 pub fn run(key: &Key) -> anyhow::Result<()> {
     match key {
-        Key::New { admin, live, name } => print_new_key(*admin, *live, name),
+        Key::New { admin, name } => print_new_key(*admin, name),
     }
 }
 
-fn print_new_key(admin: bool, live: bool, name: &str) -> anyhow::Result<()> {
-    let kind = if admin { KeyKind::Admin } else { KeyKind::Merchant { live } };
+fn print_new_key(admin: bool, name: &str) -> anyhow::Result<()> {
+    let kind = if admin { KeyKind::Admin } else { KeyKind::Merchant(Mode::Live) };
     let key = new_key(kind)?;
     let mut out = io::stdout().lock();
     writeln!(out, "{}", key.secret.expose())?;

@@ -11,6 +11,7 @@ use super::{
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Bound,
     sync::Arc,
 };
 use thiserror::Error;
@@ -149,7 +150,7 @@ pub enum AccessEvent {
         /// What people call it.
         name: Option<Box<str>>,
     },
-    /// A merchant was changed.
+    /// A merchant was changed, as first releases wrote it: all that it is now, also what was not asked for.
     MerchantChanged {
         /// Which.
         id: Arc<str>,
@@ -169,6 +170,16 @@ pub enum AccessEvent {
     },
     /// Something else was asked for that changes no books.
     Asked(Box<str>),
+    /// What was asked for about a merchant was changed, and nothing else: so of two who change it at once, neither takes
+    /// back what the other did.
+    MerchantSet {
+        /// Which.
+        id: Arc<str>,
+        /// What people call it from now on; if `None`, what they did.
+        name: Option<Box<str>>,
+        /// Whether its keys may change anything from now on; if `None`, as before.
+        enabled: Option<bool>,
+    },
 }
 
 impl AccessEvent {
@@ -185,6 +196,13 @@ impl AccessEvent {
             Self::MerchantChanged { id, enabled: false, .. } => {
                 ("merchant disabled", id.to_string())
             }
+            Self::MerchantSet { id, enabled: Some(true), .. } => {
+                ("merchant enabled", id.to_string())
+            }
+            Self::MerchantSet { id, enabled: Some(false), .. } => {
+                ("merchant disabled", id.to_string())
+            }
+            Self::MerchantSet { id, enabled: None, .. } => ("merchant renamed", id.to_string()),
             Self::KeyMade(key) => ("key made", of(&key.holder, &key.id)),
             Self::KeyRevoked { id, holder } => ("key revoked", of(holder, id)),
             Self::Asked(what) => (what, String::new()),
@@ -272,7 +290,9 @@ impl Access {
             AccessEvent::MerchantMade { .. } if self.merchants.len() >= MERCHANTS_MAX => {
                 Err(Misfit::TooManyMerchants(self.merchants.len()))
             }
-            AccessEvent::MerchantChanged { id, .. } if !self.merchants.contains_key(id) => {
+            AccessEvent::MerchantChanged { id, .. } | AccessEvent::MerchantSet { id, .. }
+                if !self.merchants.contains_key(id) =>
+            {
                 Err(Misfit::NoSuchMerchant(id.clone()))
             }
             AccessEvent::KeyMade(key) if self.keys.contains_key(&key.id) => {
@@ -289,6 +309,7 @@ impl Access {
             },
             AccessEvent::MerchantMade { .. }
             | AccessEvent::MerchantChanged { .. }
+            | AccessEvent::MerchantSet { .. }
             | AccessEvent::Asked(_) => Ok(()),
         }
     }
@@ -304,6 +325,12 @@ impl Access {
                 if let Some(merchant) = self.merchants.get_mut(id) {
                     merchant.name.clone_from(name);
                     merchant.enabled = *enabled;
+                }
+            }
+            AccessEvent::MerchantSet { id, name, enabled } => {
+                if let Some(merchant) = self.merchants.get_mut(id) {
+                    merchant.name = name.clone().or_else(|| merchant.name.take());
+                    merchant.enabled = enabled.unwrap_or(merchant.enabled);
                 }
             }
             AccessEvent::KeyMade(key) => {
@@ -332,9 +359,10 @@ impl Access {
         }
     }
 
-    /// The merchants that were made here, by name.
-    pub fn merchants(&self) -> impl DoubleEndedIterator<Item = (&Arc<str>, &Merchant)> {
-        self.merchants.iter()
+    /// The merchants that were made here, by name, from behind `after` on.
+    pub fn merchants(&self, after: Option<&str>) -> impl Iterator<Item = (&Arc<str>, &Merchant)> {
+        let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.merchants.range::<str, _>((behind, Bound::Unbounded))
     }
 
     /// A merchant, by its name outside.
@@ -347,6 +375,12 @@ impl Access {
     #[must_use]
     pub fn key(&self, id: KeyId) -> Option<&KeyState> {
         self.keys.get(&id)
+    }
+
+    /// Whether there are keys that are not revoked.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        self.keys.values().any(|key| key.revoked_at.is_none())
     }
 
     /// The keys of a holder, oldest first, those that are revoked included.
@@ -372,90 +406,4 @@ pub struct Deed {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use uuid::Uuid;
-
-    fn id(number: u128) -> KeyId {
-        KeyId::new(Uuid::from_u128(number))
-    }
-
-    fn key(number: u128, holder: Holder, mode: Mode) -> AccessEvent {
-        AccessEvent::KeyMade(Box::new(Key {
-            id: id(number),
-            holder,
-            mode,
-            label: "till".into(),
-            scopes: Scope::ALL.into(),
-            expires_at: Some(Timestamp::from_millis(100)),
-            digest: [7; 32],
-        }))
-    }
-
-    fn record(access: &mut Access, event: AccessEvent) -> Result<(), Misfit> {
-        let record = AccessRecord { actor: "admin/test".into(), event };
-        access.check(&record)?;
-        access.apply(&record, Timestamp::from_millis(1));
-        Ok(())
-    }
-
-    fn shop() -> Holder {
-        Holder::Merchant("shop".into())
-    }
-
-    #[test]
-    fn a_key_opens_from_when_it_is_made_until_it_expires_or_is_revoked() {
-        let mut access = Access::default();
-        record(&mut access, key(1, shop(), Mode::Live)).unwrap();
-        let at = Timestamp::from_millis;
-        assert!(access.key(id(1)).unwrap().opens(at(99)));
-        assert!(!access.key(id(1)).unwrap().opens(at(100)));
-        let revoked = |holder| AccessEvent::KeyRevoked { id: id(1), holder };
-        assert_eq!(record(&mut access, revoked(Holder::Admin)), Err(Misfit::NoSuchKey(id(1))));
-        record(&mut access, revoked(shop())).unwrap();
-        assert!(!access.key(id(1)).unwrap().opens(at(2)));
-        assert_eq!(record(&mut access, revoked(shop())), Err(Misfit::NoSuchKey(id(1))));
-        assert_eq!(record(&mut access, key(1, shop(), Mode::Live)), Err(Misfit::KeyExists(id(1))));
-    }
-
-    #[test]
-    fn a_key_for_test_payments_is_of_another_merchant_inside() {
-        let mut access = Access::default();
-        record(&mut access, key(1, shop(), Mode::Live)).unwrap();
-        record(&mut access, key(2, shop(), Mode::Test)).unwrap();
-        record(&mut access, key(3, Holder::Admin, Mode::Live)).unwrap();
-        let merchant = |number| access.key(id(number)).unwrap().merchant.clone();
-        assert_eq!(merchant(1).as_deref(), Some("shop"));
-        assert_eq!(merchant(2).as_deref(), Some("shop~test"));
-        assert_eq!(merchant(3), None);
-        assert_eq!((name_outside("shop~test"), is_test("shop~test")), ("shop", true));
-        assert_eq!((name_outside("shop"), is_test("shop")), ("shop", false));
-        assert_eq!(access.keys_of(&shop()).count(), 2);
-    }
-
-    #[test]
-    fn merchants_are_made_once_and_changed_and_a_holder_has_so_many_keys_at_most() {
-        let mut access = Access::default();
-        let made = || AccessEvent::MerchantMade { id: "shop".into(), name: None };
-        let changed = |id: &str| {
-            let (id, name) = (id.into(), Some("The Shop".into()));
-            AccessEvent::MerchantChanged { id, name, enabled: false }
-        };
-        assert_eq!(
-            record(&mut access, changed("shop")),
-            Err(Misfit::NoSuchMerchant("shop".into()))
-        );
-        record(&mut access, made()).unwrap();
-        assert_eq!(record(&mut access, made()), Err(Misfit::MerchantExists("shop".into())));
-        record(&mut access, changed("shop")).unwrap();
-        let (_, merchant) = access.merchant("shop").unwrap();
-        assert_eq!((merchant.name.as_deref(), merchant.enabled), (Some("The Shop"), false));
-        for number in 0..KEYS_MAX {
-            record(&mut access, key(u128::try_from(number).unwrap(), shop(), Mode::Live)).unwrap();
-        }
-        let more = record(&mut access, key(1000, shop(), Mode::Live));
-        assert_eq!(more, Err(Misfit::TooManyKeys(KEYS_MAX)));
-        record(&mut access, AccessEvent::KeyRevoked { id: id(5), holder: shop() }).unwrap();
-        record(&mut access, key(1000, shop(), Mode::Live)).unwrap();
-    }
-}
+mod tests;

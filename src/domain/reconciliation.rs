@@ -35,6 +35,8 @@ pub struct Totals {
     trial_balance: BTreeMap<(AccountKind, Currency), KindTotal>,
     /// All debits and credits so far.
     turnover: BTreeMap<Currency, Turnover>,
+    /// How many payments stand so.
+    statuses: BTreeMap<Status, u64>,
 }
 
 impl Totals {
@@ -45,6 +47,7 @@ impl Totals {
             position: books.position(),
             trial_balance: books.trial_balance().clone(),
             turnover: books.turnover().clone(),
+            statuses: books.payments_by_status().clone(),
         }
     }
 }
@@ -53,8 +56,7 @@ impl Totals {
 pub struct Recount {
     kept: Totals,
     payments: usize,
-    /// How many payments stand so, as it is kept and as it was counted.
-    statuses: [BTreeMap<Status, u64>; 2],
+    statuses: BTreeMap<Status, u64>,
     turnover: BTreeMap<Currency, Turnover>,
     accounts: HashMap<Account, Counted>,
     kinds: BTreeMap<(AccountKind, Currency), Balance>,
@@ -162,7 +164,7 @@ impl Recount {
         Self {
             kept: Totals::of(books),
             payments: books.payment_count(),
-            statuses: [books.payments_by_status().clone(), BTreeMap::new()],
+            statuses: BTreeMap::new(),
             turnover: BTreeMap::new(),
             accounts: HashMap::new(),
             kinds: BTreeMap::new(),
@@ -283,8 +285,7 @@ impl Recount {
                 position.add(leg);
             }
         }
-        let [_, statuses] = &mut self.statuses;
-        *statuses.entry(payment.status).or_default() += 1;
+        *self.statuses.entry(payment.status).or_default() += 1;
         let expected = LedgerPosition::due(&payment);
         self.payments_match.look_at(Some((details.id, last)), position == expected, || {
             format!(
@@ -334,7 +335,7 @@ impl Recount {
                 format!("{currency}: all accounts sum to {} (pending {})", sum.posted, sum.pending)
             });
         }
-        let [kept, counted] = &self.statuses;
+        let (kept, counted) = (&self.kept.statuses, &self.statuses);
         if kept != counted {
             self.payments_match.look(false, || {
                 format!(

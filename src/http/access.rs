@@ -40,10 +40,14 @@ async fn received<'a>(
     payload: web::Payload,
     door: &'a Door,
 ) -> Result<(Arc<str>, &'a Core, Body), Problem> {
-    let actor = headers::admin(request, door)?;
-    let core = door.core()?;
-    core.writing()?;
-    Ok((actor, core, body::only(request, payload, door).await?))
+    let who = || {
+        let actor = headers::admin(request, door)?;
+        let core = door.core()?;
+        core.writing()?;
+        Ok((actor, core))
+    };
+    let ((actor, core), body) = body::only(request, payload, door, who).await?;
+    Ok((actor, core, body))
 }
 
 /// Makes what an admin did durable.
@@ -113,14 +117,17 @@ pub(super) async fn merchants(request: HttpRequest, door: web::Data<Door>) -> Ha
     let mut query = Query::of(&request)?;
     let (limit, after) = (query.limit(), query.text("after"));
     query.finish()?;
-    let core = door.core()?;
-    let books = core.books.read();
-    let made = books.access().merchants().map(|(id, merchant)| MerchantBody::of(id, merchant));
-    let mut all: Vec<_> = door.merchants.iter().map(MerchantBody::configured).chain(made).collect();
-    drop(books);
+    let after = after.as_deref();
+    let configured = door.merchants.iter().filter(|id| after.is_none_or(|after| *after < ***id));
+    let mut all: Vec<_> = configured.map(MerchantBody::configured).collect();
+    {
+        let books = door.core()?.books.read();
+        let made = books.access().merchants(after).take(limit.saturating_add(1));
+        all.extend(made.map(|(id, merchant)| MerchantBody::of(id, merchant)));
+    }
+    // Of one that stands in both, what the configuration says is shown: the sort keeps it in front.
     all.sort_by(|one, other| one.id.cmp(&other.id));
     all.dedup_by(|one, other| one.id == other.id);
-    all.retain(|merchant| after.as_ref().is_none_or(|after| **after < *merchant.id));
     let next = cut_page(&mut all, limit, |merchant| merchant.id.to_string());
     Ok(HttpResponse::Ok().json(PageBody { data: all, next }))
 }
@@ -158,15 +165,16 @@ pub(super) async fn change_merchant(
 ) -> Handled {
     let (actor, core, mut body) = received(&request, payload, &door).await?;
     let merchant = merchant_of_path(&request, &door)?;
-    let name = body.free_text("name", NAME_CHARACTERS_MAX).or(merchant.name);
-    let enabled = body.boolean("enabled").unwrap_or(merchant.enabled);
+    let name = body.free_text("name", NAME_CHARACTERS_MAX).map(String::into_boxed_str);
+    let enabled = body.boolean("enabled");
     body.finish()?;
     if merchant.origin == "config" {
         return Err(Problem::merchant_of_config());
     }
-    let name = name.map(String::into_boxed_str);
-    let event = AccessEvent::MerchantChanged { id: merchant.id.clone(), name, enabled };
-    record(core, actor, event).await?;
+    if name.is_some() || enabled.is_some() {
+        let event = AccessEvent::MerchantSet { id: merchant.id, name, enabled };
+        record(core, actor, event).await?;
+    }
     Ok(HttpResponse::Ok().json(merchant_of_path(&request, &door)?))
 }
 
@@ -316,13 +324,20 @@ async fn revoke_key(
     let core = door.core()?;
     let id = request.match_info().get("key").and_then(KeyId::parse);
     let id = id.ok_or_else(Problem::no_such_key)?;
-    let revoked = {
+    let is_revoked = || {
         let books = core.books.read();
         let state = books.access().key(id).filter(|state| state.key.holder == holder);
-        state.ok_or_else(Problem::no_such_key)?.revoked_at.is_some()
+        state.map(|state| state.revoked_at.is_some()).ok_or_else(Problem::no_such_key)
     };
-    if !revoked {
-        record(core, actor, AccessEvent::KeyRevoked { id, holder }).await?;
+    if !is_revoked()? {
+        let event = AccessEvent::KeyRevoked { id, holder: holder.clone() };
+        let recorded = record(core, actor, event).await;
+        // Somebody else may have been faster.
+        if let Err(problem) = recorded
+            && !is_revoked()?
+        {
+            return Err(problem);
+        }
     }
     let books = core.books.read();
     let state = books.access().key(id).ok_or_else(Problem::no_such_key)?;

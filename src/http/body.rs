@@ -44,14 +44,33 @@ pub(super) struct Body {
     canonical: Vec<u8>,
 }
 
-/// The body of a request that takes no query.
-pub(super) async fn only(
+/// A body, and who sent it, as `who` tells. That is asked before the body comes, since a stranger's is not waited for, and
+/// again when it is there: meanwhile the key may have been revoked, or what it may do taken back.
+pub(super) async fn receive_from<W>(
     request: &HttpRequest,
     payload: web::Payload,
     door: &Door,
-) -> Result<Body, Problem> {
-    Query::of(request)?.finish()?;
-    Body::parse(&receive(request, payload, door.limits).await?)
+    who: impl Fn() -> Result<W, Problem>,
+) -> Result<(W, web::Bytes), Problem> {
+    who()?;
+    let bytes = receive(request, payload, door.limits).await?;
+    Ok((who()?, bytes))
+}
+
+/// The same for a request that takes no query.
+pub(super) async fn only<W>(
+    request: &HttpRequest,
+    payload: web::Payload,
+    door: &Door,
+    who: impl Fn() -> Result<W, Problem>,
+) -> Result<(W, Body), Problem> {
+    let who = || {
+        let who = who()?;
+        Query::of(request)?.finish()?;
+        Ok(who)
+    };
+    let (who, bytes) = receive_from(request, payload, door, who).await?;
+    Ok((who, Body::parse(&bytes)?))
 }
 
 impl Body {

@@ -2,7 +2,7 @@
 
 use super::{Door, gate, reply::Problem};
 use crate::{
-    credentials::Principal,
+    credentials::{KeyKind, Principal},
     domain::{
         access::{self, Scope},
         card_number::contains_card_number,
@@ -18,8 +18,8 @@ use std::sync::Arc;
 const REQUEST_ID_LENGTH_MAX: usize = 128;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// What credentials begin with.
-const CREDENTIALS: [&str; 5] = ["sk_live_", "sk_test_", "rk_live_", "ak_", "whsec_"];
+/// What credentials begin with that are no keys of this server.
+const CREDENTIALS: [&str; 3] = ["rk_live_", "rk_test_", "whsec_"];
 
 /// The caller's own id if it sent a usable one (it is logged, so no card number or credential may be in it), else a new
 /// one.
@@ -52,9 +52,10 @@ pub(super) fn holder(
         (&principal, scope)
         && let Some(core) = door.core.get()
     {
+        let name = access::name_outside(id);
         let books = core.books.read();
-        let merchant = books.access().merchant(access::name_outside(id));
-        if merchant.is_some_and(|(_, merchant)| !merchant.enabled) {
+        let made = books.access().merchant(name);
+        if made.is_some_and(|(_, made)| !made.enabled) && door.configured(name).is_none() {
             return Err(Problem::merchant_disabled());
         }
     }
@@ -62,7 +63,8 @@ pub(super) fn holder(
 }
 
 fn holds_credential(text: &str) -> bool {
-    CREDENTIALS.iter().any(|prefix| text.contains(prefix))
+    let own = KeyKind::ALL.into_iter().map(KeyKind::prefix);
+    own.chain(CREDENTIALS).any(|prefix| text.contains(prefix))
 }
 
 /// Who asks, if that is not more often than it may.
@@ -94,7 +96,17 @@ fn recognized(presented: Option<&str>, door: &Door) -> Result<Option<Principal>,
     let core = door.core()?;
     let now = core.clock.now();
     let books = core.books.read();
-    Ok(door.credentials.recognize(presented, books.access(), now))
+    let access = books.access();
+    let recognized = door.credentials.recognize(presented, access, now);
+    // A merchant that is not in the configuration any more has left its keys behind.
+    let is_there = |principal: &Principal| match principal {
+        Principal::Merchant { id, .. } => {
+            let name = access::name_outside(id);
+            access.merchant(name).is_some() || door.configured(name).is_some()
+        }
+        Principal::Admin { .. } => true,
+    };
+    Ok(recognized.filter(is_there))
 }
 
 /// Lets only an admin pass, and says which key it was.

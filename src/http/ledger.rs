@@ -12,7 +12,7 @@ use crate::{
         access::{self, Scope},
         books::{Books, Line},
         id::{DerivedId, Kind, PaymentId, Sequence},
-        ledger::Balances,
+        ledger::{Account, Balances},
     },
     wire::{
         requests::{AsOf, Limit},
@@ -76,13 +76,17 @@ struct EntryBody {
 
 impl EntryBody {
     fn of(line: &Line, is_for_merchant: bool) -> Self {
-        let account = line.account.to_string();
-        let outside = if is_for_merchant { access::name_outside(&account) } else { &account };
+        let account_id = match &line.account {
+            Account::Merchant(id) if is_for_merchant => {
+                Account::Merchant(access::name_outside(id).into()).to_string()
+            }
+            account => account.to_string(),
+        };
         Self {
             id: Text(line.id),
             transaction_id: Text(line.transaction),
             payment_id: Text(line.payment),
-            account_id: outside.to_owned(),
+            account_id,
             amount: line.amount,
             currency: line.currency.code(),
             side: if line.amount < 0 { "debit" } else { "credit" },
@@ -124,6 +128,7 @@ pub(super) async fn account(
         (Some(named), Some(merchant)) if named == access::name_outside(merchant) => {
             format!("merchant:{merchant}")
         }
+        (Some(_), Some(_)) => return Err(Problem::no_such_account()),
         _ => name.clone(),
     };
     let books = door.core()?.books.read();

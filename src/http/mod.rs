@@ -133,11 +133,15 @@ pub struct Limits {
 impl Door {
     /// The merchant of this name, wherever it was made.
     fn merchant(&self, name: &str) -> Option<Arc<str>> {
-        let configured = self.merchants.iter().find(|id| ***id == *name).cloned();
-        configured.or_else(|| {
+        self.configured(name).cloned().or_else(|| {
             let books = self.core.get()?.books.read();
             books.access().merchant(name).map(|(id, _)| id.clone())
         })
+    }
+
+    /// The merchant of this name, if the configuration names it: then that alone says what it may.
+    fn configured(&self, name: &str) -> Option<&Arc<str>> {
+        self.merchants.iter().find(|id| ***id == *name)
     }
 
     fn core(&self) -> Result<&Core, Problem> {

@@ -5,6 +5,7 @@
 //! that only this one answers stand at it under `x-problems`.
 
 mod complete;
+mod examples;
 
 use super::{
     access, docs, events, health, idempotency, ledger, metrics, payments, providers,
@@ -143,6 +144,25 @@ mod tests {
             assert!(ids.insert(operation["operationId"].to_string()), "{name}");
             assert!(operation["x-problems"].is_null(), "{name}");
         }
+    }
+
+    #[test]
+    fn an_answer_tells_of_the_headers_that_only_some_of_its_problems_have() {
+        let headers = |path: &str, status: u16| {
+            DOCUMENT["paths"][path]["post"]["responses"][status.to_string()]["headers"].clone()
+        };
+        let in_progress = headers("/api/payments", 409);
+        let declined = headers("/api/payments/{id}/refund", 402);
+        for (headers, name) in [
+            (&in_progress, "Retry-After"),
+            (&declined, "Idempotent-Replayed"),
+            (&declined, "RateLimit"),
+            (&declined, "RateLimit-Policy"),
+            (&headers("/api/providers/{name}/webhook", 429), "RateLimit"),
+        ] {
+            assert!(headers[name].is_object(), "{name}");
+        }
+        assert!(headers("/api/merchants", 409)["Retry-After"].is_null());
     }
 
     #[test]

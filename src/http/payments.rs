@@ -153,13 +153,16 @@ impl Incoming {
         payload: web::Payload,
         door: &Door,
     ) -> Result<Self, Problem> {
-        let principal = headers::holder(request, door, Scope::PaymentsWrite)?;
-        door.core()?.writing()?;
-        let mut query = Query::of(request)?;
-        let in_query = query.text("idempotencyKey");
-        query.finish()?;
-        let key = headers::idempotency_key(request, in_query.as_deref())?;
-        let bytes = body::receive(request, payload, door.limits).await?;
+        let who = || {
+            let principal = headers::holder(request, door, Scope::PaymentsWrite)?;
+            door.core()?.writing()?;
+            let mut query = Query::of(request)?;
+            let in_query = query.text("idempotencyKey");
+            query.finish()?;
+            Ok((principal, headers::idempotency_key(request, in_query.as_deref())?))
+        };
+        let received = body::receive_from(request, payload, door, who).await?;
+        let ((principal, key), bytes) = received;
         let body = Body::parse(&bytes)?;
         Ok(Self { principal, key, body, body_bytes: bytes.len() })
     }

@@ -3,7 +3,7 @@
 mod shown;
 
 use super::{
-    Core, Door,
+    Core, Door, access,
     body::{self, Body},
     headers,
     payments::{merchant_asked_for, merchant_of},
@@ -114,8 +114,8 @@ pub(super) async fn create(
     payload: web::Payload,
     door: web::Data<Door>,
 ) -> Handled {
-    let principal = headers::holder(&request, &door, Scope::WebhooksWrite)?;
-    let mut body = body::only(&request, payload, &door).await?;
+    let who = || headers::holder(&request, &door, Scope::WebhooksWrite);
+    let (principal, mut body) = body::only(&request, payload, &door, who).await?;
     let core = door.core()?;
     let writing = core.writing()?;
     let merchant = merchant_of(&principal, &mut body, &door)?;
@@ -193,11 +193,13 @@ pub(super) async fn update(
     payload: web::Payload,
     door: web::Data<Door>,
 ) -> Handled {
-    let (principal, endpoint) = visible(&request, &door)?;
-    let mut body = body::only(&request, payload, &door).await?;
+    let who = || visible(&request, &door);
+    let (_, mut body) = body::only(&request, payload, &door, who).await?;
     let core = door.core()?;
     let writing = core.writing()?;
     let url = read_url(&mut body, &writing.webhooks.guard).await;
+    // Looking a name up takes its time too.
+    let (principal, endpoint) = who()?;
     let filter = read_filter(&mut body);
     let description = body.free_text("description", DESCRIPTION_CHARACTERS_MAX);
     let enabled = body.boolean("enabled");
@@ -257,8 +259,8 @@ pub(super) async fn rotate(
     payload: web::Payload,
     door: web::Data<Door>,
 ) -> Handled {
-    let (principal, endpoint) = visible(&request, &door)?;
-    let mut body = body::only(&request, payload, &door).await?;
+    let who = || visible(&request, &door);
+    let ((principal, endpoint), mut body) = body::only(&request, payload, &door, who).await?;
     let given = read_secret(&mut body);
     body.finish()?;
     if endpoint.origin == Origin::Config {
@@ -298,9 +300,14 @@ struct TestBody {
     extensions(("x-problems" = json!(["webhook_test_under_way"]))))]
 pub(super) async fn test(request: HttpRequest, door: web::Data<Door>) -> Handled {
     const ANSWER_CHARACTERS_MAX: usize = 1000;
-    let (_, endpoint) = visible(&request, &door)?;
+    let (principal, endpoint) = visible(&request, &door)?;
     Query::of(&request)?.finish()?;
-    let sent = door.core()?.writing()?.webhooks.test(endpoint.id).await;
+    let core = door.core()?;
+    let webhooks = &core.writing()?.webhooks;
+    if let Principal::Admin { actor } = principal {
+        access::asked(core, actor, &format!("test of {} asked for", endpoint.id)).await;
+    }
+    let sent = webhooks.test(endpoint.id).await;
     let sent = sent.map_err(|why| match why {
         NotTested::NobodyThere => Problem::not_serving(),
         NotTested::UnderWay => Problem::still_testing(),
@@ -344,8 +351,8 @@ pub(super) async fn replay(
     payload: web::Payload,
     door: web::Data<Door>,
 ) -> Handled {
-    let (principal, endpoint) = visible(&request, &door)?;
-    let mut body = body::only(&request, payload, &door).await?;
+    let who = || visible(&request, &door);
+    let ((principal, endpoint), mut body) = body::only(&request, payload, &door, who).await?;
     let from = body.text_or_number("from").and_then(|text| {
         let event = DerivedId::parse(&text).filter(|id| id.kind == Kind::Event).map(From::Event);
         let number = text.parse().ok().filter(|number| *number > 0).map(From::Number);

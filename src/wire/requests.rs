@@ -140,7 +140,7 @@ pub struct NewReplay {
 /// A merchant to be made.
 #[derive(ToSchema)]
 pub struct NewMerchant {
-    /// Its id, which stays: it names the merchant's account in the ledger.
+    /// Its id, which stays: it names the merchant's account in the ledger. Not `admin`.
     #[schema(pattern = "^[A-Za-z0-9_-]{1,64}$", example = "merchant_7")]
     pub id: String,
     /// For people. No card number may stand in it.
@@ -162,7 +162,7 @@ pub struct MerchantChange {
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct NewKey {
-    /// What it is for, for people; the audit trail names it by this.
+    /// What it is for, for people; the audit trail names the key by its id.
     #[schema(min_length = 1, max_length = 100, example = "checkout")]
     pub label: String,
     /// `live` if left out.
@@ -178,7 +178,7 @@ pub struct NewKey {
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct NewAdminKey {
-    /// Who it is for, for people; the audit trail names it by this.
+    /// Who it is for, for people; the audit trail names the key by its id.
     #[schema(min_length = 1, max_length = 100, example = "alice")]
     pub label: String,
     /// Until when it opens the door: a time to come; for good if left out.
@@ -286,7 +286,8 @@ pub struct AfterEntry {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query, rename_all = "camelCase")]
 pub struct OfMerchant {
-    /// Of which merchant; a merchant's key shows that merchant's only, an admin's all if left out.
+    /// Of which merchant; a merchant's key shows that merchant's only, an admin's all if left out. An admin names a
+    /// merchant's live payments by its id, and its test payments by that and `~test`.
     #[param(example = "merchant_1")]
     pub merchant_id: Option<String>,
 }

@@ -5,10 +5,15 @@ use crate::{
     proof::fingerprint,
     secrets::is_in_folder,
     server::{ADMIN_KEY, TestServer},
-    wait::eventually,
+    wait::{at_once, eventually},
 };
 use serde_json::{Value, json};
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt,
+};
 
 /// A merchant that is made by the API.
 fn shop(server: &TestServer) -> Value {
@@ -86,9 +91,17 @@ fn merchants_are_listed_changed_and_disabled() {
     assert_eq!((&disabled["enabled"], &disabled["name"]), (&json!(false), &json!("The Shop")));
     merchant.charge("other", 500).problem(403, "merchant_disabled");
     merchant.refund_all(&id).problem(403, "merchant_disabled");
+    let hook = json!({"url": "http://127.0.0.1:1/"});
+    merchant.post("/api/webhook-endpoints", "", &hook).problem(403, "merchant_disabled");
     merchant.get(&format!("/api/payments/{id}")).of(200);
-    admin.patch("/api/merchants/shop", &json!({"enabled": true, "name": "Shop 2"})).of(200);
+    let renamed = admin.patch("/api/merchants/shop", &json!({"name": "Shop 2"})).of(200).json;
+    assert_eq!((&renamed["enabled"], &renamed["name"]), (&json!(false), &json!("Shop 2")));
+    admin.patch("/api/merchants/shop", &json!({})).of(200);
+    admin.patch("/api/merchants/shop", &json!({"enabled": true})).of(200);
     merchant.refund_all(&id).of(200);
+    let told = admin.get("/api/audit?limit=3").of(200).json["data"].clone();
+    let told: Vec<_> = told.as_array().unwrap().iter().map(|deed| deed["action"].clone()).collect();
+    assert_eq!(told, ["merchant enabled", "merchant renamed", "merchant disabled"]);
     server.post("/api/merchants", "", &json!({"id": "x"})).problem(403, "forbidden");
 }
 
@@ -155,6 +168,14 @@ fn live_payments_and_test_ones_never_meet() {
     assert_eq!(test.balance("merchant:shop", "USD"), (900, 0));
     let entry = test.get("/api/ledger/merchant:shop").of(200).json["entries"][0].clone();
     assert_eq!(entry["accountId"], "merchant:shop");
+    for client in [&live, &test] {
+        client.get("/api/ledger/merchant:shop~test").problem(404, "account_not_found");
+    }
+    let admin = server.admin();
+    assert_eq!(admin.balance("merchant:shop", "USD"), (500, 0));
+    assert_eq!(admin.balance("merchant:shop~test", "USD"), (900, 0));
+    let listed = |merchant: &str| admin.all(&format!("/api/payments?merchantId={merchant}"));
+    assert_eq!((listed("shop").len(), listed("shop~test").len()), (1, 1));
     for (client, id) in [(&live, real.id()), (&test, tried.id())] {
         let payments = client.all("/api/payments");
         assert_eq!((payments.len(), payments[0]["id"].as_str()), (1, Some(id.as_str())));
@@ -163,7 +184,152 @@ fn live_payments_and_test_ones_never_meet() {
     }
     let body = json!({"merchantId": "shop", "amount": 5, "currency": "USD"});
     test.pay("named", &body).of(201);
+    for (client, mode) in [(&live, Value::Null), (&test, json!("test"))] {
+        let hook = json!({"url": "http://127.0.0.1:1/"});
+        let made = client.post("/api/webhook-endpoints", "", &hook).of(201);
+        assert_eq!((&made.json["mode"], &made.json["merchantId"]), (&mode, &json!("shop")));
+        let own = client.all("/api/webhook-endpoints");
+        assert_eq!((own.len(), own[0]["id"].as_str()), (1, Some(made.id().as_str())));
+    }
     server.admin().reconciles();
+}
+
+#[test]
+fn a_customers_account_is_shown_as_the_merchant_calls_it_and_without_what_was_only_tried_out() {
+    let server = TestServer::start();
+    shop(&server);
+    let live = client(&server, &make_key(&server, &json!({"label": "l"})));
+    let test = client(&server, &make_key(&server, &json!({"label": "t", "mode": "test"})));
+    let pay = |client: &Client, customer: &str, amount: i64| {
+        let body = json!({"amount": amount, "currency": "USD", "customerId": customer});
+        client.pay(&format!("{customer}-{amount}"), &body).of(201);
+    };
+    pay(&live, "bob", 5);
+    pay(&test, "bob", 700);
+    // A merchant may call its customer anything.
+    pay(&live, "eve~test", 9);
+    for (client, customer, balance) in [
+        (&live, "bob", -5),
+        (&test, "bob", -700),
+        (&live, "eve~test", -9),
+        (&server.admin(), "bob", -5),
+        (&server.admin(), "eve~test", -9),
+    ] {
+        let name = format!("customer:{customer}");
+        let account = client.get(&format!("/api/ledger/{name}")).of(200).json;
+        assert_eq!(account["balances"][0]["balance"], balance, "{account:#}");
+        let entries = account["entries"].as_array().unwrap();
+        assert_eq!((entries.len(), &entries[0]["accountId"]), (1, &json!(name)));
+    }
+    assert_eq!(test.balance("customer:eve~test", "USD"), (0, 0));
+}
+
+/// The head of a POST, which the server has read and taken, but for its body.
+fn begin(server: &TestServer, path: &str, key: &str, body: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\nIdempotency-Key: slow\r\n\
+         Expect: 100-continue\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut goes_on = [0; 25];
+    stream.read_exact(&mut goes_on).unwrap();
+    assert_eq!(&goes_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream
+}
+
+#[test]
+fn what_is_taken_back_while_a_request_comes_in_is_taken_back_for_that_request_too() {
+    let server = TestServer::start();
+    shop(&server);
+    let admin = server.admin();
+    let stolen = admin.post("/api/admin-keys", "", &json!({"label": "stolen"})).of(201).json;
+    let lost = make_key(&server, &json!({"label": "lost"}));
+    let stays = make_key(&server, &json!({"label": "stays"}));
+    let label = json!({"label": "back door"}).to_string();
+    let charge = json!({"amount": 5, "currency": "USD"}).to_string();
+    let hook = json!({"url": "http://127.0.0.1:1/"}).to_string();
+    let posts = [
+        ("/api/admin-keys", &stolen, &label, "unauthenticated"),
+        ("/api/merchants/shop/keys", &stolen, &label, "unauthenticated"),
+        ("/api/payments", &lost, &charge, "unauthenticated"),
+        ("/api/webhook-endpoints", &lost, &hook, "unauthenticated"),
+        ("/api/payments", &stays, &charge, "merchant_disabled"),
+    ];
+    let begun =
+        posts.map(|(path, key, body, _)| begin(&server, path, key["key"].as_str().unwrap(), body));
+    let path = |key: &Value, of: &str| format!("{of}/{}", key["id"].as_str().unwrap());
+    admin.delete(&path(&stolen, "/api/admin-keys")).of(200);
+    admin.delete(&path(&lost, "/api/merchants/shop/keys")).of(200);
+    admin.patch("/api/merchants/shop", &json!({"enabled": false})).of(200);
+    for (mut stream, (path, _, body, code)) in begun.into_iter().zip(posts) {
+        stream.write_all(body.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains(&format!("\"code\":\"{code}\"")), "{path}: {answer}");
+    }
+    assert_eq!(admin.all("/api/admin-keys").len(), 1);
+    assert_eq!(admin.all("/api/merchants/shop/keys").len(), 2);
+    assert_eq!(admin.all("/api/payments").len(), 0);
+    assert_eq!(admin.all("/api/webhook-endpoints").len(), 0);
+}
+
+#[test]
+fn of_those_who_change_the_same_thing_at_once_none_takes_back_what_another_did() {
+    let server = TestServer::start();
+    shop(&server);
+    let admin = server.admin();
+    let twin = json!({"id": "twin"});
+    let mut made = at_once(4, |_| admin.post("/api/merchants", "", &twin).status);
+    made.sort_unstable();
+    assert_eq!(made, [201, 409, 409, 409], "made once");
+    let changes = [json!({"enabled": false}), json!({"name": "Shop 2"})];
+    for _ in 0..20 {
+        admin.patch("/api/merchants/shop", &json!({"enabled": true, "name": "Shop 1"})).of(200);
+        at_once(2, |number| admin.patch("/api/merchants/shop", &changes[number]).of(200));
+        let stands = admin.get("/api/merchants/shop").of(200).json;
+        assert_eq!((&stands["enabled"], &stands["name"]), (&json!(false), &json!("Shop 2")));
+        let key = make_key(&server, &json!({"label": "lost"}));
+        let path = format!("/api/merchants/shop/keys/{}", key["id"].as_str().unwrap());
+        let answers = at_once(4, |_| admin.delete(&path).of(200).body);
+        assert!(answers.iter().all(|answer| *answer == answers[0]), "revoked once");
+    }
+}
+
+#[test]
+fn what_the_configuration_says_of_a_merchant_holds_before_what_the_api_made() {
+    let mut server = TestServer::start();
+    shop(&server);
+    let admin = server.admin();
+    let path = "/api/merchants/merchant_2/keys";
+    let theirs = admin.post(path, "", &json!({"label": "web"})).of(201).json;
+    let ours = make_key(&server, &json!({"label": "web"}));
+    admin.patch("/api/merchants/shop", &json!({"enabled": false})).of(200);
+    client(&server, &theirs).charge("order", 5).of(201);
+    client(&server, &ours).charge("order", 5).problem(403, "merchant_disabled");
+    server.terminate();
+    let file = server.path("strongroom.toml");
+    let before = fs::read_to_string(&file).unwrap();
+    let without = before.replace("id = \"merchant_2\"", "id = \"shop\"");
+    assert_ne!(without, before);
+    fs::write(&file, without).unwrap();
+    server.restart();
+    let admin = server.admin();
+    admin.get("/api/merchants/merchant_2").problem(404, "merchant_not_found");
+    client(&server, &theirs).get("/api/payments").problem(401, "unauthenticated");
+    let listed = admin.all("/api/merchants?limit=1");
+    let listed: Vec<_> = listed.iter().map(|it| (&it["id"], &it["origin"])).collect();
+    let names = [json!("merchant_1"), json!("shop")];
+    assert_eq!(listed, [(&names[0], &json!("config")), (&names[1], &json!("config"))]);
+    let configured = admin.get("/api/merchants/shop").of(200).json;
+    assert_eq!((&configured["enabled"], &configured["origin"]), (&json!(true), &json!("config")));
+    client(&server, &ours).charge("order", 5).of(201);
+    server.terminate();
+    fs::write(&file, before).unwrap();
+    server.restart();
+    client(&server, &theirs).charge("again", 5).of(201);
+    client(&server, &ours).charge("again", 5).problem(403, "merchant_disabled");
 }
 
 #[test]
@@ -237,7 +403,8 @@ fn admins_have_keys_of_their_own_and_whatever_they_do_is_in_the_audit_trail() {
     second.post("/api/reconcile", "", &json!({})).of(200);
     second.post("/api/snapshot", "", &json!({})).of(200);
     let hook = json!({"url": "http://127.0.0.1:1/", "merchantId": "shop"});
-    second.post("/api/webhook-endpoints", "", &hook).of(201);
+    let hook = second.post("/api/webhook-endpoints", "", &hook).of(201).id();
+    second.post(&format!("/api/webhook-endpoints/{hook}/test"), "", &json!({})).of(200);
     let id = made["id"].as_str().unwrap();
     server.charge("not_an_admins", 5).of(201);
     admin.delete(&format!("/api/admin-keys/{id}")).of(200);
@@ -254,6 +421,7 @@ fn admins_have_keys_of_their_own_and_whatever_they_do_is_in_the_audit_trail() {
             told,
             [
                 "admin/test key revoked".to_owned(),
+                format!("{ops} test of {hook} asked for"),
                 format!("{ops} webhook endpoint created"),
                 format!("{ops} snapshot asked for"),
                 format!("{ops} reconciliation asked for"),
@@ -262,7 +430,7 @@ fn admins_have_keys_of_their_own_and_whatever_they_do_is_in_the_audit_trail() {
                 "admin/test key made".to_owned(),
             ]
         );
-        assert_eq!(deeds[4]["subject"], paid);
+        assert_eq!(deeds[5]["subject"], paid);
         assert!(deeds.iter().all(|deed| deed["blockHash"].is_string()));
         let keys = server.admin().all("/api/admin-keys");
         assert_eq!((keys.len(), &keys[0]["id"]), (1, &json!(id)));
@@ -274,7 +442,8 @@ fn admins_have_keys_of_their_own_and_whatever_they_do_is_in_the_audit_trail() {
     server.kill();
     server.restart();
     let deeds = server.admin().all("/api/audit");
-    assert_eq!(deeds.len(), 8, "with the last snapshot");
+    server.client(text).get("/api/audit").problem(401, "unauthenticated");
+    assert_eq!(deeds.len(), 9, "with the last snapshot");
 }
 
 #[test]
@@ -288,8 +457,11 @@ fn the_pepper_stands_beside_the_journal_for_its_owner_alone_and_without_it_no_ke
     assert!(!server.path("backup").join("pepper").exists());
     server.terminate();
     let before = fingerprint(&server.data());
+    // Whether the key has been revoked since is not on books that are only shown.
     let shown = server.beside(&["--read-only"]);
-    shown.client(key["key"].as_str().unwrap()).get("/api/payments").of(200);
+    let with_key = shown.client(key["key"].as_str().unwrap());
+    with_key.get("/api/payments").problem(401, "unauthenticated");
+    shown.client(ADMIN_KEY).get("/api/merchants/shop/keys").of(200);
     drop(shown);
     assert_eq!(fingerprint(&server.data()), before);
     let kept = fs::read(&pepper).unwrap();
@@ -300,8 +472,11 @@ fn the_pepper_stands_beside_the_journal_for_its_owner_alone_and_without_it_no_ke
     server.restart();
     client(&server, &key).get("/api/payments").problem(401, "unauthenticated");
     server.client(ADMIN_KEY).get("/api/merchants/shop").of(200);
+    let alarms = server.admin().get("/ready").of(200).json["alarms"].clone();
+    assert_eq!(alarms[0]["code"], "keys.pepper_lost");
     server.terminate();
     fs::write(&pepper, kept).unwrap();
     server.restart();
     client(&server, &key).charge("order", 5).of(201);
+    assert_eq!(server.admin().get("/ready").of(200).json["alarms"], Value::Null);
 }

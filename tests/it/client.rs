@@ -102,8 +102,16 @@ impl Client {
 
     #[track_caller]
     pub fn get(&self, path: &str) -> Response {
+        self.get_with(path, &[])
+    }
+
+    /// GETs with more headers than the key's.
+    #[track_caller]
+    pub fn get_with(&self, path: &str, more: &[(&str, &str)]) -> Response {
         let bearer = format!("Bearer {}", self.api_key);
-        self.send("GET", path, &[("Authorization", &bearer)], None).expect("an answer")
+        let mut headers = vec![("Authorization", bearer.as_str())];
+        headers.extend(more);
+        self.send("GET", path, &headers, None).expect("an answer")
     }
 
     /// PATCHes JSON.

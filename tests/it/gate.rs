@@ -1,43 +1,32 @@
 //! What is too much of one request, and too many connections.
 
-use crate::{
-    client::Response,
-    server::{MERCHANT_1_KEY, TestServer},
-    wait::eventually,
-};
+use crate::{server::TestServer, wait::eventually};
 use std::{
     io::{Read, Write},
     net::TcpStream,
 };
 
-fn get(server: &TestServer, path: &str, headers: &[(&str, &str)]) -> Response {
-    let bearer = format!("Bearer {MERCHANT_1_KEY}");
-    let mut all = vec![("Authorization", bearer.as_str())];
-    all.extend(headers);
-    server.send("GET", path, &all, None).unwrap()
-}
-
 #[test]
 fn a_url_or_head_that_is_too_long_is_a_problem() {
     let server = TestServer::start();
     let key = |length: usize| format!("/api/idempotency/{}", "k".repeat(length));
-    get(&server, &key(255), &[]).problem(404, "idempotency_key_not_found");
+    server.get(&key(255)).problem(404, "idempotency_key_not_found");
     let longest = 2048 - key(0).len();
-    assert_ne!(get(&server, &key(longest), &[]).status, 414);
-    get(&server, &key(longest + 1), &[]).problem(414, "uri_too_long");
+    assert_ne!(server.get(&key(longest)).status, 414);
+    server.get(&key(longest + 1)).problem(414, "uri_too_long");
     let query = |length: usize| format!("/api/payments?customerId={}", "c".repeat(length - 11));
-    get(&server, &query(4096), &[]).of(200);
-    get(&server, &query(4097), &[]).problem(414, "uri_too_long");
+    server.get(&query(4096)).of(200);
+    server.get(&query(4097)).problem(414, "uri_too_long");
     let large = "h".repeat(15_000);
-    get(&server, "/api/payments", &[("X-Large", &large)]).of(200);
-    let refused = get(&server, "/api/payments", &[("X-Large", &large), ("X-More", &large)]);
+    server.get_with("/api/payments", &[("X-Large", &large)]).of(200);
+    let refused = server.get_with("/api/payments", &[("X-Large", &large), ("X-More", &large)]);
     let refused = refused.problem(431, "headers_too_large");
     assert!(refused.header("X-Request-Id").is_some());
     let names: Vec<String> = (0..65).map(|number| format!("X-Header-{number}")).collect();
     let many: Vec<_> = names.iter().map(|name| (name.as_str(), "1")).collect();
-    get(&server, "/api/payments", &many[..50]).of(200);
-    get(&server, "/api/payments", &many).problem(431, "headers_too_large");
-    get(&server, "/api/payments", &[]).of(200);
+    server.get_with("/api/payments", &many[..50]).of(200);
+    server.get_with("/api/payments", &many).problem(431, "headers_too_large");
+    server.get("/api/payments").of(200);
 }
 
 #[test]

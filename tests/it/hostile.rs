@@ -5,7 +5,7 @@ use crate::{
     shop::ASKS_NEVER,
     wait::eventually,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
@@ -188,15 +188,16 @@ fn a_new_key_can_be_put_into_the_configuration_as_it_is_printed() {
     };
     let (merchant_key, merchant) = printed(&["--name", "shop"]);
     let (admin_key, admin) = printed(&["--admin", "--name", "ops"]);
-    assert!(merchant_key.starts_with("sk_test_") && admin_key.starts_with("ak_"));
-    assert!(printed(&["--live"]).0.starts_with("sk_live_"));
+    // What a configured key moves is real money.
+    assert!(merchant_key.starts_with("sk_live_") && admin_key.starts_with("ak_"));
     assert_eq!(run(&["--name", "a\"b c"]).status.code(), Some(2));
     let config = format!("[[merchants]]\nid = \"shop_1\"\nkeys = [{merchant}]\n{admin}");
     let mut server = TestServer::start();
     server.terminate();
     fs::write(server.data().with_file_name("strongroom.toml"), config).unwrap();
     server.restart();
-    server.client(&merchant_key).charge("order", 100).of(201);
+    let charged = server.client(&merchant_key).charge("order", 100).of(201);
+    assert_eq!(charged.json["mode"], Value::Null, "it is live");
     server.client(&admin_key).get("/api/ledger").of(200);
     server.charge("order", 100).problem(401, "unauthenticated");
 }

@@ -3,7 +3,7 @@
 use crate::{
     client::{Client, Response},
     receiver::{Conduct, Receiver},
-    server::{ADMIN_KEY, TestServer},
+    server::TestServer,
     wait::{at_once, eventually},
     webhooks::{PATIENT, endpoint},
 };
@@ -26,9 +26,7 @@ fn value_in(text: &str, name: &str) -> f64 {
 }
 
 fn ask(client: &Client, accept: &str) -> Response {
-    let bearer = format!("Bearer {ADMIN_KEY}");
-    let headers = [("Authorization", bearer.as_str()), ("Accept", accept)];
-    client.send("GET", "/metrics", &headers, None).unwrap().of(200)
+    client.get_with("/metrics", &[("Accept", accept)]).of(200)
 }
 
 #[test]
@@ -37,7 +35,7 @@ fn metrics_are_for_admins_in_either_form_that_prometheus_reads() {
     server.get("/metrics").problem(403, "forbidden");
     server.client("wrong").get("/metrics").problem(401, "unauthenticated");
     let wanted = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2";
-    let answer = ask(&server, wanted);
+    let answer = ask(&server.admin(), wanted);
     assert_eq!(answer.header("Content-Type"), Some(OPEN_METRICS));
     let text = answer.text();
     assert!(text.ends_with("# EOF\n"), "{text}");
@@ -51,7 +49,7 @@ fn metrics_are_for_admins_in_either_form_that_prometheus_reads() {
         assert!(text.lines().any(|each| each == line), "{line}: {text}");
     }
     for accept in ["text/plain", "*/*"] {
-        let answer = ask(&server, accept);
+        let answer = ask(&server.admin(), accept);
         assert_eq!(answer.header("Content-Type"), Some(TEXT));
         let line = "# TYPE strongroom_reconciliation_findings_total counter\n";
         assert!(answer.text().contains(line), "{}", answer.text());

@@ -7,9 +7,22 @@ use crate::{
     server::TestServer,
     wait::eventually,
 };
+use base64::{Engine, prelude::BASE64_STANDARD};
 use regex::Regex;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
+
+/// Headers that say the same of any answer.
+const OF_HTTP: [&str; 7] = [
+    "connection",
+    "content-length",
+    "content-type",
+    "date",
+    "content-security-policy",
+    "referrer-policy",
+    "x-content-type-options",
+];
 
 /// The document of a running server, and what it has been asked about.
 struct Document {
@@ -46,6 +59,11 @@ impl Document {
             let header = place.map_or(header, |place| self.json.pointer(place).unwrap());
             let must = header["required"] == true || name == "Location";
             assert!(!must || answer.header(name).is_some(), "{operation} lacks {name}");
+        }
+        for name in answer.headers.keys().map(|name| name.as_str()) {
+            let told = documented["headers"].as_object().unwrap();
+            let told = told.keys().any(|told| told.eq_ignore_ascii_case(name));
+            assert!(told || OF_HTTP.contains(&name), "{operation} does not tell of {name}");
         }
         if let Some(content) = documented["content"].as_object() {
             let sent = answer.header("Content-Type").unwrap().split(';').next().unwrap();
@@ -145,7 +163,7 @@ fn live_payments(document: &mut Document, server: &TestServer) -> String {
 
 #[test]
 fn what_the_server_answers_is_what_the_document_says() {
-    let server = TestServer::start();
+    let server = TestServer::start_with(&[("STRONGROOM__LIMITS__LOOPBACK", "true")]);
     let mut document = Document::of(&server);
     let receiver = Receiver::start();
     let endpoints = "/api/webhook-endpoints";
@@ -291,12 +309,17 @@ fn the_pages_need_no_key_and_fetch_and_run_nothing() {
     let server = TestServer::start();
     for path in ["/docs", "/docs/errors", "/docs/errors/overloaded"] {
         let answer = server.send("GET", path, &[], None).unwrap().of(200);
-        let policy = answer.header("Content-Security-Policy").unwrap();
+        let policy = answer.header("Content-Security-Policy").unwrap().to_owned();
         assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
         let text = answer.text();
-        for absent in ["<script", "src=", "http://", "@import", "url(", "href=\"http"] {
+        for absent in ["<script", "src=", "http://", "@import", "url(", "href=\"http", " style="] {
             assert!(!text.contains(absent), "{path} has {absent}");
         }
+        // Nothing else lets a browser use the page's own style.
+        let (_, style) = text.split_once("<style>").unwrap();
+        let digest = Sha256::digest(style.split_once("</style>").unwrap().0);
+        let admitted = format!("'sha256-{}'", BASE64_STANDARD.encode(digest));
+        assert!(policy.contains(&admitted), "{policy} lacks {admitted}");
     }
     let text = server.get("/docs").text();
     for operation in Document::of(&server).operations() {

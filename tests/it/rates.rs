@@ -1,8 +1,8 @@
 //! How often who may ask, and that whoever asks more often is told when to come back and uses nothing up.
 
 use crate::{
-    client::{Client, Response},
-    server::{ADMIN_KEY, MERCHANT_1_KEY, TestServer},
+    client::Response,
+    server::{MERCHANT_1_KEY, TestServer},
     wait::eventually,
 };
 
@@ -13,10 +13,8 @@ const ANY_ADDRESS: (&str, &str) = ("STRONGROOM__LIMITS__PER_ADDRESS_PER_SECOND",
 
 /// Asks for the payments, as a proxy does for a client at `address`.
 #[track_caller]
-fn ask_for(server: &Client, address: &str, key: &str) -> Response {
-    let bearer = format!("Bearer {key}");
-    let headers = [("Authorization", bearer.as_str()), ("X-Forwarded-For", address)];
-    server.send("GET", "/api/payments", &headers, None).unwrap()
+fn ask_for(server: &TestServer, address: &str, key: &str) -> Response {
+    server.client(key).get_with("/api/payments", &[("X-Forwarded-For", address)])
 }
 
 /// Held to the limit at least once among so many; the refusal.
@@ -115,11 +113,8 @@ fn an_address_that_guesses_keys_is_not_listened_to_any_more_and_the_others_are()
     ask_for(&server, "203.0.113.9", MERCHANT_1_KEY).problem(429, "rate_limited");
     ask_for(&server, "203.0.113.10", MERCHANT_1_KEY).of(200);
     // Nor by asking whether the server is ready, which shows an admin more.
-    let bearer = format!("Bearer {ADMIN_KEY}");
-    let guess = |address: &str| {
-        let headers = [("Authorization", bearer.as_str()), ("X-Forwarded-For", address)];
-        server.send("GET", "/ready", &headers, None).unwrap().of(200)
-    };
+    let admin = server.admin();
+    let guess = |address: &str| admin.get_with("/ready", &[("X-Forwarded-For", address)]).of(200);
     assert!(guess("203.0.113.10").header("RateLimit").is_some());
     assert!(guess("203.0.113.9").header("RateLimit").is_none());
     // Whoever presents none has guessed nothing.

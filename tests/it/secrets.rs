@@ -202,6 +202,7 @@ fn plant(client: &Client, id: &str, planted: &str) {
 fn plant_garbage(address: SocketAddr, planted: &str) {
     for text in [
         format!("{planted}\r\n\r\n"),
+        format!("{planted} / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
         format!("GET /{planted} HTTP/9.9\r\n\r\n"),
         format!("GET / HTTP/1.1\r\nAuthorization: {planted}\u{1}\r\n\r\n"),
         format!("GET / HTTP/1.1\r\n{planted} {planted}\r\n\r\n"),

@@ -332,7 +332,7 @@ impl Books {
     }
 
     /// The account `name` (`merchant:…`, `customer:…`) as far as `merchant` may see it; an admin (`None`) sees the
-    /// customers of all merchants. Empty: no money of such an account was ever moved or held.
+    /// customers of all merchants, but for those of test payments. Empty: no money of such an account was ever moved or held.
     #[must_use]
     pub fn accounts_named(&self, name: &str, merchant: Option<&str>) -> Vec<Account> {
         self.accounts.named(&self.payments, name, merchant)

@@ -5,7 +5,7 @@ use super::super::{
     wire::{Text, Time},
 };
 use crate::{
-    credentials,
+    credentials::KeyKind,
     domain::{
         access::{Deed, Holder, KeyState, Merchant},
         books::Books,
@@ -52,10 +52,9 @@ impl MerchantBody {
 
     /// The merchant of this name, wherever it was made.
     pub(super) fn find(door: &Door, core: &Core, id: &str) -> Option<Self> {
-        let configured = door.merchants.iter().find(|known| ***known == *id);
         let books = core.books.read();
         let made = || books.access().merchant(id).map(|(id, merchant)| Self::of(id, merchant));
-        configured.map(Self::configured).or_else(made)
+        door.configured(id).map(Self::configured).or_else(made)
     }
 }
 
@@ -96,7 +95,7 @@ impl<'a> KeyBody<'a> {
             Holder::Merchant(merchant) => Some(&**merchant),
             Holder::Admin => None,
         };
-        let prefix = credentials::prefix_of(&key.holder, key.mode);
+        let prefix = KeyKind::of(&key.holder, key.mode).prefix();
         Self {
             id: Text(key.id),
             merchant_id: merchant,

@@ -2,7 +2,10 @@
 //! request of its kind can meet, with an example of each; the headers of answers; links from what was answered to what
 //! can be done with it. Bodies are closed: the server refuses unknown fields.
 
-use super::super::codes::{self, Code};
+use super::{
+    super::codes::{self, Code},
+    examples,
+};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,6 +50,7 @@ pub(super) fn complete(document: &mut Value) {
         {
             insert(data, "items", json!({"$ref": format!("#/components/schemas/{of}")}));
         }
+        examples::of_fields(name, schema);
     }
     insert(document, "components", components(document));
 }
@@ -69,29 +73,47 @@ fn complete_operation(place: &Place<'_>, operation: &mut Value) {
     let request_id = json!({"$ref": "#/components/parameters/RequestId"});
     match operation.get_mut("parameters").and_then(Value::as_array_mut) {
         Some(parameters) => {
-            parameters.iter_mut().for_each(|it| not_null(it.get_mut("schema")));
+            parameters.iter_mut().for_each(|it| {
+                not_null(it.get_mut("schema"));
+                examples::of_parameter(it);
+            });
             parameters.push(request_id);
         }
         None => insert(operation, "parameters", json!([request_id])),
     }
-    let is_idempotent = takes_a_key(operation);
+    if let Some(responses) = operation.get_mut("responses") {
+        problems.iter().for_each(|(status, rows)| {
+            insert(responses, &status.to_string(), problem_response(rows));
+        });
+    }
+    let common = common_headers(operation);
     for (_, response) in members(operation, "/responses") {
-        let mut headers = json!({"X-Request-Id": {"$ref": "#/components/headers/RequestId"}});
-        if is_idempotent {
-            let replayed = json!({"$ref": "#/components/headers/IdempotentReplayed"});
-            insert(&mut headers, "Idempotent-Replayed", replayed);
-        }
-        merge(response, "headers", headers);
+        examples::of_headers(response);
+        merge(response, "headers", common.clone());
         let schema = response.pointer("/content/application~1json/schema").and_then(schema_name);
         if let Some(links) = schema.and_then(|name| place.links.get(&name)) {
             insert(response, "links", links.clone().into());
         }
     }
-    if let Some(responses) = operation.get_mut("responses") {
-        problems.into_iter().for_each(|(status, rows)| {
-            insert(responses, &status.to_string(), problem_response(&rows));
-        });
+}
+
+/// What any answer of the operation may carry: its id, what is left of a limit, and that it was given before.
+fn common_headers(operation: &Value) -> Value {
+    let mut headers = json!({"X-Request-Id": header("RequestId")});
+    // Whoever presents a key is told what is left for it, also with a refusal.
+    if !operation.get("security").is_some_and(|choices| *choices == json!([{}])) {
+        insert(&mut headers, "RateLimit", header("RateLimit"));
+        insert(&mut headers, "RateLimit-Policy", header("RateLimitPolicy"));
     }
+    if takes_a_key(operation) {
+        insert(&mut headers, "Idempotent-Replayed", header("IdempotentReplayed"));
+    }
+    headers
+}
+
+/// A header of the components.
+fn header(name: &str) -> Value {
+    json!({"$ref": format!("#/components/headers/{name}")})
 }
 
 fn takes_a_key(operation: &Value) -> bool {
@@ -161,14 +183,18 @@ fn problem_response(rows: &[&'static Code]) -> Value {
     let codes: Vec<&str> = rows.iter().map(|row| row.code).collect();
     let examples = rows.iter().map(|row| (row.code.to_owned(), example(row)));
     let examples: Map<String, Value> = examples.collect();
-    let mut headers = json!({"X-Request-Id": {"$ref": "#/components/headers/RequestId"}});
+    let mut headers = json!({});
     match rows.first().map(|row| row.status.as_u16()) {
-        Some(401) => {
-            let challenge = json!({"$ref": "#/components/headers/Challenge"});
-            insert(&mut headers, "WWW-Authenticate", challenge);
+        Some(401) => insert(&mut headers, "WWW-Authenticate", header("Challenge")),
+        // Only one of a limit of its own says more: a key's stand in `common_headers`.
+        Some(429) => {
+            insert(&mut headers, "Retry-After", header("RetryAfter"));
+            insert(&mut headers, "RateLimit", header("RateLimit"));
+            insert(&mut headers, "RateLimit-Policy", header("RateLimitPolicy"));
         }
-        Some(429 | 503) => {
-            insert(&mut headers, "Retry-After", json!({"$ref": "#/components/headers/RetryAfter"}));
+        Some(503) => insert(&mut headers, "Retry-After", header("RetryAfter")),
+        Some(_) if codes.contains(&codes::IDEMPOTENCY_KEY_IN_PROGRESS.code) => {
+            insert(&mut headers, "Retry-After", header("RetryAfterWhile"));
         }
         _ => {}
     }
@@ -233,15 +259,22 @@ fn components(document: &Value) -> Value {
     });
     let about_id = "The request's id in the server's log: the caller's own, if it sent one of at most 128 visible ASCII \
                     characters, else a new one.";
-    let header = |required: bool, about: &str, schema: Value| json!({"required": required, "description": about, "schema": schema});
+    let told = |required: bool, about: &str, schema: Value| json!({"required": required, "description": about, "schema": schema});
     let id = json!({"type": "string", "minLength": 1, "maxLength": 128});
     let replayed = "`true` where this is an answer that was given before, byte for byte.";
     let retry = "After how many seconds to ask again.";
+    let still = "With `idempotency_key_in_progress`: after how many seconds to ask again.";
+    let left = "What is left of a limit: how many requests (`r`), and in how many seconds all are there again (`t`). \
+                draft-ietf-httpapi-ratelimit-headers-10.";
+    let policy = "The limit: how many requests at once after a pause (`q`), and in how many seconds they come back (`w`).";
     let headers = json!({
-        "RequestId": header(true, about_id, id),
-        "IdempotentReplayed": header(false, replayed, json!({"type": "string", "enum": ["true"]})),
-        "RetryAfter": header(true, retry, json!({"type": "string", "pattern": "^[0-9]+$"})),
-        "Challenge": header(true, "How to authenticate.", json!({"type": "string"})),
+        "RequestId": told(true, about_id, id),
+        "IdempotentReplayed": told(false, replayed, json!({"type": "string", "enum": ["true"]})),
+        "RetryAfterWhile": told(false, still, json!({"type": "string", "pattern": "^[0-9]+$"})),
+        "RateLimit": told(false, left, json!({"type": "string", "examples": ["\"key\";r=9999;t=1"]})),
+        "RateLimitPolicy": told(false, policy, json!({"type": "string", "examples": ["\"key\";q=10000;w=2"]})),
+        "RetryAfter": told(true, retry, json!({"type": "string", "pattern": "^[0-9]+$"})),
+        "Challenge": told(true, "How to authenticate.", json!({"type": "string"})),
     });
     let request_id = json!({"RequestId": {
         "name": "X-Request-Id", "in": "header", "required": false, "schema": {"type": "string"},
@@ -275,7 +308,7 @@ fn schema_name(schema: &Value) -> Option<String> {
     reference.strip_prefix("#/components/schemas/").map(str::to_owned)
 }
 
-fn members<'a>(
+pub(super) fn members<'a>(
     value: &'a mut Value,
     pointer: &str,
 ) -> impl Iterator<Item = (&'a String, &'a mut Value)> {

@@ -20,6 +20,10 @@ pub(super) struct EndpointBody {
     #[schema(value_type = EndpointIdText)]
     pub(super) id: Text<EndpointId>,
     merchant_id: String,
+    /// `test` for one that is told of test payments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, pattern = "^test$")]
+    mode: Option<&'static str>,
     url: String,
     #[schema(value_type = Vec<EventPattern>)]
     events: Vec<&'static str>,
@@ -69,6 +73,7 @@ impl EndpointBody {
         Self {
             id: Text(endpoint.id),
             merchant_id: access::name_outside(&endpoint.merchant).to_owned(),
+            mode: access::is_test(&endpoint.merchant).then_some("test"),
             url: endpoint.url.to_string(),
             events: endpoint.filter().map(|filter| filter.names().collect()).unwrap_or_default(),
             description: endpoint.description.as_deref().map(str::to_owned),

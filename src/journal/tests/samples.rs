@@ -160,6 +160,7 @@ pub(super) fn access() -> Vec<Record> {
         let (id, name) = ("shop".into(), Some("größer".into()));
         AccessEvent::MerchantChanged { id, name, enabled }
     };
+    let set = |name, enabled| AccessEvent::MerchantSet { id: "shop".into(), name, enabled };
     let events = [
         AccessEvent::MerchantMade { id: "shop".into(), name: Some("The Shop".into()) },
         AccessEvent::MerchantMade { id: "other".into(), name: None },
@@ -170,6 +171,9 @@ pub(super) fn access() -> Vec<Record> {
         key(3, Holder::Admin, Mode::Live),
         AccessEvent::KeyRevoked { id: KeyId::new(Uuid::from_u128(1)), holder: shop() },
         AccessEvent::Asked("snapshot asked for".into()),
+        set(None, Some(true)),
+        set(Some("größer".into()), Some(false)),
+        set(Some("kleiner".into()), None),
     ];
     let record = |event| Record::Access(AccessRecord { actor: "admin/test".into(), event });
     events.into_iter().map(record).collect()
