@@ -71,11 +71,11 @@ fn admit(request: &ServiceRequest) -> Result<(), Problem> {
     fits(request)?;
     let door = request.app_data::<web::Data<Door>>().ok_or_else(Problem::internal)?;
     let Some(peer) = request.peer_addr() else { return Ok(()) };
-    let client = address::client(peer.ip(), request.headers(), &door.trusted_proxies);
-    if client.is_loopback() && !door.rates.count_loopback() {
+    let asker = address::asker(peer.ip(), request.headers(), &door.trusted_proxies);
+    if asker.is_near && !door.rates.count_loopback() {
         return Ok(());
     }
-    let origin = Origin::of(client);
+    let origin = Origin::of(asker.address);
     request.extensions_mut().insert(Counted(origin));
     match request.path() {
         // Whoever watches the server must not take it for dead.
