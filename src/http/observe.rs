@@ -35,8 +35,7 @@ pub(super) async fn observe(
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let began = Instant::now();
     let id = headers::request_id(request.headers());
-    let method = request.method().clone();
-    let word = word_for(&method);
+    let word = word_for(request.method());
     let span = traces::span!(
         "request",
         otel.kind = "server",
@@ -59,7 +58,7 @@ pub(super) async fn observe(
     meters().requests.note_time(meters::Request { route, method: word, status }, took);
     tracing::info!(
         request = id.to_str().unwrap_or_default(),
-        method = method.as_str(),
+        method = word,
         route,
         status,
         latency_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
