@@ -91,6 +91,8 @@ pub struct Held {
     pub listener: TcpListener,
     /// Whose the listener is.
     pub socket: Socket,
+    /// What it proves itself with; none where it speaks plain HTTP.
+    pub certificate: Option<Certificate>,
 }
 
 /// Whose a listening socket is.
@@ -121,20 +123,21 @@ pub struct Started {
 }
 
 /// Runs the server on a listener and a data folder that it holds, until `shutdown` comes or it can't go on. Calls
-/// `started` when it takes payments. A second `shutdown` ends the grace, if there is one, and then the wait for the disk.
+/// `started` when it takes payments. A second `shutdown` ends the grace, if there is one, and then the wait for
+/// a disk that hangs.
 ///
 /// # Errors
 /// Why it did not end well. On `Ok` everything is written and sealed.
 pub async fn run(
     config: Config,
     clock: Arc<dyn Clock>,
-    Held { lock, listener, socket }: Held,
+    Held { lock, listener, socket, certificate }: Held,
     started: impl FnOnce(&Started),
     mut shutdown: impl FnMut() -> Signal,
 ) -> Result<(), Stopped> {
     // Not let go of before the process is gone, and with it every thread that might still write.
     let _lock = ManuallyDrop::new(lock);
-    let door = web::Data::new(door(&config)?);
+    let door = web::Data::new(door(&config, certificate));
     let drained_listener = listener.try_clone()?;
     let server = http::serve(listener, door.clone())?;
     let handle = server.handle();
@@ -201,7 +204,7 @@ fn show_metrics(config: &Config, door: &web::Data<Door>) -> io::Result<()> {
 pub async fn show(
     config: &Config,
     (books, now): (Books, Timestamp),
-    listener: TcpListener,
+    (listener, certificate): (TcpListener, Option<Certificate>),
     started: impl FnOnce(),
     mut shutdown: impl FnMut() -> Signal,
 ) -> Result<(), Stopped> {
@@ -221,13 +224,14 @@ pub async fn show(
     };
     // Without the pepper, so that only keys of the configuration open it: whose key has been revoked since, or lost its
     // time, is not on these books.
-    let door = web::Data::new(door(config)?);
+    let door = web::Data::new(door(config, certificate));
     drop(door.core.set(core));
-    let server = http::serve(listener, door)?;
+    let server = http::serve(listener, door.clone())?;
     let handle = server.handle();
     actix_rt::spawn(server);
     started();
     shutdown().await;
+    door.drain.begin();
     handle.stop(true).await;
     Ok(())
 }
@@ -341,10 +345,9 @@ impl From<Fatal> for Stopped {
     }
 }
 
-fn door(config: &Config) -> io::Result<Door> {
+fn door(config: &Config, certificate: Option<Certificate>) -> Door {
     let http = &config.http;
-    let tls = http.tls.as_ref().map(Certificate::load).transpose().map_err(io::Error::other)?;
-    Ok(Door {
+    Door {
         credentials: Credentials::new(config),
         merchants: config.merchants.iter().map(|merchant| merchant.id.as_str().into()).collect(),
         limits: Limits {
@@ -358,11 +361,11 @@ fn door(config: &Config) -> io::Result<Door> {
         },
         rates: Rates::new(&config.limits),
         trusted_proxies: http.trusted_proxies.clone(),
-        tls: tls.map(Arc::new),
+        tls: certificate.map(Arc::new),
         hold_ms: config.payments.authorization_ttl_ms,
         core: SetOnce::new(),
         drain: Arc::default(),
-    })
+    }
 }
 
 async fn start_ledger(

@@ -48,6 +48,10 @@ pub struct Meters {
     pub calls: Tally<Call>,
     /// Tries to deliver a webhook by their result, and the microseconds that they took.
     pub tries: Tally<&'static str>,
+    /// Connections that were turned away or cut off, by why.
+    pub connections_ended: Tally<&'static str>,
+    /// Connections that are open.
+    pub connections: Level,
     /// Entries that were sent to the ledger and are not answered.
     pub ledger_queue: Level,
     /// The folder whose file system is looked at.
@@ -85,6 +89,8 @@ pub fn meters() -> &'static Meters {
         claims: Tally::new(&[]),
         calls: Tally::new(NETWORK_US),
         tries: Tally::new(NETWORK_US),
+        connections_ended: Tally::new(&[]),
+        connections: Level::default(),
         ledger_queue: Level::default(),
         data_dir: OnceLock::new(),
     });
@@ -189,7 +195,7 @@ pub struct Level(AtomicUsize);
 impl Level {
     /// One more, until what is returned is dropped.
     #[must_use]
-    pub fn enter(&'static self) -> impl Drop {
+    pub fn enter(&'static self) -> Entered {
         self.0.fetch_add(1, Ordering::Relaxed);
         Entered(self)
     }
@@ -201,7 +207,9 @@ impl Level {
     }
 }
 
-struct Entered(&'static Level);
+/// One of those that there are. Dropped when it leaves.
+#[derive(Debug)]
+pub struct Entered(&'static Level);
 
 impl Drop for Entered {
     fn drop(&mut self) {

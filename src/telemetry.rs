@@ -55,7 +55,8 @@ pub fn init(log: &Log, telemetry: &Telemetry) -> Result<Guard, InitError> {
             None
         }
         Some(endpoint) => {
-            let (exporter, layer) = traces::exporter(endpoint).map_err(InitError::Traces)?;
+            let (exporter, layer) =
+                traces::exporter(endpoint, telemetry.sample_ratio).map_err(InitError::Traces)?;
             subscriber.with(layer).try_init()?;
             Some(exporter)
         }

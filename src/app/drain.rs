@@ -20,6 +20,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// moment later.
 const QUIET: Duration = Duration::from_millis(250);
 const POLL: Duration = Duration::from_millis(5);
+/// How long whoever asks again is made to wait for a disk that may not hang at all: a batch takes milliseconds.
+const IMPATIENCE: Duration = Duration::from_millis(500);
 /// How long after all its times are over the process is ended.
 const SLACK: Duration = Duration::from_secs(3);
 
@@ -44,7 +46,7 @@ pub(super) struct Entrance<'a> {
     pub drain: &'a Drain,
 }
 
-/// Takes the server down. A further `shutdown` ends the grace, one after that the wait for the disk.
+/// Takes the server down. A further `shutdown` ends the grace, one after that the wait for a disk that hangs.
 ///
 /// # Errors
 /// What was not done in time. On `Ok` everything is written and sealed.
@@ -73,9 +75,13 @@ pub(super) async fn stop(
     }
     // A disk that hangs would keep the process for ever; so would whoever waits for it.
     let snapshots = crew.snapshots.clone();
+    let impatience = async {
+        shutdown().await;
+        sleep(IMPATIENCE).await;
+    };
     let stopped = tokio::select! {
         stopped = timeout_at(within(4), crew.stop()) => stopped,
-        () = shutdown() => return Err(Stopped::Cut),
+        () = impatience => return Err(Stopped::Cut),
     };
     stopped.map_err(|_| Stopped::Cut)??;
     // Only a convenience to the next start.

@@ -1,6 +1,6 @@
 //! `strongroom check-config`: whether a server would start with this configuration, and where it comes from.
 
-use super::serve::{Settings, not_a_backup};
+use super::serve::{Loaded, Settings, not_a_backup};
 use crate::config::{Config, SANDBOX};
 use clap::Args;
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ pub(super) struct CheckConfig {
 /// # Errors
 /// A start would be refused, with every fault.
 pub(super) fn run(arguments: &CheckConfig) -> anyhow::Result<()> {
-    let (config, inherited) = arguments.settings.load()?;
+    let Loaded { config, inherited, .. } = arguments.settings.load()?;
     not_a_backup(&config)?;
     let path = arguments.settings.config.as_deref();
     let mut out = io::stdout().lock();

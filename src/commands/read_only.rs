@@ -13,6 +13,7 @@ use crate::{
     clock::{Clock, SystemClock},
     config::Config,
     domain::books::{Books, Position},
+    http::Certificate,
 };
 use std::{
     io::{self, Write},
@@ -28,6 +29,7 @@ use std::{
 pub(super) fn run(
     config: &Config,
     inherited: Option<TcpListener>,
+    certificate: Option<Certificate>,
     at: Option<Moment>,
 ) -> anyhow::Result<()> {
     let (listener, address) = listen(config.http.listen, inherited)?;
@@ -51,7 +53,7 @@ pub(super) fn run(
             drop(announce(&said, &url));
             systemd::notify(systemd::READY);
         };
-        app::show(config, (books, now), listener, started, shutdown).await
+        app::show(config, (books, now), (listener, certificate), started, shutdown).await
     })?;
     Ok(())
 }

@@ -54,12 +54,21 @@ pub struct Serve {
     at: Option<Moment>,
 }
 
+/// What a start goes by.
+pub(super) struct Loaded {
+    pub(super) config: Config,
+    /// The socket that was handed over.
+    pub(super) inherited: Option<TcpListener>,
+    /// The certificate that the configuration names.
+    pub(super) certificate: Option<Certificate>,
+}
+
 impl Settings {
     /// The configuration, under what the command line says and the socket that was handed over. Touches no data.
     ///
     /// # Errors
     /// A start with it would be refused.
-    pub(super) fn load(&self) -> anyhow::Result<(Config, Option<TcpListener>)> {
+    pub(super) fn load(&self) -> anyhow::Result<Loaded> {
         let mut config = Config::load(self.config.as_deref(), std::env::vars_os())?;
         config.http.listen = self.listen.unwrap_or(config.http.listen);
         config.data_dir = self.data.clone().unwrap_or(config.data_dir);
@@ -69,8 +78,8 @@ impl Settings {
         }
         config.exposure(config.http.listen)?;
         // A certificate that is none is wrong configuration, whatever else may stop the start.
-        config.http.tls.as_ref().map(Certificate::load).transpose()?;
-        Ok((config, inherited))
+        let certificate = config.http.tls.as_ref().map(Certificate::load).transpose()?;
+        Ok(Loaded { config, inherited, certificate })
     }
 }
 
@@ -87,11 +96,11 @@ pub(super) fn not_a_backup(config: &Config) -> Result<(), WrongFolder> {
 /// # Errors
 /// A [`crate::config::ConfigError`], or [`Stopped`] with why it did not start or go on.
 pub fn run(arguments: Serve) -> anyhow::Result<()> {
-    let (mut config, inherited) = arguments.settings.load()?;
+    let Loaded { mut config, inherited, certificate } = arguments.settings.load()?;
     let _log = telemetry::init(&config.log, &config.telemetry)?;
     config.http.connections_max = connections_max(config.http.connections_max);
     if arguments.read_only {
-        return read_only::run(&config, inherited, arguments.at);
+        return read_only::run(&config, inherited, certificate, arguments.at);
     }
     not_a_backup(&config)?;
     if config.webhooks.allow_loopback && !config.http.listen.ip().is_loopback() {
@@ -120,7 +129,8 @@ pub fn run(arguments: Serve) -> anyhow::Result<()> {
             drop(announce(started, &data_dir, &url));
             systemd::notify(systemd::READY);
         };
-        app::run(config, clock, Held { lock, listener, socket }, started, shutdown).await
+        app::run(config, clock, Held { lock, listener, socket, certificate }, started, shutdown)
+            .await
     })?;
     Ok(())
 }

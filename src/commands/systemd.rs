@@ -1,6 +1,7 @@
 //! What a supervisor such as systemd hands over, and what it wants to hear. Nothing of it is needed.
 
 use listenfd::ListenFd;
+use rustix::net::sockopt::socket_acceptconn;
 use std::{
     env, io,
     net::TcpListener,
@@ -36,7 +37,15 @@ pub(super) fn inherited() -> Result<Option<TcpListener>, WrongSocket> {
     if count > 1 {
         return Err(WrongSocket::TooMany { count });
     }
-    handed_over.take_tcp_listener(0).map_err(WrongSocket::NotTcp)
+    let listener = handed_over.take_tcp_listener(0).map_err(WrongSocket::NotTcp)?;
+    if let Some(listener) = &listener {
+        match socket_acceptconn(listener).map_err(io::Error::from) {
+            Ok(true) => {}
+            Ok(false) => return Err(WrongSocket::NotTcp(io::Error::other("nobody listens on it"))),
+            Err(error) => return Err(WrongSocket::NotTcp(error)),
+        }
+    }
+    Ok(listener)
 }
 
 /// Tells the supervisor, if it wants to be told (`NOTIFY_SOCKET`).

@@ -122,6 +122,7 @@ fn default_of<'a>(keys: &[&str], defaults: &'a Table) -> Option<&'a ValueKind> {
 fn like(default: Option<&ValueKind>, text: String) -> ValueKind {
     let typed = match default {
         Some(ValueKind::I64(_)) => text.parse().ok().map(ValueKind::I64),
+        Some(ValueKind::Float(_)) => text.parse().ok().map(ValueKind::Float),
         Some(ValueKind::Boolean(_)) => text.parse().ok().map(ValueKind::Boolean),
         _ => None,
     };

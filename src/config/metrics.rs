@@ -34,10 +34,12 @@ impl Metrics {
 }
 
 /// Following single requests.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Telemetry {
     /// The URL of the collector, as far as `/v1/traces`; `None`: nothing is followed.
     pub otlp_endpoint: Option<String>,
+    /// How many of the requests that come without a trace are followed: 0 none, 1 all.
+    pub sample_ratio: f64,
 }
 
 impl Telemetry {
@@ -51,7 +53,7 @@ impl Telemetry {
                 (is_web && url.query().is_none()).then(|| Some(text.trim_end_matches('/').into()))
             }
         });
-        Self { otlp_endpoint: url.flatten() }
+        Self { otlp_endpoint: url.flatten(), sample_ratio: section.ratio("sample_ratio") }
     }
 }
 
@@ -85,5 +87,21 @@ mod tests {
             let text = format!("[telemetry]\notlp_endpoint = '{wrong}'\n");
             assert_eq!(one_fault(&text, &NO_VARIABLES).key, "telemetry.otlp_endpoint", "{wrong}");
         }
+    }
+
+    #[test]
+    fn of_requests_all_some_or_none_are_followed() {
+        let ratio = |text: &str| format!("[telemetry]\nsample_ratio = {text}\n");
+        for (text, wanted) in [("0", 0.0), ("0.25", 0.25), ("1", 1.0), ("1.0", 1.0)] {
+            let read = from_file(&ratio(text)).telemetry.sample_ratio;
+            assert!((read - wanted).abs() < f64::EPSILON, "{text}");
+        }
+        for wrong in ["-0.1", "1.1", "2", "nan", "'all'", "true"] {
+            let fault = one_fault(&ratio(wrong), &NO_VARIABLES);
+            assert_eq!(fault.key, "telemetry.sample_ratio", "{wrong}");
+        }
+        let variables = [("STRONGROOM__TELEMETRY__SAMPLE_RATIO", "0.5")];
+        let read = crate::config::Config::load(None, variables.into_iter()).unwrap();
+        assert!((read.telemetry.sample_ratio - 0.5).abs() < f64::EPSILON);
     }
 }

@@ -42,7 +42,7 @@ const HOUR_MS: u64 = 60 * 60 * 1000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// The configuration, complete and in range.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The folder that holds the journal and all else the server writes.
     pub data_dir: PathBuf,

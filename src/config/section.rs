@@ -185,6 +185,17 @@ impl Section<'_> {
         })
     }
 
+    /// The share under `key`, from none (0) to all (1).
+    pub(super) fn ratio(&mut self, key: &'static str) -> f64 {
+        self.take(key, "0.0 to 1.0", |value| match &value.kind {
+            ValueKind::Float(ratio) if (0.0..=1.0).contains(ratio) => Some(*ratio),
+            ValueKind::I64(0) => Some(0.0),
+            ValueKind::I64(1) => Some(1.0),
+            _ => None,
+        })
+        .unwrap_or_default()
+    }
+
     /// The `true` or `false` under `key`.
     pub(super) fn boolean(&mut self, key: &'static str) -> bool {
         self.take(key, "true or false", |value| match &value.kind {

@@ -108,7 +108,7 @@ fn the_shipped_configuration_is_the_documented_one() {
         },
         alerts: Alerts { webhook: None },
         metrics: Metrics { listen: None },
-        telemetry: Telemetry { otlp_endpoint: None },
+        telemetry: Telemetry { otlp_endpoint: None, sample_ratio: 1.0 },
         log: Log { level: "info".to_owned(), form: LogForm::Auto },
         merchants: vec![Merchant {
             id: "merchant_1".to_owned(),

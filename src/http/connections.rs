@@ -1,7 +1,10 @@
 //! How many connections are open, over all and from each address. The newest beyond a limit is shed.
 
 use super::address::{Origin, is_trusted};
-use crate::config::Network;
+use crate::{
+    config::Network,
+    meters::{Entered, meters},
+};
 use std::{
     collections::HashMap,
     net::IpAddr,
@@ -26,6 +29,7 @@ struct Open {
 pub(super) struct Place {
     connections: Arc<Connections>,
     origin: Option<Origin>,
+    _counted: Entered,
 }
 
 impl Connections {
@@ -34,20 +38,26 @@ impl Connections {
         Self { open_max, per_address_max, trusted, open: Mutex::default() }
     }
 
-    /// A place for one more from this address; `None` if there is none.
-    pub(super) fn enter(self: &Arc<Self>, peer: Option<IpAddr>) -> Option<Place> {
+    /// A place for one more from this address.
+    ///
+    /// # Errors
+    /// Of what there is too much, in a word.
+    pub(super) fn enter(self: &Arc<Self>, peer: Option<IpAddr>) -> Result<Place, &'static str> {
         let peer = peer.filter(|peer| !is_trusted(*peer, &self.trusted));
         let origin = peer.map(Origin::of);
         let mut open = self.open();
         let of_origin = origin.and_then(|origin| open.by_origin.get(&origin)).copied().unwrap_or(0);
-        if open.all >= self.open_max || of_origin >= self.per_address_max {
-            return None;
+        if open.all >= self.open_max {
+            return Err("too_many");
+        }
+        if of_origin >= self.per_address_max {
+            return Err("too_many_from_address");
         }
         open.all = open.all.saturating_add(1);
         if let Some(origin) = origin {
             open.by_origin.insert(origin, of_origin.saturating_add(1));
         }
-        Some(Place { connections: self.clone(), origin })
+        Ok(Place { connections: self.clone(), origin, _counted: meters().connections.enter() })
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -78,11 +88,11 @@ mod tests {
         let enter = |peer: &str| connections.enter(Some(peer.parse().unwrap()));
         let first = enter("192.0.2.1").unwrap();
         let second = enter("192.0.2.1").unwrap();
-        assert!(enter("192.0.2.1").is_none());
+        assert_eq!(enter("192.0.2.1").err(), Some("too_many_from_address"));
         let proxied: Vec<_> = (0..3).map(|_| enter("10.0.0.1").unwrap()).collect();
-        assert!(enter("192.0.2.2").is_none(), "all places are taken");
+        assert_eq!(enter("192.0.2.2").err(), Some("too_many"), "all places are taken");
         drop(first);
-        assert!(enter("192.0.2.1").is_some());
+        assert!(enter("192.0.2.1").is_ok());
         drop((second, proxied));
         let open = connections.open();
         assert_eq!((open.all, open.by_origin.len()), (0, 0), "nothing is remembered");

@@ -8,7 +8,7 @@ use super::{
     reply::Problem,
     stream::{Pace, Serving},
 };
-use crate::{actors::Unavailable, credentials::Principal};
+use crate::credentials::Principal;
 use actix_web::{
     Error, HttpMessage, HttpRequest, ResponseError,
     body::{EitherBody, MessageBody},
@@ -27,8 +27,6 @@ pub(super) const HEADER_BYTES_MAX: usize = 16 * 1024;
 pub(super) const PATH_BYTES_MAX: usize = 2048;
 /// The longest query, in bytes as sent.
 pub(super) const QUERY_BYTES_MAX: usize = 4096;
-/// The most requests at once on one connection (HTTP/2).
-const AT_ONCE_MAX: u32 = 128;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LEFT: HeaderName = HeaderName::from_static("ratelimit");
@@ -42,17 +40,33 @@ pub(super) async fn pass(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
-    let serving: Option<Serving> = request.conn_data::<Rc<Pace>>().map(Pace::serve);
-    if let Err(problem) = admit(&request) {
-        return Ok(request.into_response(problem.error_response()).map_into_right_body());
-    }
-    let mut response = next.call(request).await?;
+    let mut response = pass_if(admit, request, next).await?;
     let standing = response.request().extensions_mut().remove::<Standing>();
     if let Some(standing) = standing {
         tell(&standing, response.headers_mut());
     }
-    drop(serving);
-    Ok(response.map_into_left_body())
+    Ok(response)
+}
+
+/// The same where nobody is known and nothing counted.
+pub(super) async fn pass_uncounted(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
+    pass_if(fits, request, next).await
+}
+
+async fn pass_if<B: MessageBody>(
+    may: fn(&ServiceRequest) -> Result<(), Problem>,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    // A connection of HTTP/2 knows by itself.
+    let _serving: Option<Serving> = request.conn_data::<Rc<Pace>>().map(Pace::serve);
+    match may(&request) {
+        Ok(()) => Ok(next.call(request).await?.map_into_left_body()),
+        Err(problem) => Ok(request.into_response(problem.error_response()).map_into_right_body()),
+    }
 }
 
 /// Says what is left of a limit.
@@ -65,17 +79,14 @@ pub(super) fn tell(standing: &Standing, headers: &mut HeaderMap) {
 }
 
 fn admit(request: &ServiceRequest) -> Result<(), Problem> {
-    if request.conn_data::<Rc<Pace>>().is_some_and(|pace| pace.serving() > AT_ONCE_MAX) {
-        return Err(Unavailable::Overloaded.into());
-    }
     fits(request)?;
     let door = request.app_data::<web::Data<Door>>().ok_or_else(Problem::internal)?;
     let Some(peer) = request.peer_addr() else { return Ok(()) };
-    let client = address::client(peer.ip(), request.headers(), &door.trusted_proxies);
-    if client.is_loopback() && !door.rates.count_loopback() {
+    let asker = address::asker(peer.ip(), request.headers(), &door.trusted_proxies);
+    if asker.is_near && !door.rates.count_loopback() {
         return Ok(());
     }
-    let origin = Origin::of(client);
+    let origin = Origin::of(asker.address);
     request.extensions_mut().insert(Counted(origin));
     match request.path() {
         // Whoever watches the server must not take it for dead.

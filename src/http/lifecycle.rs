@@ -7,36 +7,41 @@ use super::Door;
 use actix_web::{
     Error,
     body::MessageBody,
-    dev::{Extensions, ServiceRequest, ServiceResponse},
+    dev::{ServiceRequest, ServiceResponse},
     http::ConnectionType,
     middleware::Next,
     web,
 };
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+    atomic::{AtomicUsize, Ordering},
 };
-use tokio::time::timeout;
+use tokio::{sync::SetOnce, time::timeout};
 
 /// Whether the server drains, and the connections that are open.
 #[derive(Debug, Default)]
 pub struct Drain {
-    began: AtomicBool,
+    began: SetOnce<()>,
     connections: AtomicUsize,
 }
 
 /// One open connection; dropped when it is closed.
-struct Connection(Arc<Drain>);
+pub(super) struct Connection(Arc<Drain>);
 
 impl Drain {
     /// From now on `/ready` says no, and every answer closes its connection, so that clients look for another server.
     pub fn begin(&self) {
-        self.began.store(true, Ordering::Release);
+        drop(self.began.set(()));
     }
 
     /// Whether it has begun.
     pub fn began(&self) -> bool {
-        self.began.load(Ordering::Acquire)
+        self.began.get().is_some()
+    }
+
+    /// Waits until it begins.
+    pub(super) async fn wait(&self) {
+        self.began.wait().await;
     }
 
     /// How many connections are open.
@@ -44,10 +49,10 @@ impl Drain {
         self.connections.load(Ordering::Acquire)
     }
 
-    /// Counts a connection for as long as its `extensions` live.
-    pub(super) fn count(self: &Arc<Self>, extensions: &mut Extensions) {
+    /// Counts a connection until what is returned is dropped.
+    pub(super) fn enter(self: &Arc<Self>) -> Connection {
         self.connections.fetch_add(1, Ordering::AcqRel);
-        extensions.insert(Connection(self.clone()));
+        Connection(self.clone())
     }
 }
 

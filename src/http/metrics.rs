@@ -52,7 +52,7 @@ pub(super) async fn read_without_key(
 fn answer(request: &HttpRequest, door: &Door) -> Result<HttpResponse, Problem> {
     Query::of(request)?.finish()?;
     let mut text = String::new();
-    encode(&mut text, &registry(door.core.get())).map_err(|_| Problem::internal())?;
+    encode(&mut text, &registry(door)).map_err(|_| Problem::internal())?;
     let mut accepted = request.headers().get_all(ACCEPT).filter_map(|value| value.to_str().ok());
     let (form, text) = match accepted.any(|value| value.contains("application/openmetrics-text")) {
         true => (OPEN_METRICS, text),
@@ -62,13 +62,23 @@ fn answer(request: &HttpRequest, door: &Door) -> Result<HttpResponse, Problem> {
 }
 
 /// Everything; of the core only once it has recovered.
-fn registry(core: Option<&Core>) -> Registry {
+fn registry(door: &Door) -> Registry {
+    let core = door.core.get();
     let mut registry = Registry::default();
     process(&mut registry);
     let own = registry.sub_registry_with_prefix("strongroom");
     let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
     own.register("build_info", "Which release this is, always 1", Gauges(vec![(version, 1_u64)]));
-    own.register("ready", "1 while payments are taken", ConstGauge::new(u64::from(ready(core))));
+    own.register("ready", "1 while payments are taken", ConstGauge::new(u64::from(ready(door))));
+    let name = "tls_certificate_expires_timestamp_seconds";
+    let help = "When the server's certificate expires, in seconds since the epoch";
+    match &door.tls {
+        Some(own_one) => {
+            own.register(name, help, ConstGauge::new(own_one.expires().millis() / 1000));
+        }
+        // Its name is known all the same.
+        None => own.register(name, help, Gauges(Vec::<(_, u64)>::new())),
+    }
     counted(own, meters());
     let Some(core) = core else { return registry };
     books(own, core);
@@ -86,11 +96,11 @@ fn registry(core: Option<&Core>) -> Registry {
 }
 
 /// As `/ready` says it. Books that are only shown take no payments.
-fn ready(core: Option<&Core>) -> bool {
-    let Some(Core { writing: Some(Writing { engine, .. }), books, .. }) = core else {
+fn ready(door: &Door) -> bool {
+    let Some(Core { writing: Some(Writing { engine, .. }), books, .. }) = door.core.get() else {
         return false;
     };
-    engine.disk_answers().is_ok() && engine.admission.ready(books).is_ok()
+    !door.drain.began() && engine.disk_answers().is_ok() && engine.admission.ready(books).is_ok()
 }
 
 /// Under the names that every client library of Prometheus gives them.
@@ -124,6 +134,12 @@ fn counted(registry: &mut Registry, meters: &Meters) {
         vec![("route", request.route.to_owned()), ("method", request.method.to_owned())]
     });
     registry.register("http_request_duration_seconds", "How long requests took", times);
+    let open = ConstGauge::new(count(meters.connections.read()));
+    registry.register("http_connections", "Connections that are open", open);
+    let ended = meters.connections_ended.read().into_iter();
+    let ended = ended.map(|(why, counts)| (vec![("reason", why.to_owned())], counts.count));
+    let help = "Connections that were turned away or cut off: too_many, too_many_from_address, too_slow, no_tls";
+    registry.register("http_connections_ended", help, Counters(ended.collect()));
     let claims = meters.claims.read().into_iter();
     let claims = claims.map(|(word, counts)| (vec![("result", word.to_owned())], counts.count));
     let help = "What became of requests under an idempotency key: fresh, replay, mismatch, in_progress (it waited too \
@@ -232,22 +248,25 @@ fn providers(registry: &mut Registry, engine: &Engine) {
 
 fn webhooks(registry: &mut Registry, core: &Core) {
     let (mut endpoints, mut disabled, mut failing) = (0_u64, 0_u64, 0_u64);
-    let (mut waiting, mut dead, mut oldest) = (0_u64, 0_u64, None);
-    {
-        let books = core.books.read();
-        for endpoint in books.webhooks().endpoints() {
-            let progress = &endpoint.progress;
-            endpoints += 1;
-            disabled += u64::from(endpoint.disabled.is_some());
-            failing += u64::from(progress.failing_since.is_some());
-            waiting = waiting.saturating_add(endpoint.waiting());
-            dead = dead.saturating_add(count(progress.dead.len()));
-            if endpoint.disabled.is_none() {
-                oldest = oldest.into_iter().chain(waits_longest(&books, endpoint)).min();
-            }
+    let (mut waiting, mut dead, mut behind) = (0_u64, 0_u64, Vec::new());
+    for endpoint in core.books.read().webhooks().endpoints() {
+        let progress = &endpoint.progress;
+        endpoints += 1;
+        disabled += u64::from(endpoint.disabled.is_some());
+        failing += u64::from(progress.failing_since.is_some());
+        waiting = waiting.saturating_add(endpoint.waiting());
+        dead = dead.saturating_add(count(progress.dead.len()));
+        if endpoint.disabled.is_none() && endpoint.waiting() > 0 {
+            behind.push(endpoint.id);
         }
-        oldest = oldest.and_then(|sequence| Some(books.event(sequence)?.step.at.millis()));
     }
+    // Looking for what an endpoint waits for takes a moment, and there may be many: the books are let go of in between.
+    let oldest = behind.into_iter().filter_map(|id| {
+        let books = core.books.read();
+        let sequence = waits_longest(&books, books.webhooks().endpoint(id)?)?;
+        Some(books.event(sequence)?.step.at.millis())
+    });
+    let oldest = oldest.min();
     let now = core.clock.now().millis();
     let age = oldest.map_or(0, |at| now.saturating_sub(at) / 1000);
     let mut gauge = |name, help, value| registry.register(name, help, ConstGauge::new(value));
@@ -269,7 +288,7 @@ fn waits_longest(books: &Books, endpoint: &Endpoint) -> Option<Sequence> {
         let (found, _) = books.feed(endpoint, endpoint.progress.cursor, (1, LOOKED_MAX));
         found.first().map(|next| next.sequence)
     };
-    open.or_else(|| (endpoint.waiting() > 0).then(next)?)
+    open.or_else(next)
 }
 
 fn reconciliation(registry: &mut Registry, core: &Core) {

@@ -14,6 +14,7 @@ mod events;
 mod gate;
 mod headers;
 mod health;
+mod http2;
 mod idempotency;
 mod ledger;
 mod lifecycle;
@@ -43,15 +44,15 @@ use crate::{
     credentials::Credentials,
     domain::idempotency::Retention,
 };
-use actix_web::{App, HttpServer, Resource, Route, dev::Server, web};
+use actix_web::{Resource, Route, web};
 use observe::Pattern;
 use reply::Problem;
-use std::{io, net::TcpListener, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::sync::SetOnce;
 
 pub use lifecycle::Drain;
 
-pub use listener::serve;
+pub use listener::{serve, serve_metrics};
 pub use rates::Rates;
 pub use tls::Certificate;
 
@@ -290,23 +291,4 @@ fn resource<const N: usize>(path: &'static str, methods: [(&'static str, Route);
         let problem = Problem::method_not_allowed(&allowed);
         async move { problem }
     }))
-}
-
-/// Starts serving `/metrics` and nothing else on `listener`, without asking for a key.
-///
-/// # Errors
-/// The listener can't be used.
-pub fn serve_metrics(listener: TcpListener, door: web::Data<Door>) -> io::Result<Server> {
-    let server = HttpServer::new(move || {
-        let route = [("GET", web::get().to(metrics::read_without_key))];
-        App::new()
-            .app_data(door.clone())
-            .service(resource("/metrics", route))
-            .default_service(web::to(|| async { Problem::no_such_route() }))
-    })
-    .workers(1)
-    .max_connections(64)
-    .disable_signals()
-    .listen(listener)?;
-    Ok(server.run())
 }

@@ -8,6 +8,7 @@
 //! - and an answer has to be taken, and the next request made, within [`TURN`].
 
 use super::connections::Place;
+use crate::meters::meters;
 use std::{
     cell::Cell,
     io,
@@ -24,9 +25,9 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 /// How long an answer may take to be read and the next request to be made.
-const TURN: Duration = Duration::from_secs(60);
+pub(super) const TURN: Duration = Duration::from_secs(60);
 
-/// Where a connection stands. Handlers find it in the connection's data, as an `Rc`.
+/// Where a connection stands. Handlers find that of HTTP/1 in the connection's data, as an `Rc`.
 pub(super) struct Pace {
     head: Duration,
     /// HTTP/2 has more than requests to send, so a byte does not begin a head.
@@ -96,6 +97,8 @@ pub(super) struct Paced {
     wire: Wire,
     pace: Rc<Pace>,
     alarm: Pin<Box<Sleep>>,
+    /// Whether its client was too slow.
+    is_over: bool,
     _place: Place,
 }
 
@@ -103,7 +106,12 @@ impl Paced {
     /// A connection whose first head is waited for from now on.
     pub(super) fn new(wire: Wire, place: Place, head: Duration, is_h2: bool) -> Self {
         let pace = Rc::new(Pace::new(head, !is_h2));
-        Self { wire, pace, alarm: Box::pin(sleep(head)), _place: place }
+        Self { wire, pace, alarm: Box::pin(sleep(head)), is_over: false, _place: place }
+    }
+
+    /// Whether HTTP/2 is spoken on it.
+    pub(super) fn is_h2(&self) -> bool {
+        !self.pace.heads_begin
     }
 
     pub(super) fn pace(&self) -> Rc<Pace> {
@@ -118,7 +126,13 @@ impl Paced {
             let now = Instant::now();
             let latest = now + self.pace.head;
             let next = match self.pace.until.get() {
-                Some(until) if until <= now => return Err(io::ErrorKind::TimedOut.into()),
+                Some(until) if until <= now => {
+                    if !self.is_over {
+                        meters().connections_ended.note("too_slow", 0);
+                    }
+                    self.is_over = true;
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
                 Some(until) => until.min(latest),
                 None => latest,
             };

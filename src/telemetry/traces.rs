@@ -18,7 +18,7 @@ use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfi
 use opentelemetry_sdk::{
     Resource,
     propagation::TraceContextPropagator,
-    trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider},
+    trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,7 +26,10 @@ use std::{
     thread,
     time::Duration,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 use tracing::{Level, Span, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
@@ -40,6 +43,10 @@ const REMEMBERED_MAX: usize = 16_384;
 const WAITING_MAX: usize = 16_384;
 /// How long the collector may take.
 const SEND_WITHIN: Duration = Duration::from_secs(3);
+/// The most that the collector may answer.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// The longest `tracestate` that is handed on, as W3C Trace Context has it at the least. It stays in memory with each span.
+const STATE_BYTES_MAX: usize = 512;
 /// How long the last spans may take when the process ends.
 const LAST_WITHIN: Duration = Duration::from_secs(1);
 
@@ -66,9 +73,10 @@ impl Drop for Exporter {
     }
 }
 
-/// What makes spans into traces and sends them to the collector at `endpoint`.
+/// What makes spans into traces, of all requests or of some, and sends them to the collector at `endpoint`.
 pub(super) fn exporter<S>(
     endpoint: &str,
+    sample_ratio: f64,
 ) -> Result<(Exporter, impl Layer<S> + use<S>), Box<dyn std::error::Error + Send + Sync>>
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
@@ -88,8 +96,12 @@ where
     let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     let resource =
         Resource::builder().with_service_name("strongroom").with_attribute(version).build();
-    let provider =
-        SdkTracerProvider::builder().with_span_processor(batches).with_resource(resource).build();
+    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(sample_ratio)));
+    let provider = SdkTracerProvider::builder()
+        .with_sampler(sampler)
+        .with_span_processor(batches)
+        .with_resource(resource)
+        .build();
     let layer = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer("strongroom"))
         .with_location(false)
@@ -106,8 +118,10 @@ pub fn follow<'a>(span: &Span, header: impl Fn(&str) -> Option<&'a str>) {
         return;
     }
     let named = ["traceparent", "tracestate"].into_iter();
-    let headers: HashMap<String, String> =
-        named.filter_map(|name| Some((name.to_owned(), header(name)?.to_owned()))).collect();
+    let said = named.filter_map(|name| Some((name.to_owned(), header(name)?.to_owned())));
+    let fits =
+        |(name, value): &(String, String)| name != "tracestate" || value.len() <= STATE_BYTES_MAX;
+    let headers: HashMap<String, String> = said.filter(fits).collect();
     let context = TraceContextPropagator::new().extract(&headers);
     if context.span().span_context().is_valid() {
         drop(span.set_parent(context));
@@ -170,9 +184,11 @@ impl Collector {
         thread::Builder::new().name("traces".into()).spawn(move || {
             actix_rt::System::new().block_on(async move {
                 let connector = Connector::new().timeout(SEND_WITHIN).rustls_0_23(trust::tls());
-                let client = Client::builder().connector(connector).timeout(SEND_WITHIN).finish();
+                let client = Client::builder().connector(connector).disable_redirects();
+                let client = client.timeout(SEND_WITHIN).finish();
                 while let Some((request, reply)) = sent.recv().await {
-                    drop(reply.send(post(&client, request).await));
+                    let sent = timeout(SEND_WITHIN, post(&client, request)).await;
+                    drop(reply.send(sent.unwrap_or_else(|slow| Err(slow.into()))));
                 }
             });
         })?;
@@ -196,6 +212,6 @@ async fn post(client: &Client, request: Request<Bytes>) -> Result<Response<Bytes
         own = own.insert_header((name.as_str(), value.as_bytes()));
     }
     let mut answer = own.send_body(body).await.map_err(|error| error.to_string())?;
-    let body = answer.body().await?;
+    let body = answer.body().limit(ANSWER_BYTES_MAX).await?;
     Ok(Response::builder().status(answer.status().as_u16()).body(body)?)
 }

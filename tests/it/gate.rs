@@ -1,6 +1,10 @@
 //! What is too much of one request, and too many connections.
 
-use crate::{server::TestServer, wait::eventually};
+use crate::{
+    metrics::{LISTEN, value_without_key},
+    server::TestServer,
+    wait::eventually,
+};
 use std::{
     io::{Read, Write},
     net::TcpStream,
@@ -53,7 +57,8 @@ fn read_all(stream: &mut TcpStream) -> String {
 
 #[test]
 fn connections_beyond_those_of_one_address_are_told_no_and_closed_and_those_before_go_on() {
-    let server = TestServer::start_with(&[("STRONGROOM__HTTP__CONNECTIONS_PER_ADDRESS", "3")]);
+    let server =
+        TestServer::start_with(&[LISTEN, ("STRONGROOM__HTTP__CONNECTIONS_PER_ADDRESS", "3")]);
     let ask = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut open: Vec<TcpStream> = Vec::new();
     while open.len() < 3 {
@@ -76,6 +81,9 @@ fn connections_beyond_those_of_one_address_are_told_no_and_closed_and_those_befo
     assert_eq!(body["code"], "overloaded");
     open[0].write_all(ask).unwrap();
     assert_ne!(open[0].read(&mut [0; 1024]).unwrap(), 0, "those before go on");
+    let shed = "strongroom_http_connections_ended_total{reason=\"too_many_from_address\"}";
+    assert!(value_without_key(&server, shed) >= 1.0);
+    assert!(value_without_key(&server, "strongroom_http_connections") >= 3.0);
     drop(open);
     eventually("a place is free", || {
         server.send("GET", "/health", &[], None).ok().filter(|answer| answer.status == 200)

@@ -32,6 +32,7 @@ mod door;
 mod faults;
 mod gate;
 mod hostile;
+mod http2;
 mod idempotency;
 mod keys;
 mod ledger;

@@ -9,7 +9,7 @@ use crate::{
 };
 use regex::Regex;
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, net::SocketAddr, path::Path};
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -20,9 +20,27 @@ pub fn value(server: &TestServer, name: &str) -> f64 {
     value_in(&server.admin().get("/metrics").of(200).text(), name)
 }
 
-fn value_in(text: &str, name: &str) -> f64 {
+pub fn value_in(text: &str, name: &str) -> f64 {
     let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
     text.lines().find_map(value).unwrap_or_default()
+}
+
+/// Metrics are also shown without a key.
+pub const LISTEN: (&str, &str) = ("STRONGROOM__METRICS__LISTEN", "127.0.0.1:0");
+
+/// Where they are.
+pub fn listener(server: &TestServer) -> SocketAddr {
+    let address = Regex::new(r#""address":"([0-9.:]+)""#).unwrap();
+    let logs = server.logs();
+    let line = logs.lines().find(|line| line.contains("metrics are shown")).unwrap();
+    address.captures(line).unwrap()[1].parse().unwrap()
+}
+
+/// The value of a series of a server that has such a listener.
+#[track_caller]
+pub fn value_without_key(server: &TestServer, name: &str) -> f64 {
+    let stranger = Client::new(&format!("http://{}", listener(server)), "");
+    value_in(&stranger.send("GET", "/metrics", &[], None).unwrap().of(200).text(), name)
 }
 
 fn ask(client: &Client, accept: &str) -> Response {
@@ -58,12 +76,8 @@ fn metrics_are_for_admins_in_either_form_that_prometheus_reads() {
 
 #[test]
 fn a_listener_of_its_own_shows_metrics_and_nothing_else_without_a_key() {
-    let server = TestServer::start_with(&[("STRONGROOM__METRICS__LISTEN", "127.0.0.1:0")]);
-    let address = Regex::new(r#""address":"([0-9.:]+)""#).unwrap();
-    let logs = server.logs();
-    let line = logs.lines().find(|line| line.contains("metrics are shown")).unwrap();
-    let url = format!("http://{}", &address.captures(line).unwrap()[1]);
-    let stranger = Client::new(&url, "");
+    let server = TestServer::start_with(&[LISTEN]);
+    let stranger = Client::new(&format!("http://{}", listener(&server)), "");
     let text = stranger.send("GET", "/metrics", &[], None).unwrap().of(200).text();
     assert!(text.contains("strongroom_ready 1\n"), "{text}");
     for path in ["/api/payments", "/health", "/"] {

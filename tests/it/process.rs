@@ -3,6 +3,7 @@
 
 use crate::{
     client::Client,
+    metrics::value,
     server::{Folder, MERCHANT_1_KEY, TestServer, check_refusal},
     wait::{at_once, eventually},
 };
@@ -149,6 +150,7 @@ fn a_server_that_drains_is_not_ready_and_goes_on_until_the_grace_is_over() {
         Some(server.get("/ready")).filter(|ready| ready.status != 200)
     });
     not_ready.problem(503, "draining");
+    assert_eq!(value(&server, "strongroom_ready"), 0.0, "nor do the metrics say so");
     server.get("/health").of(200);
     let after = server.charge("after", 100).of(201);
     assert_eq!(after.header("Connection"), Some("close"), "the client looks for another server");
@@ -158,6 +160,19 @@ fn a_server_that_drains_is_not_ready_and_goes_on_until_the_grace_is_over() {
     assert!(server.wait_for_exit().success());
     server.restart();
     assert_eq!(server.charge("after", 100).of(201).body, after.body);
+}
+
+#[test]
+fn a_server_that_is_asked_to_stop_twice_still_seals_its_journal() {
+    let mut server = TestServer::start();
+    for round in 0..5 {
+        let charge = server.charge(&format!("order_{round}"), 100).of(201);
+        server.ask_to_stop();
+        server.ask_to_stop();
+        assert!(server.wait_for_exit().success(), "{}", server.logs());
+        server.restart();
+        assert_eq!(server.payment(&charge.id()), charge.json);
+    }
 }
 
 #[test]

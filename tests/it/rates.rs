@@ -98,6 +98,23 @@ fn what_a_stranger_says_of_where_it_comes_from_is_not_believed() {
 }
 
 #[test]
+fn what_a_client_writes_before_its_address_does_not_hide_it_behind_the_proxy() {
+    let server = TestServer::start_with(&[
+        PROXY,
+        ANY_ADDRESS,
+        ("STRONGROOM__LIMITS__WRONG_KEYS_PER_MINUTE", "3"),
+    ]);
+    // The proxy adds the client's address to what the client has sent.
+    for (number, sent) in ["unknown", "127.0.0.1", "\u{e9}\u{e9}", ",,"].into_iter().enumerate() {
+        let address = format!("{sent}, 203.0.113.{number}:4711");
+        until_refused(|| ask_for(&server, &address, "sk_test_guess"));
+    }
+    // Nor does a word that is no address, which a proxy may say of whom it does not want to name.
+    until_refused(|| ask_for(&server, "203.0.113.9, unknown", "sk_test_guess"));
+    ask_for(&server, "203.0.113.10", MERCHANT_1_KEY).of(200);
+}
+
+#[test]
 fn an_address_that_guesses_keys_is_not_listened_to_any_more_and_the_others_are() {
     let server = TestServer::start_with(&[
         PROXY,

@@ -33,6 +33,8 @@ pub enum Conduct {
     Garbage,
     /// Answers with a body that does not end.
     Endless,
+    /// Answers with a body that comes a byte at a time and does not end.
+    Dawdle,
     /// Answers by the payment's amount: 500 for this one, 200 for all others.
     FailAmount(i64),
 }
@@ -202,6 +204,13 @@ impl Shared {
                         out.write_all(b"1000\r\n")?;
                         out.write_all(&[b'x'; 0x1000])?;
                         out.write_all(b"\r\n")?;
+                    }
+                }
+                Conduct::Dawdle => {
+                    out.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+                    loop {
+                        out.write_all(b"1\r\nx\r\n")?;
+                        thread::sleep(Duration::from_millis(50));
                     }
                 }
                 Conduct::FailAmount(bad) => {

@@ -204,6 +204,7 @@ fn plant_garbage(address: SocketAddr, planted: &str) {
         format!("{planted}\r\n\r\n"),
         format!("{planted} / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
         format!("GET /{planted} HTTP/9.9\r\n\r\n"),
+        format!("{planted} /health HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         format!("GET / HTTP/1.1\r\nAuthorization: {planted}\u{1}\r\n\r\n"),
         format!("GET / HTTP/1.1\r\n{planted} {planted}\r\n\r\n"),
         format!("POST /api/payments HTTP/1.1\r\nContent-Length: {planted}\r\n\r\n"),

@@ -126,8 +126,7 @@ impl TestServer {
     /// Asks the server to stop (SIGTERM).
     #[track_caller]
     pub fn ask_to_stop(&self) {
-        let running = self.running.as_ref().expect("a running server");
-        kill_process(Pid::from_child(&running.process.0), Signal::TERM).unwrap();
+        self.running.as_ref().expect("a running server").process.ask_to_stop();
     }
 
     /// Waits until the server has ended by itself.
@@ -263,7 +262,7 @@ impl Running {
         let log = File::options().create(true).append(true).open(folder.path("log")).unwrap();
         let mut command = folder.command(settings, ["--listen", "127.0.0.1:0"]);
         command.args(arguments);
-        let mut process = Process::start(command.stderr(log));
+        let mut process = Process::start(command.stdout(Stdio::piped()).stderr(log));
         let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
         let (sender, said) = mpsc::channel();
         // Reads to the child's end, so that it never writes to a closed pipe.
@@ -298,7 +297,9 @@ impl Listener {
     pub fn start(arguments: &[&str]) -> Self {
         let folder = Folder::new();
         let mut command = folder.program();
-        let mut process = Process::start(command.args(["listen", "--port", "0"]).args(arguments));
+        let mut process = Process::start(
+            command.args(["listen", "--port", "0"]).args(arguments).stdout(Stdio::piped()),
+        );
         let said = BufReader::new(process.0.stdout.take().unwrap()).lines();
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let printed = lines.clone();
@@ -324,23 +325,33 @@ impl Listener {
 }
 
 /// A child process that ends with its owner.
-struct Process(Child);
+pub struct Process(Child);
 
 impl Process {
-    fn start(command: &mut Command) -> Self {
-        Self(command.stdout(Stdio::piped()).spawn().unwrap())
+    pub fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+
+    /// Asks it to stop (SIGTERM).
+    pub fn ask_to_stop(&self) {
+        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+    }
+
+    /// Kills it (SIGKILL).
+    pub fn kill(&mut self) {
+        self.0.kill().unwrap();
     }
 
     /// Waits until it ends by itself.
     #[track_caller]
-    fn wait(&mut self) -> ExitStatus {
+    pub fn wait(&mut self) -> ExitStatus {
         eventually("the process ends", || self.0.try_wait().unwrap())
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.0.kill().unwrap();
+        self.kill();
         self.0.wait().unwrap();
     }
 }
@@ -367,7 +378,7 @@ impl Folder {
         arguments: impl IntoIterator<Item = &'a str>,
     ) -> Output {
         let mut command = self.command(settings, arguments);
-        let mut process = Process::start(command.stderr(Stdio::piped()));
+        let mut process = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
         let status = process.wait();
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         process.0.stdout.take().unwrap().read_to_end(&mut stdout).unwrap();

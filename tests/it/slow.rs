@@ -2,6 +2,7 @@
 //! they dawdle, and nobody else notices.
 
 use crate::{
+    metrics::{LISTEN, listener, value_without_key},
     server::{MERCHANT_1_KEY, TestServer},
     wait::eventually,
 };
@@ -76,6 +77,19 @@ fn a_second_head_that_trickles_in_on_a_kept_connection_is_cut_off_and_others_are
     }
     stream.write_all(b"GET /health HTTP/1.1\r\nX-Slow: ").unwrap();
     assert_eq!(drip(&server, stream, b"s"), "");
+}
+
+#[test]
+fn who_dawdles_where_metrics_are_shown_is_cut_off_too_and_counted() {
+    let server = TestServer::start_with(&[&TIMES[..], &[LISTEN]].concat());
+    let mut stream = TcpStream::connect(listener(&server)).unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stream.write_all(request).unwrap();
+    assert_ne!(stream.read(&mut [0; 1024]).unwrap(), 0);
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nX-Slow: ").unwrap();
+    drip(&server, stream, b"s");
+    let cut_off = "strongroom_http_connections_ended_total{reason=\"too_slow\"}";
+    assert!(value_without_key(&server, cut_off) >= 1.0);
 }
 
 #[test]

@@ -2,9 +2,11 @@
 //! others could read it.
 
 use crate::{
+    metrics::{LISTEN, value_without_key},
     server::{Folder, MERCHANT_1_KEY, TestServer, check_refusal},
     wait::eventually,
 };
+use jiff::{ToSpan, Zoned};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
     client::Resumption, pki_types::CertificateDer, version,
@@ -19,22 +21,38 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::UNIX_EPOCH,
 };
 
 const PATH: &str = "/api/payments";
 
 /// A certificate for `localhost` of its own making.
-struct Certificate {
+pub struct Certificate {
     cert: String,
     key: String,
     der: CertificateDer<'static>,
 }
 
 impl Certificate {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let (cert, key) = (own.cert.pem(), own.signing_key.serialize_pem());
         Self { cert, key, der: own.cert.der().clone() }
+    }
+
+    /// One that holds from so many days ago, for so many.
+    fn lasting((began_days_ago, days): (i64, i64)) -> Self {
+        let date = |days_from_now: i64| {
+            let date = Zoned::now().date().checked_add(days_from_now.days()).unwrap();
+            let part = |part: i8| u8::try_from(part).unwrap();
+            rcgen::date_time_ymd(date.year().into(), part(date.month()), part(date.day()))
+        };
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_before = date(-began_days_ago);
+        params.not_after = date(days - began_days_ago);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let own = params.self_signed(&key).unwrap();
+        Self { cert: own.pem(), key: key.serialize_pem(), der: own.der().clone() }
     }
 
     fn write(&self, folder: &Path) {
@@ -44,19 +62,21 @@ impl Certificate {
 }
 
 /// A server with this certificate, and the folder that it is read from.
-fn start(certificate: &Certificate) -> (TestServer, tempfile::TempDir) {
+pub fn start(
+    certificate: &Certificate,
+    settings: &[(&str, &str)],
+) -> (TestServer, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     certificate.write(folder.path());
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let server = TestServer::start_with(&[
-        ("STRONGROOM__HTTP__TLS_CERT", &path("cert.pem")),
-        ("STRONGROOM__HTTP__TLS_KEY", &path("key.pem")),
-    ]);
+    let (cert, key) = (path("cert.pem"), path("key.pem"));
+    let files = [("STRONGROOM__HTTP__TLS_CERT", &*cert), ("STRONGROOM__HTTP__TLS_KEY", &*key)];
+    let server = TestServer::start_with(&[&files, settings].concat());
     (server, folder)
 }
 
 /// What a client trusts and speaks.
-fn client(
+pub fn client(
     trusted: &[&Certificate],
     versions: &[&'static SupportedProtocolVersion],
     protocols: &[&str],
@@ -104,7 +124,7 @@ fn ask(
 #[test]
 fn https_is_spoken_from_tls_1_2_on_and_nothing_else() {
     let certificate = Certificate::new();
-    let (server, _folder) = start(&certificate);
+    let (server, _folder) = start(&certificate, &[]);
     assert!(server.announced().contains("listening on https://"), "{}", server.announced());
     for version in [&version::TLS13, &version::TLS12] {
         let config = client(&[&certificate], &[version], &["http/1.1"]);
@@ -122,38 +142,9 @@ fn https_is_spoken_from_tls_1_2_on_and_nothing_else() {
 }
 
 #[test]
-fn http_2_is_spoken_to_whoever_asks_for_it() {
-    let certificate = Certificate::new();
-    let (server, _folder) = start(&certificate);
-    let config = client(&[&certificate], &[&version::TLS13], &["h2", "http/1.1"]);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let stream = tokio::net::TcpStream::connect(server.address()).await.unwrap();
-        let connector = tokio_rustls::TlsConnector::from(config);
-        let stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
-        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-        let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
-        let connection = tokio::spawn(connection);
-        let body = br#"{"amount": 100, "currency": "USD"}"#;
-        for number in 0..20 {
-            let request = http::Request::post("https://localhost/api/payments")
-                .header("Authorization", format!("Bearer {MERCHANT_1_KEY}"))
-                .header("Idempotency-Key", format!("order_{number}"))
-                .body(())
-                .unwrap();
-            sender = sender.ready().await.unwrap();
-            let (answer, mut sending) = sender.send_request(request, false).unwrap();
-            sending.send_data(body.to_vec().into(), true).unwrap();
-            assert_eq!(answer.await.unwrap().status(), 201, "order_{number}");
-        }
-        connection.abort();
-    });
-}
-
-#[test]
 fn a_certificate_is_replaced_under_load_without_a_failed_request() {
     let (old, new) = (Certificate::new(), Certificate::new());
-    let (server, folder) = start(&old);
+    let (server, folder) = start(&old, &[]);
     let config = client(&[&old, &new], &[&version::TLS13], &["http/1.1"]);
     let (over, failed) = (AtomicBool::new(false), Mutex::new(Vec::new()));
     thread::scope(|scope| {
@@ -181,7 +172,7 @@ fn a_certificate_is_replaced_under_load_without_a_failed_request() {
 #[test]
 fn a_new_certificate_that_cannot_be_used_is_passed_over_and_raised() {
     let (old, new) = (Certificate::new(), Certificate::new());
-    let (server, folder) = start(&old);
+    let (server, folder) = start(&old, &[]);
     // The key of another one.
     fs::write(folder.path().join("cert.pem"), &new.cert).unwrap();
     let config = client(&[&old, &new], &[&version::TLS13], &["http/1.1"]);
@@ -194,6 +185,41 @@ fn a_new_certificate_that_cannot_be_used_is_passed_over_and_raised() {
         (ask(server.address(), &config).unwrap().1 == new.der).then_some(())
     });
     eventually("the alarm is over", || server.logs().contains("the alarm is over").then_some(()));
+}
+
+#[test]
+fn a_certificate_that_expires_soon_or_has_is_raised_and_shown_until_it_is_replaced() {
+    let soon = Certificate::lasting((88, 90));
+    let (server, folder) = start(&soon, &[LISTEN]);
+    let left_s = || {
+        let until =
+            value_without_key(&server, "strongroom_tls_certificate_expires_timestamp_seconds");
+        let now = UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+        until - now
+    };
+    let day_s = 24.0 * 3600.0;
+    assert!(left_s() > 0.5 * day_s && left_s() < 3.0 * day_s, "{}", left_s());
+    let alarm = || value_without_key(&server, "strongroom_alarm{code=\"tls.certificate_expires\"}");
+    let said = |words: &str| server.logs().contains(words).then_some(());
+    eventually("it is raised", || (alarm() == 1.0).then_some(()));
+    assert!(said("the certificate in http.tls_cert expires soon").is_some());
+    Certificate::lasting((100, 90)).write(folder.path());
+    eventually("it is raised once more", || said("the certificate in http.tls_cert has expired"));
+    assert!(left_s() < 0.0);
+    Certificate::lasting((1, 90)).write(folder.path());
+    eventually("it is over", || (alarm() == 0.0).then_some(()));
+    assert!(left_s() > 80.0 * day_s);
+}
+
+#[test]
+fn connections_that_speak_no_tls_are_counted() {
+    let certificate = Certificate::new();
+    let (server, _folder) = start(&certificate, &[LISTEN]);
+    let mut plain = TcpStream::connect(server.address()).unwrap();
+    plain.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    drop(plain.read_to_end(&mut Vec::new()));
+    let ended = "strongroom_http_connections_ended_total{reason=\"no_tls\"}";
+    eventually("it is counted", || (value_without_key(&server, ended) == 1.0).then_some(()));
 }
 
 #[test]

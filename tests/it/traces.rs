@@ -110,6 +110,52 @@ fn a_call_to_a_provider_outside_carries_the_trace() {
 }
 
 #[test]
+fn of_requests_that_bring_no_trace_only_the_share_that_is_wanted_is_followed() {
+    let collector = Receiver::start_with(Conduct::Answer(200, ""));
+    let url = collector.url();
+    let server = TestServer::start_with(&[
+        ("STRONGROOM__TELEMETRY__OTLP_ENDPOINT", url.trim_end_matches("/hook")),
+        ("STRONGROOM__TELEMETRY__SAMPLE_RATIO", "0.0"),
+    ]);
+    server.charge("unfollowed", 100).of(201);
+    charge(&server);
+    trace(&collector, TRACE, &["POST /api/payments", "claim", "record", "journal write"]);
+    assert!(spans(&collector).iter().all(|span| text(span, "traceId") == TRACE));
+}
+
+#[test]
+fn what_else_a_caller_says_of_its_trace_is_handed_on_if_it_is_short() {
+    let collector = Receiver::start_with(Conduct::Answer(200, ""));
+    let url = collector.url();
+    let setting = ("STRONGROOM__TELEMETRY__OTLP_ENDPOINT", url.trim_end_matches("/hook"));
+    let server = TestServer::start_with(&[setting]);
+    let parent = format!("00-{TRACE}-{CALLER}-01");
+    let states = [format!("short={}", "s".repeat(100)), format!("long={}", "l".repeat(10_000))];
+    for state in &states {
+        let headers = [("traceparent", parent.as_str()), ("tracestate", state)];
+        server.send("GET", "/health", &headers, None).unwrap().of(200);
+    }
+    let followed = eventually("both are followed", || {
+        let spans = spans(&collector).into_iter().filter(|span| text(span, "traceId") == TRACE);
+        Some(spans.collect::<Vec<_>>()).filter(|spans| spans.len() == states.len())
+    });
+    let said: Vec<&str> = followed.iter().map(|span| text(span, "traceState")).collect();
+    assert!(said.contains(&states[0].as_str()) && said.contains(&""), "{said:?}");
+}
+
+#[test]
+fn a_collector_that_answers_without_end_is_not_listened_to_for_ever() {
+    let collector = Receiver::start_with(Conduct::Dawdle);
+    let url = collector.url();
+    let setting = ("STRONGROOM__TELEMETRY__OTLP_ENDPOINT", url.trim_end_matches("/hook"));
+    let server = TestServer::start_with(&[setting]);
+    eventually("spans are sent again and again", || {
+        server.get("/health").of(200);
+        (collector.got().len() >= 3).then_some(())
+    });
+}
+
+#[test]
 fn without_a_collector_nobody_is_followed() {
     let server = TestServer::start_with(&[PATIENT]);
     let receiver = Receiver::start_with(Conduct::Answer(200, ""));

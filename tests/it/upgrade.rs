@@ -2,21 +2,25 @@
 
 use crate::{
     client::{Client, Response},
-    server::{ADMIN_KEY, Folder, MERCHANT_1_KEY, check_refusal},
+    server::{ADMIN_KEY, Folder, MERCHANT_1_KEY, Process, check_refusal},
     wait::{at_once, eventually},
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::net::{AddressFamily, SocketType};
 use std::{
     fs::{self, File},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     os::fd::OwnedFd,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus, Stdio},
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
 };
+
+/// Hands the socket on stdin over as descriptor 3.
+const ON_STDIN: &str = "exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; \
+                        exec \"$0\" serve --config strongroom.toml";
 
 /// A supervisor as systemd is one: it has the socket, and starts servers on it.
 struct Supervisor {
@@ -28,7 +32,7 @@ struct Supervisor {
 
 /// A server that was started on the socket.
 struct Started {
-    child: Child,
+    process: Process,
     /// Its own log, on disk.
     out: String,
 }
@@ -50,13 +54,12 @@ impl Supervisor {
 
     /// Starts a server, which has the socket as its descriptor 3.
     fn start(&self) -> Started {
-        let line = "exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; \
-                    exec \"$0\" serve --config strongroom.toml";
         let out = format!("out_{}", self.starts.fetch_add(1, Ordering::Relaxed));
         let log = File::options().create(true).append(true).open(self.folder.path("log")).unwrap();
         let socket = OwnedFd::from(self.socket.try_clone().unwrap());
-        let child = Command::new("sh")
-            .args(["-c", line, env!("CARGO_BIN_EXE_strongroom")])
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", ON_STDIN, env!("CARGO_BIN_EXE_strongroom")])
             .current_dir(self.folder.path(""))
             .env_clear()
             .env("STRONGROOM__JOURNAL__SEGMENT_BYTES", "1048576")
@@ -64,10 +67,8 @@ impl Supervisor {
             .envs(self.settings.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::from(socket))
             .stdout(File::create(self.folder.path(&out)).unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Started { child, out }
+            .stderr(log);
+        Started { process: Process::start(&mut command), out }
     }
 
     #[track_caller]
@@ -93,19 +94,12 @@ impl Drop for Supervisor {
 
 impl Started {
     fn ask_to_stop(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.process.ask_to_stop();
     }
 
     #[track_caller]
     fn wait_for_exit(&mut self) -> ExitStatus {
-        eventually("the process ends", || self.child.try_wait().unwrap())
-    }
-}
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.process.wait()
     }
 }
 
@@ -215,7 +209,7 @@ fn requests_that_come_while_the_books_are_recovered_wait_for_them() {
     supervisor.wait_until_it_serves(&running);
     let client = supervisor.client();
     let before = client.charge("order", 100).of(201);
-    running.child.kill().unwrap();
+    running.process.kill();
     running.wait_for_exit();
 
     fs::write(&sign, "").unwrap();
@@ -266,6 +260,16 @@ fn more_than_one_socket_and_one_that_is_none_are_wrong_configuration() {
             .unwrap();
         check_refusal(&output, 2, &[words]);
     }
+    // Bound, and nobody listens: as it is with a socket of systemd that has Accept=yes, or none of it.
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let output = Command::new("sh")
+        .args(["-c", ON_STDIN, env!("CARGO_BIN_EXE_strongroom")])
+        .current_dir(folder.path(""))
+        .stdin(Stdio::from(socket))
+        .output()
+        .unwrap();
+    check_refusal(&output, 2, &["no TCP socket that listens"]);
     assert!(!folder.path("data").exists(), "nothing was touched");
 }
 
