@@ -99,6 +99,17 @@ impl TestServer {
         self.running = Some(running);
     }
 
+    /// Starts the server and kills it after a while, however far it has come.
+    pub fn start_and_kill_after(&self, time: Duration) {
+        assert!(self.running.is_none(), "stop the server first");
+        let settings = self.settings.iter();
+        let settings = settings.map(|(name, value)| (name.as_str(), value.as_str()));
+        let mut command = self.folder.command(settings, ["--listen", "127.0.0.1:0"]);
+        let process = Process::start(command.stderr(self.folder.log()));
+        thread::sleep(time);
+        drop(process);
+    }
+
     /// Sets an environment variable from the next start on.
     pub fn set(&mut self, name: &str, value: &str) {
         self.unset(name);
@@ -212,6 +223,13 @@ impl TestServer {
         self.tell_into(arguments, Stdio::piped())
     }
 
+    /// `strongroom verify` finds every hash, link and rule of what is on disk as it must be.
+    #[track_caller]
+    pub fn verifies(&self) {
+        let verified = self.tell(&["verify"]);
+        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    }
+
     /// [`Self::tell`], with somewhere else for what it prints.
     #[track_caller]
     pub fn tell_into(&self, arguments: &[&str], out: impl Into<Stdio>) -> Output {
@@ -260,10 +278,9 @@ impl Running {
         settings: impl IntoIterator<Item = (&'a str, &'a str)>,
         arguments: &[&str],
     ) -> Self {
-        let log = File::options().create(true).append(true).open(folder.path("log")).unwrap();
         let mut command = folder.command(settings, ["--listen", "127.0.0.1:0"]);
         command.args(arguments);
-        let mut process = Process::start(command.stderr(log));
+        let mut process = Process::start(command.stderr(folder.log()));
         let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
         let (sender, said) = mpsc::channel();
         // Reads to the child's end, so that it never writes to a closed pipe.
@@ -357,6 +374,10 @@ impl Folder {
 
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.0.path().join(name)
+    }
+
+    fn log(&self) -> File {
+        File::options().create(true).append(true).open(self.path("log")).unwrap()
     }
 
     /// Runs the program with more environment variables and arguments; it must end by itself.
