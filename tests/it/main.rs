@@ -26,7 +26,9 @@ mod wait;
 
 mod access;
 mod backup;
+mod calls;
 mod crash;
+mod crowd;
 mod demo;
 mod details;
 mod door;
@@ -55,6 +57,7 @@ mod reconciliation;
 mod running;
 mod secrets;
 mod slow;
+mod stopped;
 mod tidy;
 mod tls;
 mod traces;

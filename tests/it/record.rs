@@ -38,10 +38,11 @@ impl Asked {
     /// "not now" and "unknown, ask again".
     fn send(mut self, client: &Client, twin: bool) -> Self {
         let text = self.body.to_string();
-        let answers = at_once(1 + usize::from(twin), |_| {
+        let ask = || {
             let answer = client.try_post(&self.path, &self.key, &text).ok();
             answer.filter(|answer| answer.status != 503).map(|a| (a.status, a.body))
-        });
+        };
+        let answers = if twin { at_once(2, |_| ask()) } else { vec![ask()] };
         for answer in answers.into_iter().flatten() {
             let told = self.told.get_or_insert_with(|| answer.clone());
             assert_eq!(*told, answer, "twins under {} were told different things", self.key);
@@ -76,6 +77,15 @@ struct Sums {
     held: i64,
 }
 
+/// Stops the clients when it is dropped, however that comes.
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Every command of every client, with what its client was told.
 #[derive(Default)]
 pub struct Record {
@@ -85,6 +95,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// The same record, to be continued by another.
+    pub fn copy(&self) -> Self {
+        Self { asked: Mutex::new(self.asked.lock().unwrap().clone()), unheard: self.unheard }
+    }
+
     /// How many commands were sent.
     pub fn commands(&self) -> usize {
         self.asked.lock().unwrap().len()
@@ -118,13 +133,23 @@ impl Record {
                     }
                 });
             }
+            let _stopping = Stopping(&stop);
             eventually("enough commands were sent", || {
                 (sent.load(Ordering::SeqCst) >= enough).then_some(())
             });
-            let ended = end();
-            stop.store(true, Ordering::SeqCst);
-            ended
+            end()
         })
+    }
+
+    /// Charges once, and returns the answer.
+    #[track_caller]
+    pub fn charge(&self, client: &Client, key: &str) -> Response {
+        let body = json!({"amount": 100, "currency": "USD"});
+        let answer = client.pay(key, &body);
+        let told = (answer.status != 503).then(|| (answer.status, answer.body.clone()));
+        let (path, key) = ("/api/payments".to_owned(), key.to_owned());
+        self.asked.lock().unwrap().push(Asked { path, key, body, told });
+        answer
     }
 
     /// One payment's life, until an answer is missing.
@@ -183,7 +208,7 @@ impl Record {
         at_once(ASKING_AGAIN, |number| {
             let client = Client::keeping(&url, MERCHANT_1_KEY);
             for asked in asked.iter().skip(number).step_by(ASKING_AGAIN) {
-                let again = client.post(&asked.path, &asked.key, &asked.body);
+                let again = answered(&client, asked);
                 assert!(again.is_replay(), "{} was done and then forgotten", asked.key);
                 let told = Some((again.status, again.body));
                 assert_eq!(told, asked.told, "{} was told differently", asked.key);
@@ -213,7 +238,7 @@ impl Record {
     }
 }
 
-/// The answer once the server takes commands.
+/// The answer once the server takes commands, asked for again where a connection was closed meanwhile.
 fn answered(client: &Client, asked: &Asked) -> Response {
     eventually("an answer", || {
         let answer = client.try_post(&asked.path, &asked.key, &asked.body.to_string()).ok();
