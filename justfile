@@ -32,6 +32,18 @@ chaos payments="5000":
 crash rounds="200":
     CRASHES={{rounds}} cargo test --test it crash:: -- --nocapture
 
+# The power fails under load, on a file system that forgets what was not synced (Linux, root).
+power-loss cuts="20":
+    CRASHES={{cuts}} tests/power_loss_check.sh
+
+# A small tmpfs and a small ext4 fill up under load (Linux, root).
+disk-check:
+    tests/disk_check.sh
+
+# The machine's clock is set back (Linux).
+clock-check:
+    tests/clock_check.sh
+
 # What single steps cost: rules, journal, webhooks by time; a charge through everything by instructions.
 bench:
     cargo bench --bench rules --bench journal --bench webhooks

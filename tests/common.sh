@@ -1,5 +1,5 @@
 # What the checks by other people's programs share. Each sources it first. From then on `root` is the project, `strongroom`
-# its program, and the working directory a folder that goes away at the end, together with every one of `processes`.
+# its program, and the working directory a folder that goes away at the end, together with every one of `processes` and `mounts`.
 # shellcheck shell=bash
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -10,10 +10,12 @@ strongroom="$(realpath "${CARGO_TARGET_DIR:-target}")/debug/strongroom"
 
 folder="$(mktemp -d)"
 processes=()
+mounts=()
 cleanup() {
     [ "$1" = 0 ] || tail -n 30 "$folder"/*.log >&2 2>/dev/null || true
     for process in "${processes[@]}"; do { kill -9 "$process" && wait "$process"; } 2>/dev/null || true; done
-    rm -rf "$folder"
+    for mount in "${mounts[@]}"; do umount -l "$mount" 2>/dev/null || true; done
+    rm -rf --one-file-system "$folder"
 }
 trap 'cleanup $?' EXIT
 trap 'exit 1' HUP INT TERM

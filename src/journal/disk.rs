@@ -5,6 +5,8 @@
 //! the bytes mean.
 
 #[cfg(feature = "fault-injection")]
+mod failing;
+#[cfg(feature = "fault-injection")]
 pub mod faulty;
 #[cfg(feature = "fault-injection")]
 pub mod simulated;

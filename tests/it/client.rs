@@ -1,6 +1,8 @@
 //! A client of the server, under one API key. It shares no code with the server.
 
+use crate::wait::patience;
 use serde_json::{Value, json};
+use std::time::Duration;
 use ureq::{
     Agent,
     http::{HeaderMap, Method, Request},
@@ -26,20 +28,25 @@ pub struct Response {
 
 impl Client {
     pub fn new(url: &str, api_key: &str) -> Self {
-        Self::with_idle_connections(0, url, api_key)
+        Self::configured(0, patience(), url, api_key)
+    }
+
+    /// Gives an answer up after `timeout`.
+    pub fn hasty(timeout: Duration, url: &str, api_key: &str) -> Self {
+        Self::configured(0, timeout, url, api_key)
     }
 
     /// Keeps its connection for the next request.
     pub fn keeping(url: &str, api_key: &str) -> Self {
-        Self::with_idle_connections(1, url, api_key)
+        Self::configured(1, patience(), url, api_key)
     }
 
-    fn with_idle_connections(count: usize, url: &str, api_key: &str) -> Self {
+    fn configured(count: usize, timeout: Duration, url: &str, api_key: &str) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_idle_connections(count)
             .proxy(None)
-            .timeout_global(Some(std::time::Duration::from_secs(30)))
+            .timeout_global(Some(timeout))
             .build();
         Self { agent: config.into(), url: url.to_owned(), api_key: api_key.to_owned() }
     }

@@ -1,113 +1,64 @@
 //! Whatever crashes: the program is killed in the middle of its work, damaged, or dies of a bug, and is started again.
 //!
-//! The checker keeps its own record of what was acknowledged, outside the server, and shares no code with it.
+//! Every start is held against the clients' own record of what they were told.
 
 use crate::{
-    client::{Client, Response},
-    server::TestServer,
+    client::Response,
+    record::Record,
+    server::{MERCHANT_1_KEY, TestServer},
     wait::{at_once, eventually},
 };
-use serde_json::{Value, json};
+use rand::RngExt;
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    thread,
+    fs, thread,
+    time::{Duration, Instant},
 };
 
-const CLIENTS: usize = 6;
-
-/// What a client asked for and was told.
-#[derive(Clone)]
-struct Asked {
-    path: String,
-    key: String,
-    body: Value,
-    /// The answer's status and bytes; `None` if none came.
-    told: Option<(u16, Vec<u8>)>,
+/// How often the program is killed; `CRASHES=` for more.
+fn crashes() -> u64 {
+    std::env::var("CRASHES").map_or(20, |count| count.parse().expect("CRASHES is a number"))
 }
 
-impl Asked {
-    fn new(path: &str, key: String, body: Value) -> Self {
-        Self { path: path.to_owned(), key, body, told: None }
-    }
+/// After so many kills a folder has enough in it, and a new one is begun.
+const CRASHES_PER_FOLDER: u64 = 10;
 
-    /// Asks; a connection that dies leaves the answer open, as does "unknown, ask again".
-    fn send(mut self, client: &Client) -> Self {
-        let answer = client.try_post(&self.path, &self.key, &self.body.to_string()).ok();
-        self.told = answer.filter(|answer| answer.status != 503).map(|a| (a.status, a.body));
-        self
-    }
+/// In the middle of what the program is killed, besides that clients are at work.
+const MOMENTS: [&str; 4] = ["work", "snapshot", "stop", "start"];
 
-    fn payment(&self) -> Option<String> {
-        let (_, body) = self.told.as_ref()?;
-        let payment: Value = serde_json::from_slice(body).ok()?;
-        payment["id"].as_str().map(str::to_owned)
-    }
-}
-
-/// One client's work: charges, and authorizations that are captured in part and refunded in part, until the server is
-/// gone.
-fn work(
-    client: &Client,
-    name: &str,
-    record: &Mutex<Vec<Asked>>,
-    stop: &AtomicBool,
-    done: &AtomicUsize,
-) {
-    for number in 0.. {
-        if stop.load(Ordering::SeqCst) {
-            return;
-        }
-        let key = |what: &str| format!("{name}-{number}-{what}");
-        let capture = if number % 2 == 0 { "automatic" } else { "manual" };
-        let body = json!({"amount": 1000 + number, "currency": "EUR", "capture": capture});
-        let asked = Asked::new("/api/payments", key("pay"), body).send(client);
-        let payment = asked.payment();
-        record.lock().unwrap().push(asked);
-        done.fetch_add(1, Ordering::SeqCst);
-        let Some(payment) = payment else { continue };
-        let mut steps = vec![("refund", 300)];
-        if capture == "manual" {
-            steps.insert(0, ("capture", 700));
-        }
-        for (command, amount) in steps {
-            let path = format!("/api/payments/{payment}/{command}");
-            let asked = Asked::new(&path, key(command), json!({"amount": amount})).send(client);
-            let answered = asked.told.is_some();
-            record.lock().unwrap().push(asked);
-            if !answered {
-                break;
-            }
-        }
-    }
-}
-
-/// Lets clients work until `enough` requests were made, then kills the server under them.
-fn work_and_kill(server: &mut TestServer, round: usize, enough: usize) -> Vec<Asked> {
-    let record = Mutex::new(Vec::new());
-    let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let client = server.client(crate::server::MERCHANT_1_KEY);
+/// Kills the server at a random moment under clients at work, and has it started again.
+fn crash(server: &mut TestServer, record: &Record, round: u64) {
+    let moment = MOMENTS[usize::try_from(round % 4).unwrap()];
+    let pause = |most: u64| {
+        let micros = rand::rng().random_range(0..most * 1000);
+        thread::sleep(Duration::from_micros(micros));
+    };
+    let (client, admin) = (server.client(MERCHANT_1_KEY), server.admin());
+    let name = format!("round{round}");
+    let enough = rand::rng().random_range(5..150);
     thread::scope(|scope| {
-        for number in 0..CLIENTS {
-            let (client, record, stop, done) = (&client, &record, &stop, &done);
-            let name = format!("round{round}-client{number}");
-            scope.spawn(move || work(client, &name, record, stop, done));
-        }
-        eventually("enough requests were made", || {
-            (done.load(Ordering::SeqCst) >= enough).then_some(())
+        record.while_clients_work((&client, &name), enough, || {
+            match moment {
+                "snapshot" => {
+                    // The server is gone before this is answered, or just after.
+                    scope.spawn(move || admin.try_post("/api/snapshot", "", "{}").is_ok());
+                    pause(60);
+                }
+                "stop" => {
+                    server.ask_to_stop();
+                    pause(80);
+                }
+                _ => pause(5),
+            }
+            server.kill();
         });
-        server.kill();
-        stop.store(true, Ordering::SeqCst);
     });
-    record.into_inner().unwrap()
-}
-
-fn rounds() -> usize {
-    std::env::var("CRASHES").map_or(3, |count| count.parse().expect("CRASHES is a number"))
+    if moment == "start" {
+        for _ in 0..rand::rng().random_range(1..4) {
+            let micros = rand::rng().random_range(0..250_000);
+            server.start_and_kill_after(Duration::from_micros(micros));
+        }
+    }
+    server.restart();
 }
 
 #[test]
@@ -115,74 +66,32 @@ fn kill_9_under_load_loses_nothing_acknowledged_and_doubles_nothing() {
     // Snapshots all the time: many a kill strikes while one is made or segments go to the archive.
     let often = ("STRONGROOM__SNAPSHOTS__EVERY", "1s");
     let bytes = ("STRONGROOM__SNAPSHOTS__EVERY_BYTES", "1048576");
-    let mut server = TestServer::start_with(&[often, bytes]);
-    let mut asked: Vec<Asked> = Vec::new();
-    for round in 0..rounds() {
-        asked.extend(work_and_kill(&mut server, round, 40 + 17 * (round % 7)));
-        server.restart();
-    }
-    let open = asked.iter().filter(|asked| asked.told.is_none()).count();
-    println!(
-        "{} requests, {open} of them without an answer when the server was killed",
-        asked.len()
-    );
-    // Whoever got no answer asks again under the same key, as clients are told to.
-    let settled: Vec<Asked> = asked
-        .iter()
-        .map(|asked| match asked.told {
-            Some(_) => asked.clone(),
-            None => asked.clone().send(&server),
-        })
-        .collect();
-    for asked in &settled {
-        let (status, body) = asked.told.as_ref().expect("an answer once the server is back");
-        assert!([200, 201].contains(status), "{} {status}", asked.path);
-        let again = server.post(&asked.path, &asked.key, &asked.body);
-        assert!(again.is_replay(), "{} was acknowledged and then forgotten", asked.key);
-        assert_eq!((again.status, &again.body), (*status, body), "{} was told twice", asked.key);
-    }
-    check_books(&server, &settled);
-}
-
-/// The books against the checker's own record.
-fn check_books(server: &TestServer, asked: &[Asked]) {
-    let payments = server.all("/api/payments?limit=100");
-    let keys: BTreeSet<&str> =
-        payments.iter().map(|payment| payment["idempotencyKey"].as_str().unwrap()).collect();
-    assert_eq!(keys.len(), payments.len(), "a key made two payments");
-    let mut expected: BTreeMap<String, (i64, i64)> = BTreeMap::new();
-    for asked in asked {
-        let (captured, refunded) = expected.entry(asked.payment().unwrap()).or_default();
-        let amount = asked.body["amount"].as_i64().unwrap();
-        match asked.path.rsplit('/').next().unwrap() {
-            "payments" if asked.body["capture"] == "automatic" => *captured += amount,
-            "capture" => *captured += amount,
-            "refund" => *refunded += amount,
-            _ => {}
+    // A machine that stands still at times cuts nobody off.
+    let patient = ("STRONGROOM__HTTP__HEAD_READ_TIMEOUT_MS", "600000");
+    let began = Instant::now();
+    let (mut payments, mut commands, mut done, mut not_done, mut archived) = (0, 0, 0, 0, 0);
+    let mut left = crashes();
+    while left > 0 {
+        let mut server = TestServer::start_with(&[often, bytes, patient]);
+        let mut record = Record::default();
+        let here = left.min(CRASHES_PER_FOLDER);
+        for round in 0..here {
+            crash(&mut server, &record, round);
+            record.prove(&server);
         }
+        left -= here;
+        payments += record.acknowledged();
+        commands += record.commands();
+        (done, not_done) = (done + record.unheard.0, not_done + record.unheard.1);
+        archived += fs::read_dir(server.data().join("archive")).map_or(0, Iterator::count);
+        println!(
+            "{} kills in {:.0?}: {payments} payments acknowledged by {commands} commands, of which \
+             nobody had heard of {done} that were done and {not_done} that were not; {archived} \
+             segments archived",
+            crashes() - left,
+            began.elapsed()
+        );
     }
-    assert_eq!(payments.len(), expected.len(), "payments that nobody asked for, or lost ones");
-    let mut balance = 0;
-    for payment in &payments {
-        let figure = |name: &str| payment[name].as_i64().unwrap();
-        let found = (figure("amountCaptured"), figure("amountRefunded"));
-        assert_eq!(Some(&found), expected.get(payment["id"].as_str().unwrap()), "{payment:#}");
-        balance += found.0 - found.1;
-        let entries = server
-            .get(&format!("/api/ledger/customer:{}", payment["id"].as_str().unwrap()))
-            .of(200)
-            .json["entries"]
-            .clone();
-        let sum: i64 =
-            entries.as_array().unwrap().iter().map(|e| e["amount"].as_i64().unwrap()).sum();
-        assert_eq!(sum, found.1 - found.0, "{payment:#}");
-    }
-    assert_eq!(server.balance("merchant:merchant_1", "EUR").0, balance);
-    let trial = server.admin().get("/api/ledger").of(200).json;
-    for total in trial["totals"].as_array().unwrap() {
-        assert_eq!((&total["balance"], &total["pending"]), (&json!(0), &json!(0)), "{trial:#}");
-    }
-    server.admin().reconciles();
 }
 
 fn first_segment(server: &TestServer) -> std::path::PathBuf {
@@ -310,7 +219,7 @@ fn a_change_of_segments_refuses_nobody() {
     // A segment has room for 255 batches.
     let mut round = 0;
     while segments() < 4 {
-        let merchant = server.client(crate::server::MERCHANT_1_KEY);
+        let merchant = server.client(MERCHANT_1_KEY);
         at_once(4, |client| {
             for number in 0..25 {
                 merchant.charge(&format!("{round}-{client}-{number}"), 100).of(201);

@@ -2,11 +2,17 @@
 
 use crate::{
     client::{Client, Response},
-    server::{Folder, TestServer},
+    record::Record,
+    server::{Folder, MERCHANT_1_KEY, TestServer, disk},
     wait::{at_once, eventually},
 };
 use serde_json::{Value, json};
-use std::{collections::HashMap, fs, path::PathBuf};
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::Write,
+    path::PathBuf,
+};
 
 const FAULT: &str = "STRONGROOM_FAULT";
 const CLIENTS: usize = 6;
@@ -86,22 +92,46 @@ fn fill(server: &Client, name: &str, body: &Value) -> Response {
     refused.expect("the disk fills up").problem(503, "storage_full")
 }
 
-/// A server whose disk is full while the file exists.
-fn server_with_full_disk_sign(
-    settings: &[(&str, &str)],
-) -> (TestServer, tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let sign = folder.path().join("full");
-    let fault = format!("full-while:{}", sign.display());
-    let settings: Vec<_> = settings.iter().copied().chain([(FAULT, fault.as_str())]).collect();
-    (TestServer::start_with(&settings), folder, sign)
+/// What fills the disk up: a file that takes all its room, if there is a small disk to test with, or else the sign that
+/// the double looks for.
+struct Filler {
+    file: PathBuf,
+    real: bool,
+    _folder: tempfile::TempDir,
+}
+
+impl Filler {
+    fn fill(&self) {
+        let mut file = File::create(&self.file).unwrap();
+        // The last bytes one by one.
+        for bytes in [1 << 16, 1 << 9, 1] {
+            while self.real && file.write_all(&vec![1; bytes]).is_ok() {}
+        }
+    }
+
+    fn free(&self) {
+        fs::remove_file(&self.file).unwrap();
+    }
+}
+
+/// A server whose disk can be filled up. `DISK=` is a small one, which is filled for real.
+fn server_with_small_disk(settings: &[(&str, &str)]) -> (TestServer, Filler) {
+    let folder = disk().map_or_else(tempfile::tempdir, tempfile::tempdir_in).unwrap();
+    let file = folder.path().join("filler");
+    let fault = format!("full-while:{}", file.display());
+    let mut settings = settings.to_vec();
+    if disk().is_none() {
+        settings.push((FAULT, fault.as_str()));
+    }
+    let filler = Filler { file, real: disk().is_some(), _folder: folder };
+    (TestServer::start_with(&settings), filler)
 }
 
 #[test]
 fn a_full_disk_takes_no_new_payments_while_all_else_goes_on_and_recovers_by_itself() {
-    let (mut server, _folder, sign) = server_with_full_disk_sign(&[]);
+    let (mut server, disk) = server_with_small_disk(&[]);
     let first = server.charge("first", 100).of(201);
-    fs::write(&sign, "").unwrap();
+    disk.fill();
     fill(&server, "bulky", &bulky());
     let full = fill(&server, "small", &small());
     assert!(full.header("Retry-After").unwrap().parse::<u32>().unwrap() >= 1);
@@ -119,7 +149,7 @@ fn a_full_disk_takes_no_new_payments_while_all_else_goes_on_and_recovers_by_itse
     server.charge("wrong", 0).problem(400, "validation_failed");
     server.admin().reconciles();
 
-    fs::remove_file(&sign).unwrap();
+    disk.free();
     eventually("the disk's room is seen", || (server.get("/ready").status == 200).then_some(()));
     let taken = server.charge("new", 100).of(201);
     assert!(!taken.is_replay());
@@ -133,13 +163,56 @@ fn a_full_disk_takes_no_new_payments_while_all_else_goes_on_and_recovers_by_itse
 }
 
 #[test]
+fn a_disk_that_fills_up_and_is_freed_under_load_loses_nothing_and_goes_on_by_itself() {
+    let often = ("STRONGROOM__SNAPSHOTS__EVERY", "1s");
+    let (mut server, disk) = server_with_small_disk(&[often]);
+    let mut record = Record::default();
+    for round in 0..2 {
+        let client = server.client(MERCHANT_1_KEY);
+        record.while_clients_work((&client, &format!("round{round}")), 30, || {
+            disk.fill();
+            let refused = (0..2_000).find_map(|number| {
+                let key = format!("refused{round}-{number}");
+                let answer = record.charge(&client, &key);
+                (answer.status != 201).then_some((key, answer))
+            });
+            let (key, answer) = refused.expect("the disk fills up");
+            answer.problem(503, "storage_full");
+            server.get(&format!("/api/idempotency/{key}")).of(404);
+            let full = eventually("balancers are told", || {
+                Some(server.get("/ready")).filter(|ready| ready.status != 200)
+            });
+            full.problem(503, "storage_full");
+            server.get("/health").of(200);
+            disk.free();
+            eventually("there is room again", || {
+                (server.get("/ready").status == 200).then_some(())
+            });
+            let before = record.acknowledged();
+            eventually("payments go on", || (record.acknowledged() > before).then_some(()));
+        });
+        record.prove(&server);
+        // The next start finds the disk full: it starts, or says that it can't, and then does once there is room.
+        disk.fill();
+        server.kill();
+        let started = server.try_restart();
+        disk.free();
+        if let Err(status) = started {
+            assert_eq!(status.code(), Some(4), "{}", server.logs());
+            server.restart();
+        }
+        record.prove(&server);
+    }
+}
+
+#[test]
 fn what_was_begun_before_the_disk_filled_up_is_finished() {
-    let (server, _folder, sign) = server_with_full_disk_sign(&[
+    let (server, disk) = server_with_small_disk(&[
         ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "4000"),
         ("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "1"),
         ("STRONGROOM__HTTP__REQUEST_DEADLINE_MS", "20000"),
     ]);
-    fs::write(&sign, "").unwrap();
+    disk.fill();
     fill(&server, "bulky", &bulky());
     let answers = at_once(2, |number| match number {
         0 => server.charge_with("tok_timeout", "begun", 100),
@@ -189,7 +262,7 @@ fn a_disk_that_cannot_be_written_at_the_start_is_an_io_error() {
 
 #[test]
 fn holds_that_lapse_on_a_full_disk_take_no_room_from_what_was_begun() {
-    let (server, _folder, sign) = server_with_full_disk_sign(&[
+    let (server, disk) = server_with_small_disk(&[
         ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "4000"),
         ("STRONGROOM__PAYMENTS__AUTHORIZATION_TTL", "3s"),
         ("STRONGROOM__HTTP__REQUEST_DEADLINE_MS", "20000"),
@@ -197,7 +270,7 @@ fn holds_that_lapse_on_a_full_disk_take_no_room_from_what_was_begun() {
     let holds: Vec<_> = (0..40)
         .map(|number| server.authorize(&format!("hold_{number}"), 100).of(201).id())
         .collect();
-    fs::write(&sign, "").unwrap();
+    disk.fill();
     fill(&server, "bulky", &bulky());
     let answers = at_once(2, |number| match number {
         0 => server.charge_with("tok_timeout", "begun", 100),
@@ -210,7 +283,7 @@ fn holds_that_lapse_on_a_full_disk_take_no_room_from_what_was_begun() {
         }
     });
     assert_eq!(answers[0].status, 202, "{}", answers[0].text());
-    fs::remove_file(&sign).unwrap();
+    disk.free();
     for id in &holds {
         eventually("every hold lapses once there is room", || {
             (server.status(id) == "expired").then_some(())

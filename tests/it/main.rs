@@ -1,6 +1,6 @@
 //! The integration tests: the real program, run as its operator runs it and asked over HTTP.
 //!
-//! `server` starts and stops it, `client` talks to it, `pager` is whom it calls, `stripe_double` who moves its money (`shop`: with a server), `wait` waits for what is to come and
+//! `server` starts and stops it, `client` talks to it, `record` is what its clients remember, `pager` is whom it calls, `stripe_double` who moves its money (`shop`: with a server), `wait` waits for what is to come and
 //! lets many threads go at once. Every other file holds the rules of one theme; a test's name is the rule.
 
 #![allow(
@@ -16,6 +16,7 @@
 mod client;
 mod pager;
 mod receiver;
+mod record;
 mod server;
 mod shop;
 mod snapshots;
@@ -25,7 +26,9 @@ mod wait;
 
 mod access;
 mod backup;
+mod calls;
 mod crash;
+mod crowd;
 mod demo;
 mod details;
 mod door;
@@ -55,6 +58,7 @@ mod reconciliation;
 mod running;
 mod secrets;
 mod slow;
+mod stopped;
 mod tidy;
 mod tls;
 mod traces;

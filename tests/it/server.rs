@@ -2,12 +2,16 @@
 //!
 //! It ends with the test that started it, whichever way the test ends.
 
-use crate::{client::Client, wait::eventually};
-use rustix::process::{Pid, Signal, kill_process};
+use crate::{
+    client::Client,
+    wait::{eventually, patience},
+};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use std::{
+    env,
     ffi::OsStr,
     fs::{self, File},
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     net::SocketAddr,
     ops::Deref,
     path::{Path, PathBuf},
@@ -43,7 +47,9 @@ const SETTINGS: [(&str, &str); 2] = [
     ("STRONGROOM__JOURNAL__BATCH_BYTES_MAX", "262144"),
 ];
 
-const START_DEADLINE: Duration = Duration::from_secs(30);
+/// How much of the log is shown when a test fails.
+const LINES_SHOWN: usize = 500;
+
 const LISTENING: &str = "listening on http://";
 const LISTENING_TLS: &str = "listening on https://";
 
@@ -88,15 +94,50 @@ impl TestServer {
         server
     }
 
+    /// A server that has not been started yet, on a copy of another one's data folder.
+    pub fn on_copy_of(data: &Path, settings: &[(&str, &str)]) -> Self {
+        let folder = Folder::new();
+        copy_durably(data, &folder.data());
+        Self {
+            folder,
+            settings: settings
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_string()))
+                .collect(),
+            running: None,
+            client: Client::new("", ""),
+        }
+    }
+
     /// Starts the server again, on the same folder and with the same settings, but most likely another port.
     #[track_caller]
     pub fn restart(&mut self) {
+        if let Err(status) = self.try_restart() {
+            panic!("the server did not start, {status}:\n{}", self.logs());
+        }
+    }
+
+    /// [`Self::restart`]; how the process ended if it did not start.
+    pub fn try_restart(&mut self) -> Result<(), ExitStatus> {
         assert!(self.running.is_none(), "stop the server first");
         let settings = self.settings.iter();
         let settings = settings.map(|(name, value)| (name.as_str(), value.as_str()));
-        let running = Running::start(&self.folder, settings, &[]);
+        let running = Running::try_start(&self.folder, settings, &[])?;
         self.client = Client::new(&format!("http://{}", running.address), MERCHANT_1_KEY);
         self.running = Some(running);
+        Ok(())
+    }
+
+    /// Starts the server and kills it after a while, however far it has come.
+    pub fn start_and_kill_after(&self, time: Duration) {
+        assert!(self.running.is_none(), "stop the server first");
+        let settings = self.settings.iter();
+        let settings = settings.map(|(name, value)| (name.as_str(), value.as_str()));
+        let mut command = self.folder.command(settings, ["--listen", "127.0.0.1:0"]);
+        let process = Process::start(command.stdout(Stdio::null()).stderr(self.folder.log()));
+        thread::sleep(time);
+        drop(process);
+        self.folder.cut_power();
     }
 
     /// Sets an environment variable from the next start on.
@@ -118,15 +159,48 @@ impl TestServer {
         fs::write(self.folder.path("strongroom.toml"), text).unwrap();
     }
 
-    /// Kills the server as a power failure would (SIGKILL).
+    /// Kills the server (SIGKILL). On a disk that can do that, the power fails too.
     pub fn kill(&mut self) {
         self.running = None;
+        self.folder.cut_power();
+    }
+
+    #[track_caller]
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.running.as_ref().expect("a running server").process.0)
     }
 
     /// Asks the server to stop (SIGTERM).
     #[track_caller]
     pub fn ask_to_stop(&self) {
         self.running.as_ref().expect("a running server").process.ask_to_stop();
+    }
+
+    /// Has the server stand still (SIGSTOP) until [`Self::go_on`].
+    #[track_caller]
+    pub fn stand_still(&self) {
+        kill_process(self.pid(), Signal::STOP).unwrap();
+    }
+
+    #[track_caller]
+    pub fn go_on(&self) {
+        kill_process(self.pid(), Signal::CONT).unwrap();
+    }
+
+    /// From now on the server's memory grows by so many bytes at most.
+    #[track_caller]
+    pub fn limit_memory(&self, more_bytes: u64) {
+        let statm = format!("/proc/{}/statm", self.pid());
+        let pages = fs::read_to_string(statm).unwrap();
+        let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+        let bytes = pages * u64::try_from(rustix::param::page_size()).unwrap() + more_bytes;
+        let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
+        prlimit(Some(self.pid()), Resource::As, limit).unwrap();
+    }
+
+    /// How it ended, if it has.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.running.as_mut().expect("a running server").process.0.try_wait().unwrap()
     }
 
     /// Waits until the server has ended by itself.
@@ -171,7 +245,7 @@ impl TestServer {
     }
 
     pub fn data(&self) -> PathBuf {
-        self.folder.path("data")
+        self.folder.data()
     }
 
     /// Every line of the log so far, of all starts.
@@ -211,11 +285,18 @@ impl TestServer {
         self.tell_into(arguments, Stdio::piped())
     }
 
+    /// `strongroom verify` finds every hash, link and rule of what is on disk as it must be.
+    #[track_caller]
+    pub fn verifies(&self) {
+        let verified = self.tell(&["verify"]);
+        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    }
+
     /// [`Self::tell`], with somewhere else for what it prints.
     #[track_caller]
     pub fn tell_into(&self, arguments: &[&str], out: impl Into<Stdio>) -> Output {
         let mut command = self.folder.program();
-        command.args(arguments).args(["--data", "data"]).stdout(out).stderr(Stdio::piped());
+        command.args(arguments).arg("--data").arg(self.data()).stdout(out).stderr(Stdio::piped());
         command.spawn().unwrap().wait_with_output().unwrap()
     }
 }
@@ -232,7 +313,10 @@ impl Drop for TestServer {
     fn drop(&mut self) {
         self.kill();
         if thread::panicking() {
-            eprintln!("--- log of the server ---\n{}", self.logs());
+            let log = self.logs();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines.len().saturating_sub(LINES_SHOWN);
+            eprintln!("--- end of the server's log ---\n{}", lines[last..].join("\n"));
         }
     }
 }
@@ -259,10 +343,21 @@ impl Running {
         settings: impl IntoIterator<Item = (&'a str, &'a str)>,
         arguments: &[&str],
     ) -> Self {
-        let log = File::options().create(true).append(true).open(folder.path("log")).unwrap();
+        Self::try_start(folder, settings, arguments).unwrap_or_else(|status| {
+            let log = fs::read_to_string(folder.path("log")).unwrap();
+            panic!("the server did not start, {status}:\n{log}")
+        })
+    }
+
+    /// Starts one; how the process ended if it did before it listened.
+    fn try_start<'a>(
+        folder: &Folder,
+        settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+        arguments: &[&str],
+    ) -> Result<Self, ExitStatus> {
         let mut command = folder.command(settings, ["--listen", "127.0.0.1:0"]);
         command.args(arguments);
-        let mut process = Process::start(command.stdout(Stdio::piped()).stderr(log));
+        let mut process = Process::start(command.stdout(Stdio::piped()).stderr(folder.log()));
         let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
         let (sender, said) = mpsc::channel();
         // Reads to the child's end, so that it never writes to a closed pipe.
@@ -271,16 +366,15 @@ impl Running {
             said.map(|line| sender.send(line)).take_while(Result::is_ok).for_each(drop);
         });
         let mut announced = Vec::new();
-        while let Ok(line) = said.recv_timeout(START_DEADLINE) {
+        while let Ok(line) = said.recv_timeout(patience()) {
             let address = line.strip_prefix(LISTENING).or_else(|| line.strip_prefix(LISTENING_TLS));
             let address = address.map(str::parse);
             announced.push(line);
             if let Some(address) = address {
-                return Self { process, address: address.unwrap(), announced };
+                return Ok(Self { process, address: address.unwrap(), announced });
             }
         }
-        let log = fs::read_to_string(folder.path("log")).unwrap();
-        panic!("the server did not start:\n{log}");
+        Err(process.wait())
     }
 }
 
@@ -356,18 +450,50 @@ impl Drop for Process {
     }
 }
 
+/// The disk under test, where data folders are made, if there is a special one.
+pub fn disk() -> Option<PathBuf> {
+    env::var_os("DISK").map(PathBuf::from)
+}
+
 /// Where one server lives: its configuration, its data and its log.
-pub struct Folder(TempDir);
+pub struct Folder {
+    folder: TempDir,
+    /// Where its data is, if that is on a disk of its own.
+    on_disk: Option<TempDir>,
+}
 
 impl Folder {
     pub fn new() -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
+        let on_disk = disk().map(|disk| {
+            let folder = tempfile::tempdir_in(&disk).unwrap();
+            File::open(disk).unwrap().sync_all().unwrap();
+            folder
+        });
+        let folder = Self { folder: tempfile::tempdir().unwrap(), on_disk };
         fs::write(folder.path("strongroom.toml"), CONFIG).unwrap();
         folder
     }
 
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
-        self.0.path().join(name)
+        self.folder.path().join(name)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.on_disk.as_ref().unwrap_or(&self.folder).path().join("data")
+    }
+
+    /// Has the disk forget what was not synced, if it is one that does.
+    fn cut_power(&self) {
+        let Some(switch) = disk().map(|disk| disk.join(".power-cut")) else { return };
+        if switch.exists() {
+            let done = fs::read_to_string(switch).unwrap();
+            let mut log = self.log();
+            write!(log, "--- power cut: {done}").unwrap();
+        }
+    }
+
+    fn log(&self) -> File {
+        File::options().create(true).append(true).open(self.path("log")).unwrap()
     }
 
     /// Runs the program with more environment variables and arguments; it must end by itself.
@@ -393,6 +519,9 @@ impl Folder {
     ) -> Command {
         let mut command = self.program();
         command.args(["serve", "--config", "strongroom.toml"]).args(arguments);
+        if self.on_disk.is_some() {
+            command.env("STRONGROOM__DATA_DIR", self.data());
+        }
         command.envs(SETTINGS).envs(settings);
         command
     }
@@ -400,8 +529,26 @@ impl Folder {
     /// The program, in this folder and knowing of nothing else.
     pub fn program(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
-        command.current_dir(self.0.path()).env_clear().stdin(Stdio::null());
+        command.current_dir(self.folder.path()).env_clear().stdin(Stdio::null());
         command
+    }
+}
+
+/// Copies a folder; the copy is durable.
+fn copy_durably(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for item in fs::read_dir(from).unwrap() {
+        let item = item.unwrap();
+        let copy = to.join(item.file_name());
+        if item.file_type().unwrap().is_dir() {
+            copy_durably(&item.path(), &copy);
+        } else {
+            fs::copy(item.path(), &copy).unwrap();
+            File::open(copy).unwrap().sync_all().unwrap();
+        }
+    }
+    for folder in [to, to.parent().unwrap()] {
+        File::open(folder).unwrap().sync_all().unwrap();
     }
 }
 

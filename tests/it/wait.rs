@@ -1,13 +1,19 @@
 //! Waiting for a condition, never for a time; and many threads let go at the same moment.
 
 use std::{
+    env,
     sync::Barrier,
     thread,
     time::{Duration, Instant},
 };
 
-/// After this long a condition will not come true any more, however slow the machine.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// After this long a condition will not come true any more, however slow the machine. `PATIENCE=` (in seconds) for one
+/// that stands still at times.
+pub fn patience() -> Duration {
+    let seconds = env::var("PATIENCE").map_or(30, |text| text.parse().expect("whole seconds"));
+    Duration::from_secs(seconds)
+}
+
 const POLL: Duration = Duration::from_millis(5);
 
 /// What `look` finds, as soon as it finds something.
@@ -18,7 +24,7 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = look() {
             return found;
         }
-        assert!(began.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        assert!(began.elapsed() < patience(), "not within {:?}: {what}", patience());
         thread::sleep(POLL);
     }
 }

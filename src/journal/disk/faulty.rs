@@ -11,8 +11,9 @@
 //! | `read-hangs-while:PATH` | a read from the device waits while the file `PATH` exists |
 //! | `read-panics-while:PATH` | a read from the device panics, as a bug would, while the file `PATH` exists |
 //! | `full-while:PATH` | making a new segment, with `ENOSPC`, while the file `PATH` exists |
+//! | `call-fails:N` | the Nth call of any kind to any of the three folders, with `EIO`, and no other |
 
-use super::{Disk, DiskFile, Source, Writes};
+use super::{Disk, DiskFile, Source, Writes, failing::Calls};
 use crate::journal::{buffer::AlignedBuffer, folders::Folders};
 use rustix::io::Errno;
 use std::{
@@ -33,6 +34,13 @@ pub const VARIABLE: &str = "STRONGROOM_FAULT";
 pub fn faults_from_environment(folders: Folders) -> io::Result<Folders> {
     match env::var(VARIABLE) {
         Ok(value) => {
+            if let Some(number) = value.strip_prefix("call-fails:") {
+                let calls = Calls::failing_at(number.parse().map_err(io::Error::other)?);
+                let Folders { journal, archive, snapshots } = folders;
+                let [journal, archive, snapshots] =
+                    [journal, archive, snapshots].map(|disk| calls.of(disk));
+                return Ok(Folders { journal, archive, snapshots });
+            }
             let journal = with_fault(Arc::clone(&folders.journal), &value)?;
             Ok(Folders { journal, ..folders })
         }

@@ -1,0 +1,72 @@
+//! A process that stands still, is joined by another, or has too little memory: nothing acknowledged is lost, and what
+//! was asked for again is done once.
+
+use crate::{
+    client::Client,
+    record::Record,
+    server::{MERCHANT_1_KEY, TestServer, check_refusal},
+    wait::eventually,
+};
+use serde_json::{Value, json};
+use std::{thread, time::Duration};
+
+/// How long clients wait before they ask again, and how long a server stands still.
+const TOO_LONG: Duration = Duration::from_millis(300);
+
+#[test]
+fn a_server_that_stands_still_under_load_doubles_nothing_when_clients_ask_again() {
+    let server = TestServer::start();
+    let mut record = Record::default();
+    let url = format!("http://{}", server.address());
+    let hasty = Client::hasty(TOO_LONG, &url, MERCHANT_1_KEY);
+    for round in 0..4 {
+        record.while_clients_work((&hasty, &format!("round{round}")), 20, || {
+            server.stand_still();
+            // Everybody's patience ends; a second process must not take the folder over.
+            thread::sleep(2 * TOO_LONG);
+            check_refusal(&server.start_second(), 5, &["data", "process"]);
+            server.go_on();
+        });
+        record.prove(&server);
+    }
+    assert!(record.unheard.0 > 0, "what nobody heard of was done all the same");
+}
+
+/// A body that takes room in memory.
+fn bulky() -> Value {
+    let pairs = (0..40).map(|number| (format!("key_{number}"), json!("v".repeat(500))));
+    json!({"amount": 100, "currency": "USD", "metadata": Value::Object(pairs.collect())})
+}
+
+#[test]
+fn a_server_that_gets_no_more_memory_dies_or_refuses_and_loses_nothing() {
+    // The allocator asks the system for a little at a time.
+    let mut server = TestServer::start_with(&[("MIMALLOC_ARENA_RESERVE", "8192")]);
+    for (round, more_bytes) in [1 << 20, 24 << 20].into_iter().enumerate() {
+        server.limit_memory(more_bytes);
+        let mut told = Vec::new();
+        for number in 0..5_000 {
+            let key = format!("order_{round}_{number}");
+            match server.try_post("/api/payments", &key, &bulky().to_string()) {
+                Ok(answer) => told.push((key, answer)),
+                Err(_) => break,
+            }
+        }
+        assert!(told.len() < 5_000, "memory was no limit");
+        eventually("the process has ended", || server.has_ended());
+        server.kill();
+        server.restart();
+        for (key, answer) in told.iter().filter(|(_, answer)| answer.status == 201) {
+            let again = server.pay(key, &bulky());
+            assert!(again.is_replay(), "{key}");
+            assert_eq!(again.body, answer.body, "{key}");
+        }
+        let made = server.all("/api/payments?limit=100").len();
+        assert_eq!(
+            server.balance("merchant:merchant_1", "USD").0,
+            i64::try_from(made * 100).unwrap()
+        );
+        server.admin().reconciles();
+        server.verifies();
+    }
+}
