@@ -122,6 +122,10 @@ impl Inquiry<'_> {
         if !attempt.is_booked || !engine.calls.may_repeat(attempt, line.terms()) {
             return None;
         }
+        if seeded!(RepeatedUnderNewKey) {
+            let other = Attempt { sequence: attempt.sequence | (1 << 40), ..attempt.clone() };
+            return Some(engine.calls.ask(line, payment, &other).await);
+        }
         Some(engine.calls.ask(line, payment, attempt).await)
     }
 

@@ -5,28 +5,36 @@
 //! of them are the next batch: no timer, no batch size to tune. Nobody is answered before the write is durable, and the
 //! books show nothing that is not.
 
+mod batch;
+#[cfg(feature = "fault-injection")]
+mod early;
+
+use self::batch::{Append, Batch, Subject};
 use super::{BooksReader, Unavailable};
 use crate::{
     domain::{
         access::AccessRecord,
         books::{Books, Breach},
         entry::{PaymentRecord, Record, Stray},
-        id::{PaymentId, Sequence},
+        id::Sequence,
         idempotency::{Key, Retention},
         time::Timestamp,
         webhook::WebhookRecord,
     },
     journal::{JournalError, Writer, entry},
     meters::meters,
+    tasks,
     telemetry::traces::{self, span},
 };
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use std::{
-    collections::HashSet,
     sync::{Arc, Mutex, PoisonError, RwLock},
-    time::{Duration, Instant},
+    time::Duration,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 use tracing::Span;
 
 /// Where an entry went.
@@ -116,10 +124,7 @@ impl LedgerHandle {
             wrote: None,
             state: State::Writing,
         };
-        let ledger = LedgerActor::create(|ctx| {
-            ctx.set_mailbox_capacity(pace.mailbox_max);
-            actor
-        });
+        let ledger = tasks::start(actor, |ctx| ctx.set_mailbox_capacity(pace.mailbox_max));
         (Self { actor: ledger, writing, news }, reader)
     }
 
@@ -205,37 +210,13 @@ impl LedgerHandle {
     #[must_use]
     pub fn writing_for(&self) -> Duration {
         let since = *self.writing.0.lock().unwrap_or_else(PoisonError::into_inner);
-        since.map_or(Duration::ZERO, |since| since.elapsed())
+        since.map_or(Duration::ZERO, |since| tasks::now().saturating_duration_since(since))
     }
 
     /// Writes what is waiting, seals the journal and takes nothing more. Returns whether all of it worked.
     pub async fn close(&self) -> bool {
         self.actor.send(Close).await.unwrap_or(false)
     }
-}
-
-/// What a record is about. Two of one subject are never judged against the same books.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Subject {
-    Payment(PaymentId),
-    Webhooks,
-    Strays,
-    Access,
-}
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Append {
-    subject: Subject,
-    /// The idempotency key the record came under, with its merchant.
-    key: Option<(Arc<str>, Key)>,
-    record: Record,
-    /// Of the record, encoded.
-    bytes: usize,
-    now: Timestamp,
-    reply: oneshot::Sender<Result<Recorded, NotRecorded>>,
-    /// From sending it to its being durable.
-    span: Span,
 }
 
 #[derive(Message)]
@@ -267,40 +248,6 @@ enum State {
     /// A write failed: nothing is tried again.
     Failed,
     Closed,
-}
-
-/// What the next write will hold.
-#[derive(Default)]
-struct Batch {
-    records: Vec<Record>,
-    replies: Vec<oneshot::Sender<Result<Recorded, NotRecorded>>>,
-    /// Of the records, encoded.
-    bytes: usize,
-    at: Timestamp,
-    subjects: HashSet<Subject>,
-    keys: HashSet<(Arc<str>, Key)>,
-    /// Of the records whose trace is followed, by their place.
-    spans: Vec<(usize, Span)>,
-}
-
-impl Batch {
-    /// Whether `append` can only be judged once this batch is on the books.
-    fn touches(&self, append: &Append) -> bool {
-        self.subjects.contains(&append.subject)
-            || append.key.as_ref().is_some_and(|key| self.keys.contains(key))
-    }
-
-    fn add(&mut self, append: Append) {
-        self.at = self.at.max(append.now);
-        self.bytes = self.bytes.saturating_add(append.bytes);
-        self.subjects.insert(append.subject);
-        self.keys.extend(append.key);
-        if !append.span.is_disabled() {
-            self.spans.push((self.records.len(), append.span));
-        }
-        self.records.push(append.record);
-        self.replies.push(append.reply);
-    }
 }
 
 impl Actor for LedgerActor {
@@ -366,10 +313,10 @@ impl LedgerActor {
             Record::Webhook(record) => books.check_webhook(record, self.pace.endpoints_max)?,
         }
         match &append.key {
-            Some((merchant, key)) => {
+            Some((merchant, key)) if !seeded!(KeyNotChecked) => {
                 books.check_key(merchant, key, self.pace.retention, append.now)
             }
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -379,13 +326,15 @@ impl LedgerActor {
         if batch.records.is_empty() {
             return;
         }
+        #[cfg_attr(not(feature = "fault-injection"), expect(unused_mut, reason = "a seeded bug"))]
+        let mut replies = batch.replies;
+        #[cfg(feature = "fault-injection")]
+        self.answer_too_early(&mut replies, batch.at);
         let written = self.write(batch.records, batch.at, &batch.spans);
         drop(batch.spans);
-        for (place, reply) in batch.replies.into_iter().enumerate() {
-            answer(reply, written.clone().map(|first| first.followed_by(place)));
-        }
-        if self.state == State::Writing && self.wrote.replace(Instant::now()).is_none() {
-            ctx.run_later(self.pace.seal_after, Self::seal_when_idle);
+        answer_all(replies, &written);
+        if self.state == State::Writing && self.wrote.replace(tasks::now()).is_none() {
+            self.seal_after(self.pace.seal_after, ctx);
         }
     }
 
@@ -397,9 +346,11 @@ impl LedgerActor {
         spans: &[(usize, Span)],
     ) -> Result<Recorded, NotRecorded> {
         let unknown = Err(NotRecorded::Unavailable(Unavailable::OutcomeUnknown));
-        self.writing.set(Some(Instant::now()));
+        self.writing.set(Some(tasks::now()));
         let begin = |(_, span): &(usize, Span)| span!(parent: span, "journal write");
         let writing: Vec<Span> = spans.iter().map(begin).collect();
+        #[cfg(feature = "fault-injection")]
+        self.apply_too_early(&records, at);
         let written = self.journal.append(records, at);
         drop(writing);
         self.writing.set(None);
@@ -416,7 +367,9 @@ impl LedgerActor {
                     }
                 }
                 let mut books = self.books.write().unwrap_or_else(PoisonError::into_inner);
-                books.apply(batch);
+                if !seeded!(AppliedBeforeSync) {
+                    books.apply(batch);
+                }
                 let revision = books.webhooks().revision();
                 drop(books);
                 self.tell.send_if_modified(|told| std::mem::replace(told, revision) != revision);
@@ -439,12 +392,16 @@ impl LedgerActor {
         }
     }
 
+    fn seal_after(&self, time: Duration, ctx: &mut Context<Self>) {
+        let waiting = tasks::sleep(time).into_actor(self);
+        ctx.spawn(waiting.map(|(), ledger, ctx| ledger.seal_when_idle(ctx)));
+    }
+
     fn seal_when_idle(&mut self, ctx: &mut Context<Self>) {
         let Some(wrote) = self.wrote else { return };
-        match self.pace.seal_after.checked_sub(wrote.elapsed()) {
-            Some(rest) if !rest.is_zero() => {
-                ctx.run_later(rest, Self::seal_when_idle);
-            }
+        let since = tasks::now().saturating_duration_since(wrote);
+        match self.pace.seal_after.checked_sub(since) {
+            Some(rest) if !rest.is_zero() => self.seal_after(rest, ctx),
             _ if self.state == State::Writing && self.batch.records.is_empty() => self.seal(),
             _ => {}
         }
@@ -466,6 +423,15 @@ impl Recorded {
     fn followed_by(self, place: usize) -> Self {
         let place = u64::try_from(place).unwrap_or(u64::MAX);
         Self { sequence: self.sequence.saturating_add(place), ..self }
+    }
+}
+
+fn answer_all(
+    replies: Vec<oneshot::Sender<Result<Recorded, NotRecorded>>>,
+    written: &Result<Recorded, NotRecorded>,
+) {
+    for (place, reply) in replies.into_iter().enumerate() {
+        answer(reply, written.clone().map(|first| first.followed_by(place)));
     }
 }
 

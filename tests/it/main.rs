@@ -53,6 +53,7 @@ mod rates;
 mod reconciliation;
 mod running;
 mod secrets;
+mod simulation;
 mod slow;
 mod tidy;
 mod tls;

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     domain::{
         event::{CaptureMode, Details, Event, Outcome},
+        id::PaymentId,
         idempotency::{Fingerprint, Operation, Request},
         ledger as rules,
         money::{Amount, Currency},

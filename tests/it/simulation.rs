@@ -1,0 +1,73 @@
+//! Deterministic simulation: the real actors, journal, recovery and snapshots in a world that one seed decides.
+//!
+//! There is no runtime, no thread and no clock but the world's: it polls the actors' own tasks, in an order that the seed
+//! decides, and moves the time. The disk loses, tears and fails, the bank is slow, forgets and contradicts itself, clients
+//! retry, clocks jump; the audits hold what is then true against the clients' record and the bank's.
+//!
+//! `SEED=n` replays one run, `SEEDS=n` makes so many.
+
+mod audit;
+mod bank;
+mod clients;
+mod harm;
+mod hooks;
+mod quiet;
+mod run;
+mod server;
+mod world;
+
+use run::{Tally, run};
+use std::{
+    env,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    thread,
+    time::Instant,
+};
+
+fn number(variable: &str) -> Option<u64> {
+    env::var(variable).ok().map(|text| text.parse().expect("a number"))
+}
+
+/// Runs seeds `1..=count` on all cores, and stops at the first that fails.
+fn run_all(count: u64) -> Tally {
+    let (next, failed) = (AtomicU64::new(1), AtomicBool::new(false));
+    let tally = Mutex::new(Tally::default());
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                let mut own = Tally::default();
+                while let seed = next.fetch_add(1, SeqCst)
+                    && seed <= count
+                    && !failed.load(SeqCst)
+                {
+                    match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+                        Ok(tally) => own.add(tally),
+                        Err(_) => {
+                            failed.store(true, SeqCst);
+                            eprintln!("replay it by: SEED={seed} cargo test --test it simulation");
+                        }
+                    }
+                }
+                tally.lock().unwrap().add(own);
+            });
+        }
+    });
+    assert!(!failed.load(SeqCst), "a run failed");
+    tally.into_inner().unwrap()
+}
+
+#[test]
+fn whatever_befalls_it_nothing_is_lost_doubled_or_taken_back() {
+    if let Some(seed) = number("SEED") {
+        println!("{:?}", run(seed));
+        return;
+    }
+    let (count, began) = (number("SEEDS").unwrap_or(10_000), Instant::now());
+    let tally = run_all(count);
+    println!("{tally:?} in {:?}", began.elapsed());
+    assert_eq!(tally.runs, count);
+}
