@@ -76,6 +76,9 @@ pub async fn run(engine: Arc<Engine>, task: Task) -> Result<Done, NotDone> {
                     Ok(None) => return Err(NotDone::Unavailable(Unavailable::Overloaded)),
                     Ok(Some(Claimed::Mismatch)) => return Err(NotDone::KeyReused),
                     Ok(Some(Claimed::Replay { payment, version })) => {
+                        // What became of the payment may stand on disk and not in the books: the answer would be
+                        // another one after the next start.
+                        engine.books_are_whole().map_err(NotDone::Unavailable)?;
                         return replay(&engine, payment, version);
                     }
                     Ok(Some(Claimed::Fresh(claim))) => Some(claim),

@@ -9,6 +9,7 @@
 mod audit;
 mod bank;
 mod clients;
+mod found;
 mod harm;
 mod hooks;
 mod quiet;
@@ -63,6 +64,10 @@ fn run_all(count: u64) -> Tally {
 #[test]
 fn whatever_befalls_it_nothing_is_lost_doubled_or_taken_back() {
     if let Some(seed) = number("SEED") {
+        // `RUST_LOG=debug` shows what the server had to say.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let _log = tracing::subscriber::set_default(log.without_time().finish());
         println!("{:?}", run(seed));
         return;
     }

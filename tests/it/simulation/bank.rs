@@ -67,14 +67,27 @@ pub struct Told {
 pub struct Mood {
     /// Per mille of calls that are slow, lost, declined, and not processed.
     pub slow: u32,
+    /// How long one that is not slow is on its way, each way, in milliseconds.
+    pub fast: (u64, u64),
     pub lost: u32,
     pub declines: u32,
     pub refuses: u32,
     pub looks_up: bool,
+    /// Whether it forgets keys when their window is over.
+    pub forgets: bool,
+}
+
+impl Mood {
+    /// Nothing goes wrong any more.
+    pub fn calm(&mut self) {
+        (self.slow, self.lost, self.refuses, self.looks_up) = (0, 0, 0, true);
+    }
 }
 
 pub struct Ledger {
     time: Arc<Time>,
+    /// When what is being done happens.
+    now: u64,
     dice: SmallRng,
     pub mood: Mood,
     pub effects: Vec<Effect>,
@@ -97,6 +110,7 @@ impl Bank {
     pub fn new(time: Arc<Time>, mood: Mood, seed: u64) -> Self {
         let ledger = Ledger {
             time,
+            now: 0,
             dice: SmallRng::seed_from_u64(seed),
             mood,
             effects: Vec::new(),
@@ -127,10 +141,12 @@ impl Bank {
         loop {
             let mut ledger = self.lock();
             let now = ledger.time.steady();
-            let Some(entry) = ledger.due.first_entry().filter(|entry| entry.key().0 <= now) else {
-                return;
-            };
-            match entry.remove() {
+            let first = ledger.due.first_entry();
+            let Some(entry) = first.filter(|entry| entry.key().0 <= now) else { return };
+            let at = entry.key().0;
+            let due = entry.remove();
+            ledger.now = at;
+            match due {
                 Due::Arrival(name, call, reply) => ledger.arrive(name, call, reply),
                 Due::Reply(call, answer, reply) => ledger.answer(&call, answer, reply),
             }
@@ -147,6 +163,7 @@ impl Bank {
 
     fn ask(&self, call: &Call) -> Answering<'static> {
         let mut ledger = self.lock();
+        ledger.now = ledger.time.steady();
         let answered = ledger.take(&self.name, call);
         Box::pin(async move {
             match answered.await {
@@ -169,13 +186,13 @@ impl Ledger {
 
     fn plan(&mut self, after: u64, due: Due) {
         self.number += 1;
-        self.due.insert((self.time.steady() + after, self.number), due);
+        self.due.insert((self.now + after, self.number), due);
     }
 
     fn delay(&mut self) -> u64 {
         match self.chance(self.mood.slow) {
             true => self.dice.random_range(0..ON_ITS_WAY_MAX),
-            false => self.dice.random_range(0..900),
+            false => self.dice.random_range(self.mood.fast.0..=self.mood.fast.1),
         }
     }
 
@@ -215,10 +232,10 @@ impl Ledger {
 
     /// What the bank does, once per key as long as it knows the key.
     fn process(&mut self, name: &Arc<str>, call: &Call) -> Answer {
-        let now = self.time.steady();
+        let now = self.now;
         let window = u64::try_from(KEY_WINDOW.as_millis()).unwrap();
         if let Some(known) = self.keys.get(&call.attempt)
-            && now - known.since < window
+            && (now - known.since < window || !self.mood.forgets)
         {
             return known.now(now);
         }

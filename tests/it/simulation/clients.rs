@@ -63,6 +63,8 @@ pub struct Clients {
     pub answers: u64,
     pub replays: u64,
     pub mismatches: u64,
+    /// No payment goes to the bank.
+    pub inside_only: bool,
 }
 
 pub fn key_of(number: usize) -> Key {
@@ -94,8 +96,16 @@ impl Clients {
         number
     }
 
+    /// A charge.
+    pub fn invent_charge(&mut self, outside: bool) -> usize {
+        let want = Want::Charge { amount: 10_000, manual: false, outside };
+        self.operations.push(Operation { want, answer: None, refused: false, in_flight: 0 });
+        self.operations.len() - 1
+    }
+
     fn charge(&self, step: i64, dice: &mut SmallRng) -> Want {
         let (manual, outside) = (dice.random_bool(0.4), dice.random_bool(0.7));
+        let outside = outside && !self.inside_only;
         Want::Charge { amount: 10_000 + 100 * step, manual, outside }
     }
 
@@ -119,6 +129,7 @@ impl Clients {
         operation.in_flight += 1;
         operation.refused = false;
         let want = operation.want;
+        tracing::info!(number, ?body, ?want, "asked");
         let amount = |units| Amount::new(units);
         let (payment, wish) = match want {
             Want::Charge { amount, manual, outside } => {
@@ -151,6 +162,8 @@ impl Clients {
 
     /// An answer came: it has to be one that may be given.
     pub fn hear(&mut self, (number, body): (usize, Body), result: Result<Done, NotDone>) {
+        let said = result.as_ref().map(|done| (done.replayed, done.payment.version));
+        tracing::info!(number, ?body, ?said, "heard");
         let operation = &mut self.operations[number];
         operation.in_flight -= 1;
         self.answers += 1;

@@ -3,7 +3,7 @@
 
 use super::{
     audit,
-    bank::{KEY_WINDOW, Mood},
+    bank::KEY_WINDOW,
     clients::{Body, Operation},
     hooks::{Courier, endpoint_id},
     run::Run,
@@ -20,8 +20,7 @@ impl Run {
             // The machine's clock is right again, and later than ever before.
             self.time.time.set_wall(1_000_000_000);
         }
-        let mood = self.bank.lock().mood;
-        self.bank.lock().mood = Mood { slow: 0, lost: 0, refuses: 0, looks_up: true, ..mood };
+        self.bank.lock().mood.calm();
         let started = Server::start(&self.disk, self.setup, &self.time, &self.bank);
         let mut server = started.unwrap_or_else(|error| panic!("no start: {error}"));
         self.began(&server);
@@ -61,6 +60,7 @@ impl Run {
             let bank = self.bank.lock();
             audit::all_agree(&self.clients, &books, &bank.effects);
             let since = audit::journal_agrees(&server.folders, &books);
+            audit::snapshots_agree(&server.folders, &books);
             audit::events_were_told(&books, &self.endpoint, since);
             self.tally.effects = u64::try_from(bank.effects.len()).unwrap();
         }

@@ -20,7 +20,10 @@ use strongroom::{
         ahead::by_hand,
         disk::simulated::{Fullness, SimulatedDisk},
     },
-    tasks::{self, simulated},
+    tasks::{
+        self,
+        simulated::{self, Stay},
+    },
 };
 
 /// What happened in runs, for a figure and to see that it does happen.
@@ -93,47 +96,13 @@ pub struct Chaos {
     pub clock: bool,
     /// Actors are lost, as bugs would.
     actors: bool,
+    /// The idempotency actor among them.
+    forgetful: bool,
 }
 
 /// What the dice of the seed make of it.
 pub fn run(seed: u64) -> Tally {
-    let mut dice = SmallRng::seed_from_u64(seed);
-    let clock = Time::new(1_763_823_845_000);
-    let world = World::new(clock.clone(), dice.random());
-    let stay = simulated::enter(world.clone());
-    let mood = if dice.random_bool(0.3) {
-        Mood { slow: 0, lost: 0, declines: 100, refuses: 0, looks_up: true }
-    } else {
-        Mood {
-            slow: dice.random_range(0..400),
-            lost: dice.random_range(0..300),
-            declines: dice.random_range(0..200),
-            refuses: dice.random_range(0..150),
-            looks_up: dice.random_bool(0.8),
-        }
-    };
-    let mut run = Run {
-        disk: SimulatedDisk::default(),
-        setup: Setup {
-            segment_bytes: if dice.random_bool(0.8) { 64 * 1024 } else { 128 * 1024 },
-            in_flight_max: dice.random_range(2..6),
-        },
-        bank: Bank::new(clock, mood, dice.random()),
-        time: world,
-        clients: Clients::default(),
-        endpoint: Endpoint::default(),
-        tally: Tally { runs: 1, ..Tally::default() },
-        inbox: Inbox::default(),
-        courier: None,
-        epoch: 0,
-        trouble: false,
-        chaos: Chaos {
-            disk: dice.random_bool(0.7),
-            clock: dice.random_bool(0.3),
-            actors: dice.random_bool(0.2),
-        },
-        dice,
-    };
+    let (mut run, stay) = Run::new(seed);
     for _ in 0..run.dice.random_range(1..4) {
         run.live();
     }
@@ -143,6 +112,55 @@ pub fn run(seed: u64) -> Tally {
 }
 
 impl Run {
+    /// A run at its beginning, in a world that the thread has entered.
+    pub fn new(seed: u64) -> (Self, Stay) {
+        let mut dice = SmallRng::seed_from_u64(seed);
+        let clock = Time::new(1_763_823_845_000);
+        let world = World::new(clock.clone(), dice.random());
+        let stay = simulated::enter(world.clone());
+        let (forgets, fast) = (dice.random_bool(0.7), (0, 900));
+        let mood = if dice.random_bool(0.3) {
+            Mood { slow: 0, fast, lost: 0, declines: 100, refuses: 0, looks_up: true, forgets }
+        } else {
+            Mood {
+                slow: dice.random_range(0..400),
+                fast,
+                lost: dice.random_range(0..300),
+                declines: dice.random_range(0..200),
+                refuses: dice.random_range(0..150),
+                looks_up: dice.random_bool(0.8),
+                forgets,
+            }
+        };
+        let mut run = Run {
+            disk: SimulatedDisk::default(),
+            setup: Setup {
+                segment_bytes: if dice.random_bool(0.8) { 64 * 1024 } else { 128 * 1024 },
+                in_flight_max: dice.random_range(2..6),
+            },
+            bank: Bank::new(clock, mood, dice.random()),
+            time: world,
+            clients: Clients::default(),
+            endpoint: Endpoint::default(),
+            tally: Tally { runs: 1, ..Tally::default() },
+            inbox: Inbox::default(),
+            courier: None,
+            epoch: 0,
+            trouble: false,
+            chaos: Chaos {
+                disk: dice.random_bool(0.7),
+                clock: dice.random_bool(0.3),
+                actors: dice.random_bool(0.2),
+                forgetful: false,
+            },
+            dice,
+        };
+        if run.chaos.actors && run.dice.random_bool(0.5) {
+            (run.chaos.forgetful, run.clients.inside_only) = (true, true);
+        }
+        (run, stay)
+    }
+
     /// A life from a start to whatever ends it.
     fn live(&mut self) {
         let Some(mut server) = self.start() else { return };
@@ -193,7 +211,9 @@ impl Run {
 
     /// One thing that happens.
     fn step(&mut self, server: &mut Server) {
-        match self.dice.random_range(0..100) {
+        let what = self.dice.random_range(0..100);
+        tracing::info!(what, now = self.time.time.steady(), "step");
+        match what {
             0..25 => self.ask_something_new(server),
             25..45 => self.ask_again(server),
             45..52 => self.ask_something_else_under_a_used_key(server),
@@ -295,9 +315,9 @@ impl Run {
         let awake: Vec<_> = (0..self.clients.operations.len())
             .filter_map(|it| self.clients.payment_of(it))
             .collect();
-        if self.dice.random_bool(0.5) || awake.is_empty() {
+        if self.chaos.forgetful && (self.dice.random_bool(0.5) || awake.is_empty()) {
             server.engine.idempotency.forget();
-        } else {
+        } else if !awake.is_empty() {
             let payment = awake[self.dice.random_range(0..awake.len())];
             if let Some(lease) = server.engine.registry.lease(payment, || None) {
                 lease.retire();
@@ -312,24 +332,26 @@ impl Run {
     }
 
     pub fn pass(&mut self, server: &Server, until: u64) {
-        loop {
-            let now = self.time.time.steady();
-            let due = [self.time.next_timer(), self.bank.lock().next_due()];
-            let next = due.into_iter().flatten().filter(|at| *at > now).min().unwrap_or(until);
-            self.time.time.pass(next.min(until) - now);
-            self.bank.work();
-            self.time.ring();
-            for _ in 0..self.dice.random_range(0..60) {
-                self.time.turn();
-            }
-            if next >= until || self.disk.is_off() {
-                return;
-            }
+        while !self.hop(until) && !self.disk.is_off() {
             if self.dice.random_bool(0.5) {
                 self.time.settle();
                 self.late_answers_are_booked(server);
             }
         }
+    }
+
+    /// Time passes to the next thing that is due, or to `until`: whether it is then.
+    pub fn hop(&mut self, until: u64) -> bool {
+        let now = self.time.time.steady();
+        let due = [self.time.next_timer(), self.bank.lock().next_due()];
+        let next = due.into_iter().flatten().filter(|at| *at > now).min().unwrap_or(until);
+        self.time.time.pass(next.min(until).saturating_sub(now));
+        self.bank.work();
+        self.time.ring();
+        for _ in 0..self.dice.random_range(0..60) {
+            self.time.turn();
+        }
+        next >= until
     }
 
     /// What a provider said for certain is booked, also if nobody waited for it any more.
@@ -357,7 +379,7 @@ impl Run {
         self.read_answers(false);
         if self.dice.random_bool(0.2) && !self.disk.is_off() && !server.has_failed() {
             let ledger = server.engine.ledger.clone();
-            drop(tasks::spawn(async move { drop(ledger.close().await) }));
+            drop(tasks::spawn(async move { ledger.close().await }));
             self.time.settle();
             self.read_answers(false);
         }
@@ -386,6 +408,10 @@ impl Run {
         }
         let down = self.dice.random_range(0..30_000);
         self.time.time.pass(down);
+        if self.bank.lock().mood.forgets {
+            // How old a call is that an earlier life made, only the machine's clock can say.
+            self.time.time.set_right();
+        }
         self.bank.work();
     }
 }

@@ -25,11 +25,17 @@ use tokio::time::Instant;
 pub struct Time {
     steady: AtomicU64,
     wall: AtomicU64,
+    /// The latest that the machine's clock has said.
+    latest: AtomicU64,
 }
 
 impl Time {
     pub fn new(wall: u64) -> Arc<Self> {
-        Arc::new(Self { steady: AtomicU64::new(1), wall: AtomicU64::new(wall) })
+        Arc::new(Self {
+            steady: AtomicU64::new(1),
+            wall: AtomicU64::new(wall),
+            latest: AtomicU64::new(wall),
+        })
     }
 
     pub fn steady(&self) -> u64 {
@@ -39,12 +45,19 @@ impl Time {
     pub fn pass(&self, millis: u64) {
         self.steady.fetch_add(millis, SeqCst);
         self.wall.fetch_add(millis, SeqCst);
+        self.latest.fetch_max(self.wall.load(SeqCst), SeqCst);
     }
 
     /// Sets the machine's clock forwards, or back.
     pub fn set_wall(&self, by: i64) {
         let wall = self.wall.load(SeqCst);
         self.wall.store(wall.saturating_add_signed(by), SeqCst);
+        self.latest.fetch_max(self.wall.load(SeqCst), SeqCst);
+    }
+
+    /// The machine's clock says no less than it ever did.
+    pub fn set_right(&self) {
+        self.wall.fetch_max(self.latest.load(SeqCst), SeqCst);
     }
 }
 
