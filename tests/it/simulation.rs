@@ -8,7 +8,9 @@
 
 mod audit;
 mod bank;
+mod bugs;
 mod clients;
+mod crash_states;
 mod found;
 mod harm;
 mod hooks;
@@ -21,10 +23,7 @@ use run::{Tally, run};
 use std::{
     env,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     thread,
     time::Instant,
 };
@@ -33,32 +32,42 @@ fn number(variable: &str) -> Option<u64> {
     env::var(variable).ok().map(|text| text.parse().expect("a number"))
 }
 
+fn threads() -> u64 {
+    thread::available_parallelism().map_or(1, |count| u64::try_from(count.get()).unwrap())
+}
+
+/// What `work` makes in as many threads as there are cores.
+fn in_all_threads<T: Send>(work: impl Fn(u64) -> T + Sync) -> Vec<T> {
+    thread::scope(|scope| {
+        let work = &work;
+        let all: Vec<_> = (0..threads()).map(|thread| scope.spawn(move || work(thread))).collect();
+        all.into_iter().map(|thread| thread.join().expect("a thread failed")).collect()
+    })
+}
+
 /// Runs seeds `1..=count` on all cores, and stops at the first that fails.
 fn run_all(count: u64) -> Tally {
     let (next, failed) = (AtomicU64::new(1), AtomicBool::new(false));
-    let tally = Mutex::new(Tally::default());
-    thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                let mut own = Tally::default();
-                while let seed = next.fetch_add(1, SeqCst)
-                    && seed <= count
-                    && !failed.load(SeqCst)
-                {
-                    match catch_unwind(AssertUnwindSafe(|| run(seed))) {
-                        Ok(tally) => own.add(tally),
-                        Err(_) => {
-                            failed.store(true, SeqCst);
-                            eprintln!("replay it by: SEED={seed} cargo test --test it simulation");
-                        }
-                    }
+    let tallies = in_all_threads(|_| {
+        let mut tally = Tally::default();
+        while let seed = next.fetch_add(1, SeqCst)
+            && seed <= count
+            && !failed.load(SeqCst)
+        {
+            match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+                Ok(run) => tally.add(run),
+                Err(_) => {
+                    failed.store(true, SeqCst);
+                    eprintln!("replay it by: SEED={seed} cargo test --test it simulation");
                 }
-                tally.lock().unwrap().add(own);
-            });
+            }
         }
+        tally
     });
     assert!(!failed.load(SeqCst), "a run failed");
-    tally.into_inner().unwrap()
+    let mut sum = Tally::default();
+    tallies.into_iter().for_each(|tally| sum.add(tally));
+    sum
 }
 
 #[test]

@@ -42,10 +42,12 @@ pub struct Operation {
     pub in_flight: usize,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Answered {
     pub body: String,
     pub payment: PaymentId,
+    /// What the body shows.
+    pub shown: Payment,
 }
 
 /// How a request differs from the operation that it is about.
@@ -141,9 +143,10 @@ impl Clients {
                 (self.payment_of(of), Wish::Capture(part.and_then(amount)))
             }
             Want::Void { of } => (self.payment_of(of), Wish::Void),
-            Want::Refund { of, amount: part } => {
-                (self.payment_of(of), Wish::Refund { amount: amount(part), reason: None })
-            }
+            Want::Refund { of, amount: part } => (
+                self.payment_of(of),
+                Wish::Refund { amount: amount(part), reason: long_reason(number) },
+            ),
         };
         let text = format!("{want:?}{body:?}");
         let request = Request {
@@ -175,8 +178,8 @@ impl Clients {
                 panic!("another request under key {number} was not turned down: {said:?}");
             }
             (Body::Same, Ok(done)) => {
-                let answered =
-                    Answered { body: rendered(&done.payment), payment: done.payment.details.id };
+                let (body, payment) = (rendered(&done.payment), done.payment.details.id);
+                let answered = Answered { body, payment, shown: done.payment };
                 self.replays += u64::from(done.replayed);
                 match &operation.answer {
                     Some(first) => assert_eq!(
@@ -185,7 +188,7 @@ impl Clients {
                         operation.want
                     ),
                     None => {
-                        fits(operation.want, &done.payment);
+                        fits(operation.want, &answered.shown);
                         operation.answer = Some(answered);
                     }
                 }
@@ -204,6 +207,10 @@ impl Clients {
     }
 }
 
+fn long_reason(number: usize) -> Option<Box<str>> {
+    number.is_multiple_of(2).then(|| "r".repeat(450).into())
+}
+
 fn details(id: PaymentId, number: usize, wanted: (i64, bool, bool)) -> Arc<Details> {
     let (amount, manual, outside) = wanted;
     Arc::new(Details {
@@ -215,7 +222,11 @@ fn details(id: PaymentId, number: usize, wanted: (i64, bool, bool)) -> Arc<Detai
         payment_method: "tok_visa".into(),
         customer: number.is_multiple_of(3).then(|| "customer".into()),
         description: Some(format!("charge-{number}").into()),
-        metadata: Box::default(),
+        // Entries of one sector, and of several, which a crash may tear.
+        metadata: match number % 5 {
+            long @ 2.. => Box::new([("note".into(), "n".repeat(long * 400).into())]),
+            _ => Box::default(),
+        },
         provider: if outside { "first".into() } else { "sandbox".into() },
         hold_ms: if number.is_multiple_of(4) { 90_000 } else { 7 * 24 * 3_600_000 },
     })

@@ -394,6 +394,8 @@ impl Run {
         self.courier = None;
         self.trouble = false;
         self.bank.lock().told.clear();
+        let (off, unsynced) = (self.disk.is_off(), self.disk.unsynced());
+        tracing::info!(off, unsynced, "the end of a life");
         if self.disk.is_off() || (self.chaos.disk && self.dice.random_bool(0.4)) {
             self.tally.power_failures += 1;
             let dice = &mut self.dice;
