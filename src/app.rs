@@ -1,7 +1,7 @@
 //! Start and stop. Up: lock → listen → recover → actors → open the door. Down, in `drain`: the reverse.
 
 mod drain;
-mod recovery;
+pub mod recovery;
 
 use crate::{
     actors::{
@@ -14,7 +14,7 @@ use crate::{
         ledger::{Fatal, LedgerHandle, Pace},
         reconciliation::{self, Reconciliations, Subject},
         registry::Registry,
-        scheduler::Scheduler,
+        scheduler::{self, Scheduler},
         snapshots::{self, Rhythm, Snapshots},
         webhooks::{
             self, WebhooksHandle,
@@ -286,7 +286,7 @@ impl Crew {
             retention,
         });
         let inquire_after = Duration::from_millis(config.provider.inquire_after_ms);
-        let scheduler = Scheduler::new(engine.clone(), inquire_after);
+        let scheduler = Scheduler::new(engine.clone(), inquire_after, scheduler::TICK);
         scheduler_thread.spawn_fn(|| drop(scheduler.start()));
         let rhythm = Rhythm {
             every: Duration::from_millis(config.snapshots.every_ms),

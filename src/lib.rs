@@ -16,7 +16,23 @@
 //! | [`provider`] | the outside world that moves the money |
 //! | [`journal`] | bytes on disk: the one store of truth |
 //! | [`domain`] | what is right: pure rules, and the books they add up to |
-//! | [`config`], [`clock`], [`credentials`], [`telemetry`], [`meters`], [`trust`] | the shell's own doors |
+//! | [`config`], [`clock`], [`tasks`], [`credentials`], [`telemetry`], [`meters`], [`trust`] | the shell's own doors |
+
+/// Whether a bug is seeded here, see `domain/seeded.rs`.
+#[cfg(feature = "fault-injection")]
+macro_rules! seeded {
+    ($bug:ident) => {
+        $crate::domain::seeded::is($crate::domain::seeded::Bug::$bug)
+    };
+}
+
+/// Only tests have seeded bugs.
+#[cfg(not(feature = "fault-injection"))]
+macro_rules! seeded {
+    ($bug:ident) => {
+        false
+    };
+}
 
 pub mod commands;
 
@@ -39,6 +55,8 @@ pub mod domain;
 pub mod config;
 
 pub mod clock;
+
+pub mod tasks;
 
 pub mod credentials;
 

@@ -10,6 +10,11 @@
 //! person may find out. A payment whose provider definitely did nothing, and would not have because of the card, is
 //! given to the next one of its route while the client waits.
 
+mod verdict;
+
+pub(super) use verdict::{Verdict, judge};
+
+use self::verdict::{denies, is_same, not_let_go};
 use super::{
     Engine, Unavailable,
     payment::{By, Finding, Heard, NotPerformed, Perform, Resolution, Wish, Work},
@@ -24,6 +29,7 @@ use crate::{
         time::Timestamp,
     },
     provider::{Answer, Call, line::Place},
+    tasks,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
@@ -31,59 +37,6 @@ use tracing::Instrument;
 
 /// Who books what providers say, in a payment's history.
 pub const PROVIDER: &str = "system/provider";
-
-/// What an answer means for its attempt.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It is certain what became of it.
-    Known(Outcome),
-    /// The provider says what can't be: a person has to look.
-    Contradicts(String),
-    /// It stays open.
-    Open(Box<str>),
-}
-
-/// What an answer means for an attempt. `alone`: no other call of this attempt was ever made.
-pub(super) fn judge(attempt: &Attempt, details: &Details, answer: Answer, alone: bool) -> Verdict {
-    let declined = |decline, code: Box<str>| {
-        Verdict::Known(match &*code {
-            "" => Outcome::Declined(decline),
-            _ => Outcome::DeclinedBy { decline, code },
-        })
-    };
-    match answer {
-        Answer::Done { reference, amount } => {
-            let asked = match attempt.ask.action {
-                Action::Void | Action::Expire => {
-                    return Verdict::Known(Outcome::Approved { reference });
-                }
-                Action::Authorize | Action::Capture { .. } | Action::Refund { .. } => {
-                    attempt.amount(details).minor_units()
-                }
-            };
-            if amount == asked {
-                return Verdict::Known(Outcome::Approved { reference });
-            }
-            let (operation, currency) = (attempt.operation(details), details.currency);
-            Verdict::Contradicts(format!(
-                "{} was asked for a {operation} of {asked} {currency} (minor units) and says that it did it \
-                 with {amount} ({reference})",
-                attempt.ask.provider
-            ))
-        }
-        Answer::Declined { decline, code } => declined(decline, code),
-        // A hold that lapses nobody waits for: it is asked for again under the same key.
-        Answer::NotProcessed { code } if alone && attempt.ask.action != Action::Expire => {
-            declined(Decline::ProviderUnavailable, code)
-        }
-        Answer::NotProcessed { code } => {
-            Verdict::Open(format!("the last call was not processed ({code})").into())
-        }
-        Answer::Absent => Verdict::Open("the provider has no trace of it".into()),
-        Answer::Working => Verdict::Open("the provider is still working on it".into()),
-        Answer::Unknown { why, .. } => Verdict::Open(why),
-    }
-}
 
 /// A call about an attempt of a payment, of which none has been under way for so long.
 #[must_use]
@@ -114,7 +67,7 @@ impl Work {
         }
         self.payment.details = details.clone();
         self.payment.provider = first;
-        if place.is_none() {
+        if place.is_none() || seeded!(OutcomeBeforeIntent) {
             return self.submit_inside(details, by).await;
         }
         self.record(Command::Initiate(details), by, self.engine.clock.now()).await?;
@@ -125,15 +78,18 @@ impl Work {
     async fn submit_inside(&mut self, details: Arc<Details>, by: By) -> Result<(), NotPerformed> {
         let line = self.engine.lines.to(&details.provider);
         let line = line.ok_or(Unavailable::ProviderUnavailable)?;
+        // Nobody asks for it by name.
+        let own = details.id.uuid().as_u64_pair().1 % (1 << 48);
+        let named = if seeded!(OutcomeBeforeIntent) { own } else { 0 };
         let call = Call {
-            attempt: DerivedId::new(Kind::Attempt, Timestamp::default(), 0),
+            attempt: DerivedId::new(Kind::Attempt, Timestamp::default(), named),
             details: details.clone(),
             action: Action::Authorize,
             reference: "".into(),
             began: Timestamp::default(),
             quiet_for: Duration::ZERO,
         };
-        let answer = tokio::time::timeout_at(self.until, line.ask(&call)).await;
+        let answer = tasks::timeout_at(self.until, line.ask(&call)).await;
         // Not before the provider has answered: whoever looked at the books meanwhile saw them without this.
         let now = self.engine.clock.now();
         let outcome = match answer {
@@ -258,8 +214,8 @@ impl Work {
                 hear_late(&engine, payment.details.id, attempt.sequence, late).await;
             }
         };
-        actix_rt::spawn(calling.in_current_span());
-        match tokio::time::timeout_at(self.until, &mut told).await {
+        tasks::spawn(calling.in_current_span());
+        match tasks::timeout_at(self.until, &mut told).await {
             Ok(answer) => answer.ok(),
             Err(_) => {
                 // What was sent before it closes is not lost; what comes later is given back to the sender.
@@ -408,63 +364,6 @@ impl Work {
     }
 }
 
-/// What an answer says against an attempt whose outcome is on record, if it does.
-fn denies(attempt: &Attempt, details: &Details, answer: &Answer) -> Option<String> {
-    let (operation, provider) = (attempt.operation(details), &attempt.ask.provider);
-    let moves = !matches!(attempt.ask.action, Action::Void | Action::Expire);
-    match (attempt.standing, answer) {
-        (Standing::Failed, Answer::Done { reference, amount }) => Some(format!(
-            "{provider} says that it did the {operation} with {amount} {} (minor units, {reference}); here it failed",
-            details.currency
-        )),
-        (Standing::Succeeded, Answer::Done { reference, amount }) => {
-            let asked = attempt.amount(details).minor_units();
-            let known = attempt.reference.as_deref().unwrap_or_default();
-            let other = !known.is_empty() && *known != **reference;
-            (moves && (other || *amount != asked)).then(|| {
-                format!(
-                    "{provider} says that it did the {operation} as {reference} with {amount} {} (minor units); here it is \
-                     {known} with {asked}",
-                    details.currency
-                )
-            })
-        }
-        (Standing::Succeeded, Answer::Declined { .. }) => {
-            Some(format!("{provider} says that it did not do the {operation}; here it succeeded"))
-        }
-        _ => None,
-    }
-}
-
-/// What is wrong if a provider says no to letting go of a hold: it took the money, or keeps it.
-fn not_let_go(attempt: &Attempt, outcome: &Outcome) -> Option<&'static str> {
-    let decline = outcome.failure()?.decline;
-    match attempt.ask.action {
-        Action::Expire => Some("the hold's time is over, and the provider does not let go of it"),
-        Action::Void if decline == Decline::AuthorizationGone => Some(
-            "the provider was to let go of the hold, and has it no longer: it may have taken the money",
-        ),
-        _ => None,
-    }
-}
-
-/// Whether two notes say the same: a provider may tell one thing several times, and an attempt stays undecided.
-fn is_same(one: &Note, other: &Note) -> bool {
-    match (one, other) {
-        (Note::Undecided { attempt: one, .. }, Note::Undecided { attempt: other, .. }) => {
-            one == other
-        }
-        (
-            Note::Contradicted { evidence: Evidence::Webhook(one), .. },
-            Note::Contradicted { evidence: Evidence::Webhook(other), .. },
-        ) if one == other => true,
-        (Note::Contradicted { what: one, .. }, Note::Contradicted { what: other, .. }) => {
-            one == other
-        }
-        _ => false,
-    }
-}
-
 /// What the client is told if an answer could not be booked: the payment is on the books without it, which is true, and
 /// it is asked for again.
 fn booked(result: Result<(), NotPerformed>) -> Result<(), NotPerformed> {
@@ -481,6 +380,9 @@ fn booked(result: Result<(), NotPerformed>) -> Result<(), NotPerformed> {
 
 /// Books an answer that nobody waited for any more. If that does not work now, the scheduler asks again.
 async fn hear_late(engine: &Arc<Engine>, id: PaymentId, attempt: Sequence, answer: Answer) {
+    if seeded!(LateAnswerDropped) {
+        return;
+    }
     let heard = Heard { attempt, answer, evidence: Evidence::LateReply, is_last_word: false };
     let done = engine.perform(id, Perform::by_system(Wish::Hear(heard), PROVIDER)).await;
     if let Err(error) = done {

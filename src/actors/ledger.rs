@@ -5,30 +5,39 @@
 //! of them are the next batch: no timer, no batch size to tune. Nobody is answered before the write is durable, and the
 //! books show nothing that is not.
 
+mod batch;
+#[cfg(feature = "fault-injection")]
+mod early;
 mod handle;
 
 pub use handle::LedgerHandle;
-use handle::{Append, Appends, Subject, Writing};
 
+use self::{
+    batch::{Append, Batch},
+    handle::{Appends, Writing},
+};
 use super::Unavailable;
 use crate::{
     domain::{
         books::{Books, Breach},
         entry::Record,
         id::Sequence,
-        idempotency::{Key, Retention},
+        idempotency::Retention,
         time::Timestamp,
     },
     journal::{JournalError, Writer},
+    tasks,
     telemetry::traces::{self, span},
 };
-use actix::{Actor, AsyncContext, Context, Handler, Message};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
 use std::{
-    collections::HashSet,
     sync::{Arc, PoisonError, RwLock},
-    time::{Duration, Instant},
+    time::Duration,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 use tracing::Span;
 
 /// Where an entry went.
@@ -106,40 +115,6 @@ enum State {
     Closed,
 }
 
-/// What the next write will hold.
-#[derive(Default)]
-struct Batch {
-    records: Vec<Record>,
-    replies: Vec<oneshot::Sender<Result<Recorded, NotRecorded>>>,
-    /// Of the records, encoded.
-    bytes: usize,
-    at: Timestamp,
-    subjects: HashSet<Subject>,
-    keys: HashSet<(Arc<str>, Key)>,
-    /// Of the records whose trace is followed, by their place.
-    spans: Vec<(usize, Span)>,
-}
-
-impl Batch {
-    /// Whether `append` can only be judged once this batch is on the books.
-    fn touches(&self, append: &Append) -> bool {
-        self.subjects.contains(&append.subject)
-            || append.key.as_ref().is_some_and(|key| self.keys.contains(key))
-    }
-
-    fn add(&mut self, append: Append) {
-        self.at = self.at.max(append.now);
-        self.bytes = self.bytes.saturating_add(append.bytes);
-        self.subjects.insert(append.subject);
-        self.keys.extend(append.key);
-        if !append.span.is_disabled() {
-            self.spans.push((self.records.len(), append.span));
-        }
-        self.records.push(append.record);
-        self.replies.push(append.reply);
-    }
-}
-
 impl Actor for LedgerActor {
     type Context = Context<Self>;
 }
@@ -212,10 +187,10 @@ impl LedgerActor {
             Record::Webhook(record) => books.check_webhook(record, self.pace.endpoints_max)?,
         }
         match &append.key {
-            Some((merchant, key)) => {
+            Some((merchant, key)) if !seeded!(KeyNotChecked) => {
                 books.check_key(merchant, key, self.pace.retention, append.now)
             }
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -225,13 +200,15 @@ impl LedgerActor {
         if batch.records.is_empty() {
             return;
         }
+        #[cfg_attr(not(feature = "fault-injection"), expect(unused_mut, reason = "a seeded bug"))]
+        let mut replies = batch.replies;
+        #[cfg(feature = "fault-injection")]
+        self.answer_too_early(&mut replies, batch.at);
         let written = self.write(batch.records, batch.at, &batch.spans);
         drop(batch.spans);
-        for (place, reply) in batch.replies.into_iter().enumerate() {
-            answer(reply, written.clone().map(|first| first.followed_by(place)));
-        }
-        if self.state == State::Writing && self.wrote.replace(Instant::now()).is_none() {
-            ctx.run_later(self.pace.seal_after, Self::seal_when_idle);
+        answer_all(replies, &written);
+        if self.state == State::Writing && self.wrote.replace(tasks::now()).is_none() {
+            self.seal_after(self.pace.seal_after, ctx);
         }
     }
 
@@ -243,9 +220,11 @@ impl LedgerActor {
         spans: &[(usize, Span)],
     ) -> Result<Recorded, NotRecorded> {
         let unknown = Err(NotRecorded::Unavailable(Unavailable::OutcomeUnknown));
-        self.writing.set(Some(Instant::now()));
+        self.writing.set(Some(tasks::now()));
         let begin = |(_, span): &(usize, Span)| span!(parent: span, "journal write");
         let writing: Vec<Span> = spans.iter().map(begin).collect();
+        #[cfg(feature = "fault-injection")]
+        self.apply_too_early(&records, at);
         let written = self.journal.append(records, at);
         drop(writing);
         self.writing.set(None);
@@ -262,7 +241,9 @@ impl LedgerActor {
                     }
                 }
                 let mut books = self.books.write().unwrap_or_else(PoisonError::into_inner);
-                books.apply(batch);
+                if !seeded!(AppliedBeforeSync) {
+                    books.apply(batch);
+                }
                 let revision = books.webhooks().revision();
                 drop(books);
                 self.tell.send_if_modified(|told| std::mem::replace(told, revision) != revision);
@@ -285,12 +266,16 @@ impl LedgerActor {
         }
     }
 
+    fn seal_after(&self, time: Duration, ctx: &mut Context<Self>) {
+        let waiting = tasks::sleep(time).into_actor(self);
+        ctx.spawn(waiting.map(|(), ledger, ctx| ledger.seal_when_idle(ctx)));
+    }
+
     fn seal_when_idle(&mut self, ctx: &mut Context<Self>) {
         let Some(wrote) = self.wrote else { return };
-        match self.pace.seal_after.checked_sub(wrote.elapsed()) {
-            Some(rest) if !rest.is_zero() => {
-                ctx.run_later(rest, Self::seal_when_idle);
-            }
+        let since = tasks::now().saturating_duration_since(wrote);
+        match self.pace.seal_after.checked_sub(since) {
+            Some(rest) if !rest.is_zero() => self.seal_after(rest, ctx),
             _ if self.state == State::Writing && self.batch.records.is_empty() => self.seal(),
             _ => {}
         }
@@ -312,6 +297,15 @@ impl Recorded {
     fn followed_by(self, place: usize) -> Self {
         let place = u64::try_from(place).unwrap_or(u64::MAX);
         Self { sequence: self.sequence.saturating_add(place), ..self }
+    }
+}
+
+fn answer_all(
+    replies: Vec<oneshot::Sender<Result<Recorded, NotRecorded>>>,
+    written: &Result<Recorded, NotRecorded>,
+) {
+    for (place, reply) in replies.into_iter().enumerate() {
+        answer(reply, written.clone().map(|first| first.followed_by(place)));
     }
 }
 

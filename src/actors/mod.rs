@@ -126,6 +126,17 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether the books hold all that may be on disk.
+    ///
+    /// # Errors
+    /// [`Unavailable::OutcomeUnknown`]: a write has failed, and only recovery can tell what it left.
+    pub fn books_are_whole(&self) -> Result<(), Unavailable> {
+        if self.admission.space().is_closed() {
+            return Err(Unavailable::OutcomeUnknown);
+        }
+        Ok(())
+    }
+
     /// Has the payment's actor, found or woken, carry out a wish. Returns the payment as it left it; `None` if there is
     /// no such payment. A new payment (`Wish::Submit`) gets its actor here.
     ///

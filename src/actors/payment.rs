@@ -20,6 +20,7 @@ use crate::{
         time::Timestamp,
     },
     provider::{Answer, News},
+    tasks,
 };
 use actix::{Actor, ActorFutureExt, AtomicResponse, Context, Handler, Message, WrapFuture};
 use std::sync::Arc;
@@ -134,7 +135,7 @@ impl Perform {
     /// What somebody wants, from now on.
     #[must_use]
     pub fn new(wish: Wish, actor: Arc<str>, request: Option<Request>) -> Self {
-        Self { wish, actor, request, since: Instant::now() }
+        Self { wish, actor, request, since: tasks::now() }
     }
 
     /// A wish of the server's own, which comes under no key.

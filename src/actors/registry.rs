@@ -7,8 +7,11 @@ use super::{
     Unavailable,
     payment::{Asked, NotPerformed, PaymentActor, Perform},
 };
-use crate::domain::{id::PaymentId, payment::Payment};
-use actix::{Actor, Addr};
+use crate::{
+    domain::{id::PaymentId, payment::Payment},
+    tasks,
+};
+use actix::Addr;
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
@@ -52,7 +55,7 @@ impl Registry {
                 awake.address.clone()
             }
             None => {
-                let address = wake()?.start();
+                let address = tasks::start(wake()?, |_| ());
                 shard.insert(id, Awake { address: address.clone(), leases: 1 });
                 address
             }

@@ -12,13 +12,13 @@ use crate::domain::{
     id::{PaymentId, Sequence},
     payment::{Payment, Status},
 };
-use crate::provider::{Line, line::Outside};
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
+use crate::{
+    provider::{Line, line::Outside},
+    tasks,
 };
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 /// Who lets holds lapse, in a payment's history.
 pub const EXPIRY: &str = "system/expiry";
@@ -30,7 +30,8 @@ const NEEDS_REVIEW: &str = "payment.needs_review";
 
 /// How long the server's own work waits after it was told "not now".
 const REST: Duration = Duration::from_secs(1);
-const TICK: Duration = Duration::from_millis(100);
+/// How often it looks.
+pub const TICK: Duration = Duration::from_millis(100);
 const INQUIRY_DELAY_MAX: Duration = Duration::from_secs(60);
 /// The most payments of one provider that are asked about at once, and as many whose holds lapse: a great many due
 /// together do not crowd out clients, and a provider that hangs holds up nobody else's.
@@ -44,6 +45,7 @@ const PUT_OFF: Duration = Duration::from_secs(30);
 pub struct Scheduler {
     engine: Arc<Engine>,
     inquire_after: Duration,
+    tick: Duration,
     /// When to ask next about each payment whose answer is out, and how long to wait after that.
     inquiries: HashMap<PaymentId, Inquiry>,
     /// What is being looked after right now, and at which provider.
@@ -87,12 +89,13 @@ struct Inquiry {
 
 impl Scheduler {
     /// A scheduler that asks for an unknown outcome after `inquire_after`, then at growing intervals of at most a
-    /// minute.
+    /// minute. It looks every `tick`.
     #[must_use]
-    pub fn new(engine: Arc<Engine>, inquire_after: Duration) -> Self {
+    pub fn new(engine: Arc<Engine>, inquire_after: Duration, tick: Duration) -> Self {
         Self {
             engine,
             inquire_after,
+            tick,
             inquiries: HashMap::new(),
             under_way: HashMap::new(),
             rests_until: None,
@@ -102,9 +105,17 @@ impl Scheduler {
         }
     }
 
+    fn look_again(&self, ctx: &mut Context<Self>) {
+        let waiting = tasks::sleep(self.tick).into_actor(self);
+        ctx.spawn(waiting.map(|(), scheduler, ctx| {
+            scheduler.tick(ctx);
+            scheduler.look_again(ctx);
+        }));
+    }
+
     fn tick(&mut self, ctx: &mut Context<Self>) {
         self.watch();
-        if self.rests_until.is_some_and(|until| Instant::now() < until) {
+        if self.rests_until.is_some_and(|until| tasks::now() < until) {
             return;
         }
         self.engine.calls.forget_the_old();
@@ -112,7 +123,7 @@ impl Scheduler {
             self.under_way.insert(payment, (provider, due));
             let engine = self.engine.clone();
             // A task of its own: one that panics ends nothing else.
-            let work = actix_rt::spawn(async move {
+            let work = tasks::spawn(async move {
                 match due {
                     Due::Inquiry { seen } => {
                         inquiry::inquire(&engine, payment, seen).await.map(|()| false)
@@ -124,7 +135,7 @@ impl Scheduler {
                 scheduler.under_way.remove(&payment);
                 match done {
                     Ok(Err(Unavailable::ProviderUnavailable)) | Ok(Ok(true)) => {
-                        scheduler.put_off.insert(payment, Instant::now() + PUT_OFF);
+                        scheduler.put_off.insert(payment, tasks::now() + PUT_OFF);
                     }
                     Ok(Ok(false)) => scheduler.note(Ok(())),
                     Ok(Err(unavailable)) => scheduler.note(Err(unavailable)),
@@ -185,7 +196,7 @@ impl Scheduler {
                         "holds that lapse and answers of providers wait; tried again every second"
                     );
                 }
-                self.rests_until = Some(Instant::now() + REST);
+                self.rests_until = Some(tasks::now() + REST);
             }
         }
     }
@@ -214,7 +225,7 @@ impl Scheduler {
         let books = self.engine.books.read();
         let seen = books.position().sequence;
         let mut due = Vec::new();
-        let now = Instant::now();
+        let now = tasks::now();
         let mut still_out = HashMap::new();
         for history in books.in_doubt() {
             let id = history.details.id;
@@ -257,7 +268,7 @@ impl Actor for Scheduler {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(TICK, Self::tick);
+        self.look_again(ctx);
     }
 }
 

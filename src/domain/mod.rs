@@ -8,6 +8,9 @@
 //! then [`entry`], the atomic unit that is written down, [`books`], what all entries add up to,
 //! [`reconciliation`], how the books are checked, and [`webhook`], how merchants and the operator are told.
 
+#[cfg(feature = "fault-injection")]
+pub mod seeded;
+
 pub mod time;
 
 pub mod id;

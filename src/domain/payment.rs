@@ -241,7 +241,8 @@ fn refund(
         return Err(Refusal::TooManyRefunds { count: payment.refunds.len() });
     }
     let amount = amount.unwrap_or(refundable);
-    if amount > refundable {
+    let one_more = refundable.minor_units() + i64::from(seeded!(RefundOffByOne));
+    if amount.minor_units() > one_more {
         let currency = payment.details.currency;
         return Err(Refusal::OverRefund { requested: amount, refundable, currency });
     }
@@ -292,6 +293,9 @@ impl Payment {
     /// What is being given back and may be or not, in minor units.
     #[must_use]
     pub fn refunds_out(&self) -> i64 {
+        if seeded!(RefundOutForgotten) {
+            return 0;
+        }
         let out = self.refunds.iter().filter(|refund| refund.standing == Standing::Out);
         out.map(|refund| refund.amount.minor_units()).sum()
     }

@@ -4,6 +4,9 @@
 //! The writer owns it and takes prepared segments from it. When the disk is full it tries again
 //! every second; it says so once, and once more when there is room again.
 
+#[cfg(feature = "fault-injection")]
+pub mod by_hand;
+
 use super::{JournalError, disk::Disk, segment::Prepared, space::Space};
 use std::{
     io, mem,
@@ -54,6 +57,11 @@ impl Ahead {
 
     /// Begins to prepare segment `number` and those that follow it.
     pub(super) fn start(&mut self, number: u64) -> io::Result<()> {
+        #[cfg(feature = "fault-injection")]
+        if by_hand::is_on() {
+            by_hand::begin(&self.shared, number);
+            return Ok(());
+        }
         let shared = Arc::clone(&self.shared);
         let thread = std::thread::Builder::new().name("journal-ahead".into());
         self.thread = Some(thread.spawn(move || Closing(shared).run(number))?);
@@ -106,9 +114,38 @@ impl Shared {
     }
 
     fn settled(&self) -> MutexGuard<'_, State> {
+        #[cfg(feature = "fault-injection")]
+        by_hand::prepare_for(self);
         self.changed
             .wait_while(self.lock(), |state| matches!(state, State::Making))
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    /// Makes the next segment if that can be, and says how it went.
+    fn prepare(&self, number: u64) -> MutexGuard<'_, State> {
+        let made = Prepared::make(&*self.disk, number, self.segment_bytes);
+        let mut state = self.lock();
+        match (made, &*state) {
+            (_, State::Closed) => return state,
+            (Ok(prepared), before) => {
+                if matches!(before, State::Unable(_)) {
+                    tracing::info!("the journal has room for its next segment again");
+                }
+                self.space.set_ahead(prepared.room());
+                *state = State::Ready(prepared);
+            }
+            (Err(error), before) => {
+                if !matches!(before, State::Unable(_)) {
+                    tracing::error!(%error, "no room for the journal's next segment");
+                }
+                self.space.set_full();
+                *state = State::Unable(error.to_string().into());
+            }
+        }
+        self.changed.notify_all();
+        state
     }
 }
 
@@ -126,31 +163,15 @@ impl Closing {
     fn run(&self, first: u64) {
         let mut number = first;
         loop {
-            let made = Prepared::make(&*self.0.disk, number, self.0.segment_bytes);
-            let mut state = self.0.lock();
-            if matches!(*state, State::Closed) {
-                return;
-            }
-            match made {
-                Ok(prepared) => {
-                    if matches!(*state, State::Unable(_)) {
-                        tracing::info!("the journal has room for its next segment again");
-                    }
-                    self.0.space.set_ahead(prepared.room());
-                    *state = State::Ready(prepared);
+            let state = self.0.prepare(number);
+            match *state {
+                State::Closed => return,
+                State::Ready(_) => {
                     number = number.saturating_add(1);
-                    self.0.changed.notify_all();
                     let ready = |state: &mut State| matches!(state, State::Ready(_));
-                    let changed = self.0.changed.wait_while(state, ready);
-                    drop(changed);
+                    drop(self.0.changed.wait_while(state, ready));
                 }
-                Err(error) => {
-                    if !matches!(*state, State::Unable(_)) {
-                        tracing::error!(%error, "no room for the journal's next segment");
-                    }
-                    self.0.space.set_full();
-                    *state = State::Unable(error.to_string().into());
-                    self.0.changed.notify_all();
+                State::Making | State::Unable(_) => {
                     let open = |state: &mut State| !matches!(state, State::Closed);
                     drop(self.0.changed.wait_timeout_while(state, RETRY, open));
                 }

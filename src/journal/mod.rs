@@ -46,7 +46,10 @@ mod watermark;
 
 pub mod writer;
 
+#[cfg(not(feature = "fault-injection"))]
 mod ahead;
+#[cfg(feature = "fault-injection")]
+pub mod ahead;
 
 pub mod space;
 
@@ -77,7 +80,7 @@ pub use self::{
     lock::DataLock,
     new_folder::NewFolder,
     reader::{Located, Reader, Tail},
-    recovery::{Recovered, Report, TornTail, recover},
+    recovery::{Recovered, Report, TornTail, recover, recover_as},
     space::{Reservation, Space},
     writer::{Position, Writer},
 };

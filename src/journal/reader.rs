@@ -232,7 +232,8 @@ impl Reader {
     fn read(&self, first: Sequence, folder: Folder) -> Result<AlignedBuffer, JournalError> {
         let followed = self.through != Sequence::MAX;
         let newest = self.ahead.is_empty();
-        let source = if newest || followed { Source::Device } else { Source::Cache };
+        let from_device = (newest || followed) && !seeded!(CacheTrusted);
+        let source = if from_device { Source::Device } else { Source::Cache };
         let archive = &*self.folders.archive;
         if folder == Folder::Archive {
             return archive::read(archive, first, source);
@@ -305,7 +306,14 @@ impl Reader {
                         self.segment = None;
                     }
                 },
+                Err(Flaw::Wrong(_)) if seeded!(DamageIsTorn) => {
+                    self.torn = Some(Torn { bytes: rest.into(), what: "a seeded bug" });
+                    self.segment = None;
+                }
                 Err(Flaw::Wrong(what)) => return Err(self.damaged_here(what)),
+                Err(Flaw::Unfinished(what)) if seeded!(TornIsDamage) => {
+                    return Err(self.damaged_here(what.into()));
+                }
                 Err(Flaw::Unfinished(what)) => {
                     self.torn = Some(self.judge(rest, what)?);
                     self.segment = None;

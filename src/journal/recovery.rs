@@ -8,7 +8,7 @@ use super::{
     JournalError, Options,
     buffer::{AlignedBuffer, bytes},
     chain::Chain,
-    disk::{Disk, DiskFile, Writes},
+    disk::{Disk, DiskFile},
     entry,
     folders::{Folders, Place},
     frame,
@@ -87,8 +87,8 @@ pub fn recover(
     recover_as(Uuid::new_v4(), (folders, covered), options, now, visit)
 }
 
-/// [`recover`], with the identity for a journal that has to be founded.
-pub(super) fn recover_as(
+/// [`recover`], with the identity for a journal that has to be founded: a simulation leaves nothing to chance.
+pub fn recover_as(
     new_store: Uuid,
     (folders, covered): (&Folders, books::Position),
     options: Options,
@@ -106,7 +106,7 @@ pub(super) fn recover_as(
     // Only from here on is anything changed on disk.
     let torn = mend(&*disk, &end, now)?;
     let mut chain = end.chain;
-    chain.epoch = chain.epoch.saturating_add(1);
+    chain.epoch = chain.epoch.saturating_add(u64::from(!seeded!(EpochNotRaised)));
     let opened = Record::Opened { epoch: chain.epoch, software: options.software.clone() };
     let active = continue_or_begin(&disk, &mut chain, &opened, &options)?;
     let segments = chain.segment;
@@ -258,5 +258,5 @@ fn continue_or_begin(
 }
 
 fn open(disk: &dyn Disk, name: &str) -> Result<Box<dyn DiskFile>, JournalError> {
-    disk.open(name, Writes::Durable).map_err(JournalError::io("open", disk.path(name)))
+    disk.open(name, segment::writes()).map_err(JournalError::io("open", disk.path(name)))
 }

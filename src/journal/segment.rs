@@ -162,6 +162,11 @@ pub(super) fn is_ahead(name: &str) -> bool {
     name.starts_with("ahead-") && name.ends_with(".tmp")
 }
 
+/// What a write to a segment is worth.
+pub(super) fn writes() -> Writes {
+    if seeded!(DataNotSynced) { Writes::Cached } else { Writes::Durable }
+}
+
 /// A segment of zeros that is ready to be taken into use.
 pub(super) struct Prepared {
     name: String,
@@ -174,9 +179,8 @@ impl Prepared {
     /// nothing is left of it, as far as the disk allows.
     pub(super) fn make(disk: &dyn Disk, number: u64, segment_bytes: u64) -> io::Result<Self> {
         let name = ahead_name(number);
-        let made = disk
-            .create_zeroed(&name, segment_bytes)
-            .and_then(|()| disk.open(&name, Writes::Durable));
+        let made =
+            disk.create_zeroed(&name, segment_bytes).and_then(|()| disk.open(&name, writes()));
         match made {
             Ok(file) => Ok(Self { name, file, segment_bytes }),
             Err(error) => {
@@ -204,7 +208,9 @@ impl Prepared {
             .map_err(JournalError::io("write", disk.path(&self.name)))?;
         disk.rename(&self.name, &name)
             .map_err(JournalError::io("rename", disk.path(&self.name)))?;
-        disk.sync_folder().map_err(JournalError::io("sync the folder of", disk.path(&name)))?;
+        if !seeded!(FolderNotSynced) {
+            disk.sync_folder().map_err(JournalError::io("sync the folder of", disk.path(&name)))?;
+        }
         chain.begin_segment(&header);
         Ok(self.file)
     }

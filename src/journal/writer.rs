@@ -211,6 +211,7 @@ impl Writer {
         let began = Instant::now();
         self.active
             .write(place.offset, &self.buffer)
+            .or_else(|error| if seeded!(SyncTriedAgain) { self.active.sync() } else { Err(error) })
             .map_err(JournalError::io("write", self.disk.path(&self.chain.file())))?;
         meters().syncs.note_time((), began.elapsed());
         meters().batches.note((), header.count.into());

@@ -10,14 +10,18 @@ use crate::{
     config::SANDBOX,
     domain::payment::operation,
     meters::{self, meters},
+    tasks,
     telemetry::traces::span,
 };
-use actix_rt::Arbiter;
 use std::{
+    rc::Rc,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::Instant,
+};
 use tracing::{Instrument, Span, field::Empty};
 
 /// How much a provider is given.
@@ -83,17 +87,17 @@ impl Line {
         pace: Pace,
         make: impl FnOnce() -> P + Send + 'static,
     ) -> Self {
-        let (calls, mut tasks) = mpsc::unbounded_channel();
+        let (calls, mut asked) = mpsc::unbounded_channel();
         let deadline = pace.deadline;
-        Arbiter::new().spawn_fn(move || {
-            let provider = std::rc::Rc::new(make());
-            actix_rt::spawn(async move {
-                while let Some((task, span)) = tasks.recv().await {
+        tasks::beside(move || {
+            let provider = Rc::new(make());
+            async move {
+                while let Some((task, span)) = asked.recv().await {
                     let provider = provider.clone();
                     let carrying = async move { carry_out(&*provider, task, deadline).await };
-                    actix_rt::spawn(carrying.instrument(span));
+                    tasks::spawn(carrying.instrument(span));
                 }
-            });
+            }
         });
         let places = Arc::new(Semaphore::new(pace.in_flight_max));
         let breaker = Mutex::default();
@@ -146,7 +150,7 @@ impl Line {
         operation: &'static str,
         asking: impl Future<Output = Answer>,
     ) -> Answer {
-        let began = Instant::now();
+        let began = tasks::now();
         let mut counting = Counting { line: self, operation, began, outcome: "not_awaited" };
         let span = span!(
             "provider call",
@@ -199,7 +203,8 @@ impl Drop for Counting<'_> {
             Line::Outside(outside) => outside.name.clone(),
         };
         let call = meters::Call { provider, operation: self.operation, outcome: self.outcome };
-        meters().calls.note_time(call, self.began.elapsed());
+        let took = tasks::now().saturating_duration_since(self.began);
+        meters().calls.note_time(call, took);
     }
 }
 
@@ -210,7 +215,7 @@ impl Outside {
     /// Not now: too many calls are under way, or the provider fails.
     pub fn admit(&self) -> Result<Place, Closed> {
         let permit = self.places.clone().try_acquire_owned().map_err(|_| Closed)?;
-        self.breaker().admit(Instant::now(), self.pace.rest)?;
+        self.breaker().admit(tasks::now(), self.pace.rest)?;
         Ok(Place { _permit: permit })
     }
 
@@ -246,16 +251,16 @@ impl Outside {
     }
 
     async fn ask(&self, call: &Call) -> Answer {
-        let began = Instant::now();
+        let began = tasks::now();
         let answer = self.call(|reply| Task::Ask(call.clone(), reply)).await;
-        let slow = began.elapsed() > self.pace.slow_after;
+        let slow = tasks::now().saturating_duration_since(began) > self.pace.slow_after;
         let failed = match &answer {
             Answer::Done { .. } | Answer::Declined { .. } | Answer::Absent | Answer::Working => {
                 slow
             }
             Answer::NotProcessed { .. } | Answer::Unknown { .. } => true,
         };
-        self.breaker().note(failed, self.pace.failures_max, Instant::now() + self.pace.rest);
+        self.breaker().note(failed, self.pace.failures_max, tasks::now() + self.pace.rest);
         answer
     }
 
@@ -277,15 +282,15 @@ async fn carry_out(provider: &dyn Provider, task: Task, deadline: Duration) {
     // Whoever asked has gone only if its task died; the attempt is looked after later.
     match task {
         Task::Ask(call, reply) => {
-            let answer = tokio::time::timeout(deadline, ask(provider, &call)).await;
+            let answer = tasks::timeout(deadline, ask(provider, &call)).await;
             drop(reply.send(answer.unwrap_or_else(|_| late())));
         }
         Task::LookUp(call, reply) => {
-            let answer = tokio::time::timeout(deadline, provider.look_up(&call)).await;
+            let answer = tasks::timeout(deadline, provider.look_up(&call)).await;
             drop(reply.send(answer.unwrap_or_else(|_| late())));
         }
         Task::Read(message, reply) => {
-            let read = tokio::time::timeout(deadline, provider.read(&message)).await;
+            let read = tasks::timeout(deadline, provider.read(&message)).await;
             drop(reply.send(read.unwrap_or(Err(NotRead::Unavailable))));
         }
     }

@@ -57,6 +57,7 @@ mod rates;
 mod reconciliation;
 mod running;
 mod secrets;
+mod simulation;
 mod slow;
 mod stopped;
 mod tidy;

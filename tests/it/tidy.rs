@@ -9,7 +9,8 @@ use std::{
 /// Each layer may use the ones to its right.
 const LAYERS: [&str; 7] = ["commands", "app", "http", "pipeline", "actors", "journal", "domain"];
 /// Doors of the shell: any layer of it may use them, the domain may not.
-const SHELL: [&str; 6] = ["config", "clock", "credentials", "telemetry", "meters", "trust"];
+const SHELL: [&str; 7] =
+    ["config", "clock", "tasks", "credentials", "telemetry", "meters", "trust"];
 
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();

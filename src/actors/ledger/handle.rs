@@ -2,30 +2,35 @@
 //! ledger is woken once for it, and it is one batch.
 
 use super::Fatal;
-use super::{Batch, Close, LedgerActor, NotRecorded, Pace, Recorded, State, answer};
+use super::{
+    Close, LedgerActor, NotRecorded, Pace, Recorded, State, answer,
+    batch::{Append, Batch, Subject},
+};
 use crate::{
     actors::{BooksReader, Unavailable},
     domain::{
         access::AccessRecord,
         books::Books,
         entry::{PaymentRecord, Record, Stray},
-        id::PaymentId,
         idempotency::Key,
         time::Timestamp,
         webhook::WebhookRecord,
     },
     journal::{Writer, entry},
     meters::meters,
+    tasks,
     telemetry::traces::span,
 };
-use actix::{Actor, Addr, Message, dev::SendError};
+use actix::{Addr, Message, dev::SendError};
 use std::{
     cell::RefCell,
     sync::{Arc, Mutex, PoisonError, RwLock},
-    time::{Duration, Instant},
+    time::Duration,
 };
-use tokio::sync::{mpsc, oneshot, watch};
-use tracing::Span;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 
 /// How others reach the ledger actor.
 #[derive(Clone)]
@@ -70,10 +75,7 @@ impl LedgerHandle {
             wrote: None,
             state: State::Writing,
         };
-        let ledger = LedgerActor::create(|ctx| {
-            ctx.set_mailbox_capacity(pace.mailbox_max);
-            actor
-        });
+        let ledger = tasks::start(actor, |ctx| ctx.set_mailbox_capacity(pace.mailbox_max));
         (Self { actor: ledger, writing, news }, reader)
     }
 
@@ -147,12 +149,12 @@ impl LedgerHandle {
     fn put(&self, append: Append) {
         let waiting = OUTBOX.with_borrow_mut(|outbox| {
             outbox.push((self.actor.clone(), append));
-            outbox.len()
+            outbox.iter().filter(|(ledger, _)| *ledger == self.actor).count()
         });
         if waiting >= OUTBOX_MAX {
             hand_over();
         } else if waiting == 1 {
-            actix_rt::spawn(async { hand_over() });
+            tasks::spawn(async { hand_over() });
         }
     }
 
@@ -166,22 +168,13 @@ impl LedgerHandle {
     #[must_use]
     pub fn writing_for(&self) -> Duration {
         let since = *self.writing.0.lock().unwrap_or_else(PoisonError::into_inner);
-        since.map_or(Duration::ZERO, |since| since.elapsed())
+        since.map_or(Duration::ZERO, |since| tasks::now().saturating_duration_since(since))
     }
 
     /// Writes what is waiting, seals the journal and takes nothing more. Returns whether all of it worked.
     pub async fn close(&self) -> bool {
         self.actor.send(Close).await.unwrap_or(false)
     }
-}
-
-/// What a record is about. Two of one subject are never judged against the same books.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Subject {
-    Payment(PaymentId),
-    Webhooks,
-    Strays,
-    Access,
 }
 
 /// How many records a thread gathers at the most, so that the disk begins while the rest of the turn is still to come.
@@ -215,16 +208,3 @@ fn hand_over() {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Appends(pub(super) Vec<Append>);
-
-pub(super) struct Append {
-    pub(super) subject: Subject,
-    /// The idempotency key the record came under, with its merchant.
-    pub(super) key: Option<(Arc<str>, Key)>,
-    pub(super) record: Record,
-    /// Of the record, encoded.
-    pub(super) bytes: usize,
-    pub(super) now: Timestamp,
-    pub(super) reply: oneshot::Sender<Result<Recorded, NotRecorded>>,
-    /// From sending it to its being durable.
-    pub(super) span: Span,
-}

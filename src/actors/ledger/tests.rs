@@ -7,7 +7,7 @@ use crate::{
         entry::PaymentRecord,
         event::{CaptureMode, Details, Event, Outcome},
         id::PaymentId,
-        idempotency::{Fingerprint, Operation, Request},
+        idempotency::{Fingerprint, Key, Operation, Request},
         ledger as rules,
         money::{Amount, Currency},
         payment::{self, Form, Payment},

@@ -103,20 +103,8 @@ impl Courier {
     /// whether it got on at all.
     fn look(&mut self, places: usize) -> (Vec<(Due, Told, Payment)>, bool) {
         let now = self.office.clock.now();
-        let wants = self.queue.wants(now);
         let books = self.office.books.read();
-        let mut got_on = false;
-        if let Some(endpoint) = books.webhooks().endpoint(self.endpoint.id)
-            && wants > 0
-            && endpoint.admitted > self.queue.progress().through
-            && endpoint.progress.generation == self.queue.progress().generation
-        {
-            let cursor = self.queue.progress().cursor;
-            let (found, looked) = books.feed(endpoint, cursor, (wants, SLICE));
-            found.into_iter().for_each(|next| self.queue.take(next, now));
-            self.queue.seen(looked);
-            got_on = looked > cursor;
-        }
+        let got_on = books.feed_into(&mut self.queue, self.endpoint.id, now, SLICE);
         let due = std::iter::from_fn(|| self.queue.next(now)).take(places);
         let due = due.filter_map(|due| {
             let event = books.event(due.sequence)?;

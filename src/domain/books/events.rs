@@ -7,10 +7,10 @@ use super::{
     payments::{History, Payments, Slot, Step},
 };
 use crate::domain::{
-    id::{DerivedId, Kind, Sequence},
+    id::{DerivedId, EndpointId, Kind, Sequence},
     payment::Payment,
     time::Timestamp,
-    webhook::{Endpoint, EventType, Filter, Upcoming, WebhookRecord, Webhooks},
+    webhook::{Endpoint, EventType, Filter, Queue, Upcoming, WebhookRecord, Webhooks},
 };
 use std::{collections::HashMap, sync::Arc};
 
@@ -131,6 +131,30 @@ impl Books {
     #[must_use]
     pub fn first_event_at(&self, merchant: &str, time: Timestamp) -> Option<Sequence> {
         self.entries.first_at(&self.payments, merchant, time)
+    }
+
+    /// Has the queue of an endpoint take what it wants of what comes next, looking at no more than `scan_max` entries.
+    /// Returns whether it got on at all.
+    pub fn feed_into(
+        &self,
+        queue: &mut Queue,
+        endpoint: EndpointId,
+        now: Timestamp,
+        scan_max: usize,
+    ) -> bool {
+        let wants = queue.wants(now);
+        let cursor = queue.progress().cursor;
+        let Some(endpoint) = self.webhooks.endpoint(endpoint) else { return false };
+        if wants == 0
+            || endpoint.admitted <= queue.progress().through
+            || endpoint.progress.generation != queue.progress().generation
+        {
+            return false;
+        }
+        let (found, looked) = self.feed(endpoint, cursor, (wants, scan_max));
+        found.into_iter().for_each(|next| queue.take(next, now));
+        queue.seen(looked);
+        looked > cursor
     }
 
     /// What comes for an endpoint after entry `after`: at most `limits.0` events, looking at no more than `limits.1`.

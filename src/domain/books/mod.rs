@@ -212,6 +212,10 @@ impl Books {
             judged.map_err(|breach| format!("entry {}: {breach}", entry.sequence))?;
         }
         self.apply(batch.clone());
+        if seeded!(ReplayedTwice) {
+            let last = batch.entries.last().cloned();
+            self.apply(Batch { entries: last.into_iter().collect(), hash: batch.hash });
+        }
         Ok(())
     }
 
@@ -474,7 +478,7 @@ fn judge(before: &Payment, record: &PaymentRecord, at: Timestamp) -> Result<(), 
     let (payment, version) = (record.payment, record.version);
     let illegal =
         |reason: String| Breach::IllegalEvent { payment, version, reason: reason.into_boxed_str() };
-    if before.version.checked_add(1) != Some(version) {
+    if before.version.checked_add(1) != Some(version) && !seeded!(VersionNotChecked) {
         return Err(Breach::Version { payment, version, found: before.version });
     }
     if before.details.id != payment {

@@ -244,11 +244,13 @@ impl Queue {
     /// Puts the first event of a payment among those that can be tried, unless one of them is being tried.
     fn ready_head(&mut self, payment: PaymentId) {
         let Some(lane) = self.lanes.get(&payment) else { return };
+        let in_order = !seeded!(OrderNotKept);
         let busy = self.strays.contains_key(&payment)
             || lane.iter().any(|number| self.in_flight.contains(number));
         for (place, number) in lane.iter().enumerate() {
             let due = self.progress.open.get(number).map(|open| open.due).unwrap_or_default();
-            if place == 0 && !busy {
+            let is_tried = self.in_flight.contains(number);
+            if (place == 0 && !busy) || (!in_order && !is_tried) {
                 self.ready.insert((due, *number));
             } else {
                 self.ready.remove(&(due, *number));
@@ -273,13 +275,18 @@ impl Queue {
         self.ready.remove(&(due, number));
         self.in_flight.insert(number);
         let open = self.progress.open.get(&number)?;
-        Some(Due {
+        let due = Due {
             number,
             sequence: open.sequence,
             payment: *self.payments.get(&number)?,
             attempt: open.tries.len() + 1,
             generation: self.progress.generation,
-        })
+        };
+        if seeded!(CursorBeforeDelivery) {
+            self.progress.open.remove(&number);
+            self.touch(number);
+        }
+        Some(due)
     }
 
     /// When something is due next, if there is a place for it and nothing else happens before.

@@ -6,13 +6,15 @@
 //! A failed sync leaves the block *clean*, as Linux does: the cache goes on showing bytes that the
 //! device does not hold.
 
+mod content;
+
+use self::content::Content;
 use super::{Disk, DiskFile, Source, Writes};
 use crate::journal::buffer::{AlignedBuffer, BLOCK_BYTES, bytes, index};
 use rustix::io::Errno;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -27,8 +29,12 @@ pub enum Fault {
     PowerFails,
     /// A write reaches the cache, not the device, and is never tried again.
     SyncFails,
-    /// The call does nothing.
+    /// The call does nothing and says `EIO`.
     Refused,
+    /// The call does nothing and says `EINTR`.
+    Interrupted,
+    /// Some sectors of a write reach the cache, or none, and then there is no room.
+    CutShort,
 }
 
 /// A folder in memory. Clones share it.
@@ -48,13 +54,6 @@ struct State {
     fault: Option<(u64, Fault)>,
     off: bool,
     full: bool,
-}
-
-#[derive(Clone, Default)]
-struct Content {
-    cached: Vec<u8>,
-    device: Vec<u8>,
-    dirty: BTreeSet<usize>,
 }
 
 #[derive(Clone)]
@@ -110,6 +109,58 @@ impl SimulatedDisk {
         Self(Arc::new(Mutex::new(after)))
     }
 
+    /// How many things are not synced: changes of names, and sectors that differ from what the device holds.
+    #[must_use]
+    pub fn unsynced(&self) -> usize {
+        let state = self.lock();
+        let sectors = state.files.iter().map(|content| content.unsynced().count());
+        state.changes.len() + sectors.sum::<usize>()
+    }
+
+    /// The disk after a power failure. `reached` says of each thing that was not synced, by its number, whether it got
+    /// to the device.
+    #[must_use]
+    pub fn crash_with(&self, mut reached: impl FnMut(usize) -> bool) -> Self {
+        let state = self.lock();
+        let mut after = State { names: state.durable_names.clone(), ..State::default() };
+        let mut number = 0;
+        let mut next = || {
+            number += 1;
+            reached(number - 1)
+        };
+        for change in &state.changes {
+            if next() {
+                change.apply(&mut after.names);
+            }
+        }
+        for content in &state.files {
+            let mut kept = Content { device: content.device.clone(), ..Content::default() };
+            kept.cached.clone_from(&content.cached);
+            for sector in content.unsynced() {
+                if next() {
+                    kept.reach_device(sector);
+                }
+            }
+            kept.cached.clone_from(&kept.device);
+            after.files.push(kept);
+        }
+        after.durable_names = after.names.clone();
+        Self(Arc::new(Mutex::new(after)))
+    }
+
+    /// Flips bits of a byte, on the device and in the cache. Whether there is such a byte.
+    pub fn flip(&self, name: &str, place: usize, bits: u8) -> bool {
+        let mut state = self.lock();
+        let Ok((_, content)) = state.file(name) else { return false };
+        for side in [&mut content.cached, &mut content.device] {
+            match side.get_mut(place) {
+                Some(byte) => *byte ^= bits,
+                None => return false,
+            }
+        }
+        true
+    }
+
     /// A copy to try something on. Faults are not copied.
     #[must_use]
     pub fn copy(&self) -> Self {
@@ -162,6 +213,7 @@ impl State {
         self.calls += 1;
         match self.fault {
             Some((call, Fault::Refused)) if call == self.calls => Err(Errno::IO.into()),
+            Some((call, Fault::Interrupted)) if call == self.calls => Err(Errno::INTR.into()),
             Some((call, fault)) if call == self.calls => {
                 self.off = fault == Fault::PowerFails;
                 Ok(Some(fault))
@@ -203,68 +255,6 @@ impl Change {
                 names.remove(name);
             }
         }
-    }
-}
-
-impl Content {
-    fn write(&mut self, offset: usize, bytes: &[u8]) {
-        let end = offset + bytes.len();
-        if self.cached.len() < end {
-            self.cached.resize(end, 0);
-        }
-        if let Some(place) = self.cached.get_mut(offset..end) {
-            place.copy_from_slice(bytes);
-        }
-        self.dirty.extend(offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES));
-    }
-
-    /// Makes these blocks durable, as `O_DSYNC` does: no others.
-    fn sync(&mut self, blocks: Range<usize>) {
-        for block in blocks {
-            if self.dirty.remove(&block) {
-                let start = block * BLOCK_BYTES;
-                let end = self.cached.len().min(start + BLOCK_BYTES);
-                self.reach_device(start..end);
-            }
-        }
-    }
-
-    fn sync_all(&mut self) {
-        self.sync(0..self.cached.len().div_ceil(BLOCK_BYTES));
-    }
-
-    fn reach_device(&mut self, range: Range<usize>) {
-        if self.device.len() < range.end {
-            self.device.resize(range.end, 0);
-        }
-        if let (Some(to), Some(from)) = (self.device.get_mut(range.clone()), self.cached.get(range))
-        {
-            to.copy_from_slice(from);
-        }
-    }
-
-    /// What the device holds after any sectors of the dirty blocks got there.
-    fn crash(&self, choose: &mut dyn FnMut(usize) -> usize) -> Self {
-        const SECTORS: usize = BLOCK_BYTES / SECTOR_BYTES;
-        let mut after = self.clone();
-        for block in &self.dirty {
-            let reached = |sector: usize, fate: usize, cut: usize| match fate {
-                0 => false,
-                1 => true,
-                2 => sector < cut,
-                _ => sector >= cut,
-            };
-            let fate = choose(4);
-            let cut = if fate > 1 { 1 + choose(SECTORS - 1) } else { 0 };
-            for sector in (0..SECTORS).filter(|sector| reached(*sector, fate, cut)) {
-                let start = block * BLOCK_BYTES + sector * SECTOR_BYTES;
-                let end = (start + SECTOR_BYTES).min(after.cached.len());
-                after.reach_device(start.min(end)..end);
-            }
-        }
-        after.dirty.clear();
-        after.cached = after.device.clone();
-        after
     }
 }
 
@@ -379,7 +369,11 @@ impl Disk for SimulatedDisk {
 }
 
 fn failed(fault: Option<Fault>) -> io::Result<()> {
-    fault.map_or(Ok(()), |_| Err(Errno::IO.into()))
+    match fault {
+        None => Ok(()),
+        Some(Fault::CutShort) => Err(Errno::NOSPC.into()),
+        Some(_) => Err(Errno::IO.into()),
+    }
 }
 
 struct SimulatedFile {
@@ -408,7 +402,11 @@ impl DiskFile for SimulatedFile {
         let start = index(offset);
         let blocks = start / BLOCK_BYTES..(start + bytes.len()).div_ceil(BLOCK_BYTES);
         self.change(|content, fault| {
-            content.write(start, bytes);
+            let reaches = match fault {
+                Some(Fault::CutShort) => bytes.len() / 2 / SECTOR_BYTES * SECTOR_BYTES,
+                _ => bytes.len(),
+            };
+            content.write(start, bytes.get(..reaches).unwrap_or_default());
             match fault {
                 None if durable => content.sync(blocks),
                 Some(Fault::SyncFails) => content.dirty.retain(|block| !blocks.contains(block)),
