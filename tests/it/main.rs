@@ -27,6 +27,7 @@ mod wait;
 mod access;
 mod backup;
 mod calls;
+mod corruption;
 mod crash;
 mod crowd;
 mod demo;
