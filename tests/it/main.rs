@@ -44,6 +44,7 @@ mod limits;
 mod listen;
 mod lists;
 mod metrics;
+mod model;
 mod openapi;
 mod outcomes;
 mod payments;
