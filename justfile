@@ -52,3 +52,15 @@ bench:
 # Durable payments over HTTP beside what HTTP alone costs. Once before: cargo install oha --locked
 load *options:
     benches/load/run.py {{options}}
+
+# Every fuzz target for so many seconds each: no panic, no case over 2 GB. Needs `cargo install cargo-fuzz`.
+fuzz seconds="60":
+    fuzz/run.sh {{seconds}}
+
+# Every bit, cut and pair of blocks, in larger folders; half an hour or more.
+corruption:
+    CORRUPTION=all cargo test --release --test it corruption:: -- --nocapture
+
+# More sequences against the model, and more histories of keys.
+model cases="100000":
+    PROPTEST_CASES={{cases}} HISTORIES={{cases}} cargo test --release --test it model:: -- --nocapture

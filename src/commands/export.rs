@@ -3,6 +3,8 @@
 //! The journal is read once and written out as it is read; its hashes are checked on the way, its rules are not: that is
 //! what `verify` does. `plain_text` knows the journals of hledger and beancount, `tables` knows CSV and JSON lines.
 
+#[cfg(feature = "fault-injection")]
+pub mod fuzzing;
 mod plain_text;
 mod tables;
 

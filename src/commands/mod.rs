@@ -12,7 +12,7 @@
 mod backup;
 mod check_config;
 mod demo;
-mod export;
+pub mod export;
 mod journal;
 mod key;
 mod listen;

@@ -27,13 +27,21 @@ pub(super) fn merge<Name: Into<OsString>, Text: Into<OsString>>(
     path: Option<&Path>,
     environment: impl Iterator<Item = (Name, Text)>,
 ) -> Result<Table, ConfigError> {
-    let defaults = parse(DEFAULTS, SHIPPED)?;
+    lay_all(&parse(DEFAULTS, SHIPPED)?, read(path)?, environment)
+}
+
+/// A file's text over the defaults, under the environment.
+pub(super) fn lay_all<Name: Into<OsString>, Text: Into<OsString>>(
+    defaults: &Table,
+    file: Option<(String, String)>,
+    environment: impl Iterator<Item = (Name, Text)>,
+) -> Result<Table, ConfigError> {
     let mut merged = defaults.clone();
-    if let Some((origin, text)) = read(path)? {
+    if let Some((origin, text)) = file {
         lay_over(&mut merged, parse(&origin, &text)?);
     }
     for (name, text) in environment {
-        if let Some(table) = variable(name.into(), text.into(), &defaults) {
+        if let Some(table) = variable(name.into(), text.into(), defaults) {
             lay_over(&mut merged, table);
         }
     }
@@ -77,7 +85,7 @@ fn read(path: Option<&Path>) -> Result<Option<(String, String)>, ConfigError> {
     }
 }
 
-fn parse(origin: &str, text: &str) -> Result<Table, ConfigError> {
+pub(super) fn parse(origin: &str, text: &str) -> Result<Table, ConfigError> {
     FileFormat::Toml.parse(Some(&origin.to_owned()), text).map_err(|error| ConfigError::NotToml {
         origin: origin.to_owned(),
         reason: without_source(&error.to_string()),

@@ -7,6 +7,8 @@
 mod alerts;
 mod error;
 mod exposure;
+#[cfg(feature = "fault-injection")]
+pub mod fuzzing;
 mod layers;
 mod limits;
 mod metrics;
@@ -107,7 +109,12 @@ impl Config {
         path: Option<&Path>,
         environment: impl Iterator<Item = (Name, Text)>,
     ) -> Result<Self, ConfigError> {
-        section::read(layers::merge(path, environment)?, |root| {
+        Self::of(layers::merge(path, environment)?)
+    }
+
+    /// The configuration that a table holds, or every fault in it.
+    fn of(table: layers::Table) -> Result<Self, ConfigError> {
+        section::read(table, |root| {
             let providers = root.named("providers", &[SANDBOX], OutsideProvider::read);
             let mut known: Vec<String> = vec![SANDBOX.to_owned()];
             known.extend(providers.iter().map(|provider| provider.name.clone()));

@@ -117,7 +117,7 @@ pub(super) fn admin(request: &HttpRequest, door: &Door) -> Result<Arc<str>, Prob
     }
 }
 
-fn bearer(value: &str) -> Option<&str> {
+pub(super) fn bearer(value: &str) -> Option<&str> {
     let (scheme, key) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim_start_matches(' '))
 }

@@ -11,6 +11,8 @@ mod codes;
 mod connections;
 mod docs;
 mod events;
+#[cfg(feature = "fault-injection")]
+pub mod fuzzing;
 mod gate;
 mod headers;
 mod health;

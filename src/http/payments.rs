@@ -198,7 +198,7 @@ pub(super) fn merchant_of(
     }
 }
 
-fn read_details(
+pub(super) fn read_details(
     mut body: Body,
     id: PaymentId,
     merchant: Arc<str>,

@@ -19,7 +19,11 @@ pub(super) struct Query {
 
 impl Query {
     pub(super) fn of(request: &HttpRequest) -> Result<Self, Problem> {
-        let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
+        Self::parse(request.query_string())
+    }
+
+    pub(super) fn parse(query: &str) -> Result<Self, Problem> {
+        let pairs = web::Query::<Vec<(String, String)>>::from_query(query)
             .map_err(|_| Problem::invalid(vec![Fault::new("", "the query is malformed")]))?;
         Ok(Self { pairs: pairs.into_inner(), faults: Vec::new() })
     }

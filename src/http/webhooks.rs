@@ -84,12 +84,12 @@ async fn read_url(body: &mut Body, guard: &Guard) -> Option<String> {
     }
 }
 
-fn read_filter(body: &mut Body) -> Option<Filter> {
+pub(super) fn read_filter(body: &mut Body) -> Option<Filter> {
     let allowed = "event types such as payment.completed, payment.* or *";
     body.list("events", allowed, Pattern::parse).and_then(Filter::new)
 }
 
-fn read_secret(body: &mut Body) -> Option<Secret> {
+pub(super) fn read_secret(body: &mut Body) -> Option<Secret> {
     let allowed = "whsec_ and the base64 of 24 to 64 random bytes";
     body.read("secret", SECRET_CHARACTERS_MAX, allowed, Secret::parse)
 }

@@ -38,6 +38,9 @@ pub mod entry;
 
 mod frame;
 
+#[cfg(feature = "fault-injection")]
+pub mod fuzzing;
+
 mod segment;
 
 mod chain;

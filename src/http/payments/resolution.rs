@@ -29,7 +29,7 @@ pub(in crate::http) async fn resolve(
     change(&request, payload, &door, |body| Wish::Resolve(read_resolution(body))).await
 }
 
-fn read_resolution(body: &mut Body) -> Resolution {
+pub(in crate::http) fn read_resolution(body: &mut Body) -> Resolution {
     let reference = body.text("providerReference", NAME_CHARACTERS_MAX);
     let allowed = "succeeded, failed or dismissed";
     let finding = body.read("outcome", NAME_CHARACTERS_MAX, allowed, |text| match text {

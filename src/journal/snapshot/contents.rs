@@ -130,11 +130,16 @@ impl Contents {
         out.extend(self.segments.iter().flat_map(|first| first.to_le_bytes()));
         out.extend(count(self.parts.len()));
         self.parts.iter().for_each(|part| part.encode(&mut out));
+        Self::seal(out, offset)
+    }
+
+    /// Encoded contents that begin at `offset`, and the trailer.
+    pub(super) fn seal(mut contents: Vec<u8>, offset: u64) -> Vec<u8> {
         let trailer = offset.to_le_bytes();
-        let hash = hash(&Self::header(), &out, &trailer);
-        out.extend(trailer);
-        out.extend(hash);
-        out
+        let hash = hash(&Self::header(), &contents, &trailer);
+        contents.extend(trailer);
+        contents.extend(hash);
+        contents
     }
 
     /// Reads the contents of file `name` from the device; the error says why it is no snapshot that can be used.

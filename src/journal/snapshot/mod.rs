@@ -18,6 +18,8 @@
 
 mod compare;
 mod contents;
+#[cfg(feature = "fault-injection")]
+pub mod fuzzing;
 mod load;
 mod part;
 mod take;

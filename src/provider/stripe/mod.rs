@@ -10,6 +10,8 @@
 mod amounts;
 mod client;
 mod events;
+#[cfg(feature = "fault-injection")]
+pub mod fuzzing;
 mod objects;
 mod reply;
 mod signature;
