@@ -86,8 +86,8 @@ pub fn header(door: &Door, bytes: &[u8]) {
         all.append(HeaderName::from_static(name), value.clone());
     }
     drop(headers::request_id(&all));
-    let seen = address::client(IpAddr::V4(Ipv4Addr::LOCALHOST), &all, &door.trusted_proxies);
-    black_box(address::Origin::of(seen));
+    let seen = address::asker(IpAddr::V4(Ipv4Addr::LOCALHOST), &all, &door.trusted_proxies);
+    black_box(address::Origin::of(seen.address));
     all.append(AUTHORIZATION, value);
     let presented = all.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let presented = presented.and_then(headers::bearer);
