@@ -57,7 +57,6 @@ pub fn journal_agrees(folders: &Folders, books: &Books) -> Sequence {
         alone.replay(&batch).expect("the rules make the journal");
     }
     assert_eq!(alone.position(), books.position());
-    assert_eq!(alone.digest(), books.digest(), "the journal alone makes other books");
     let mut totals: BTreeMap<Currency, (i128, i128)> = BTreeMap::new();
     for ((account, currency), (posted, pending)) in &sums {
         let balances = books.balances(account, Cut::Now);
@@ -72,6 +71,15 @@ pub fn journal_agrees(folders: &Folders, books: &Books) -> Sequence {
     }
     assert!(totals.values().all(|total| *total == (0, 0)), "{totals:?}");
     endpoint
+}
+
+/// The journal alone makes the same books to the last field. Slow in a debug build.
+pub fn the_same_books(folders: &Folders, books: &Books) {
+    let mut alone = Books::default();
+    for located in Reader::open(folders).unwrap().into_iter().flatten() {
+        alone.replay(&located.unwrap().batch).unwrap();
+    }
+    assert_eq!(alone.digest(), books.digest(), "the journal alone makes other books");
 }
 
 /// Every snapshot says what the journal says.

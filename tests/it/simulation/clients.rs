@@ -90,6 +90,7 @@ impl Clients {
             4 => Want::Capture { of, amount: None },
             5 => Want::Capture { of, amount: Some(1 + self.amount_of(of) / 2 + step) },
             6 => Want::Void { of },
+            7 if dice.random_bool(0.3) => Want::Refund { of, amount: self.amount_of(of) + 1 },
             7 => Want::Refund { of, amount: self.amount_of(of) - step },
             _ => Want::Refund { of, amount: self.amount_of(of) / 3 + step },
         };
@@ -103,6 +104,15 @@ impl Clients {
         let want = Want::Charge { amount: 10_000, manual: false, outside };
         self.operations.push(Operation { want, answer: None, refused: false, in_flight: 0 });
         self.operations.len() - 1
+    }
+
+    /// A refund of a part of a charge.
+    pub fn invent_refund(&mut self, of: usize) -> usize {
+        let number = self.operations.len();
+        let amount = 1_000 + i64::try_from(number).unwrap();
+        let want = Want::Refund { of, amount };
+        self.operations.push(Operation { want, answer: None, refused: false, in_flight: 0 });
+        number
     }
 
     fn charge(&self, step: i64, dice: &mut SmallRng) -> Want {

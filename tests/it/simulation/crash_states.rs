@@ -128,6 +128,18 @@ impl Life {
         (!self.disk.is_off()).then_some(())
     }
 
+    /// A start, after which everybody is told all that the books hold.
+    fn show_everything(&mut self) {
+        self.step(Step::Start).expect("a start");
+        let (_, books) = self.running.take().unwrap();
+        for number in 0..self.told.asked {
+            let now = self.clock.now();
+            let answered = books.answered(MERCHANT, &key_of(number), Retention::Forever, now);
+            let payment = answered.map(|it| it.history.payment_at(it.version));
+            self.told.payments.extend(payment.map(|payment| (number, payment)));
+        }
+    }
+
     fn charge(&mut self, count: usize, length: usize) -> Option<()> {
         let (mut records, mut made) = (Vec::new(), Vec::new());
         for _ in 0..count {
@@ -249,40 +261,48 @@ pub struct Count {
     pub states: u64,
 }
 
-/// Every crash of one sequence. A sequence is what was done before, the state of the disk then, and the steps.
+/// Every crash of one sequence after what was done before. The power fails at a call; or a sync fails there, the process
+/// ends and the next one starts on what the cache shows, and then the power fails.
 fn crashes(before: &(SimulatedDisk, Told), steps: &[Step], samples: u64, count: &mut Count) {
     count.sequences += 1;
-    for call in 1.. {
-        let mut life = Life::new(before.0.copy(), before.1.clone());
-        let starts = steps.first() == Some(&Step::Start);
-        if !starts && life.step(Step::Start).is_none() {
-            return;
-        }
-        life.disk.fail_at(call, Fault::PowerFails);
-        for step in steps {
-            if life.step(*step).is_none() {
+    for fault in [Fault::PowerFails, Fault::SyncFails] {
+        for call in 1.. {
+            let mut life = Life::new(before.0.copy(), before.1.clone());
+            if steps.first() != Some(&Step::Start) {
+                life.step(Step::Start).expect("a start");
+            }
+            let calls = life.disk.calls();
+            life.disk.fail_at(call, fault);
+            let _failed = steps.iter().find(|step| life.step(**step).is_none());
+            if life.disk.calls() - calls < call {
                 break;
             }
-        }
-        if !life.disk.is_off() {
-            return;
-        }
-        count.crashes += 1;
-        life.running = None;
-        let unsynced = life.disk.unsynced();
-        if unsynced <= FEW {
-            for subset in 0..1_u64 << unsynced {
-                check(life.disk.crash_with(|number| subset >> number & 1 == 1), &life.told);
-                count.states += 1;
+            count.crashes += 1;
+            life.running = None;
+            if fault == Fault::SyncFails {
+                life = Life::new(life.disk.copy(), life.told);
+                life.show_everything();
             }
-        } else {
-            let mut dice = SmallRng::seed_from_u64(call + count.states);
-            for sample in 0..samples {
-                let tenths = u32::try_from(sample % 11).unwrap();
-                check(life.disk.crash_with(|_| dice.random_ratio(tenths, 10)), &life.told);
-                count.states += 1;
-            }
+            lose_power(&life, samples, count);
         }
+    }
+}
+
+/// All that the device may hold when the power fails now.
+fn lose_power(life: &Life, samples: u64, count: &mut Count) {
+    let unsynced = life.disk.unsynced();
+    if unsynced <= FEW {
+        for subset in 0..1_u64 << unsynced {
+            check(life.disk.crash_with(|number| subset >> number & 1 == 1), &life.told);
+            count.states += 1;
+        }
+        return;
+    }
+    let mut dice = SmallRng::seed_from_u64(count.states);
+    for sample in 0..samples {
+        let tenths = u32::try_from(sample % 11).unwrap();
+        check(life.disk.crash_with(|_| dice.random_ratio(tenths, 10)), &life.told);
+        count.states += 1;
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
     run::Run,
     server::Server,
 };
+use rand::RngExt;
 use strongroom::journal::{ahead::by_hand, disk::simulated::Fullness};
 
 impl Run {
@@ -61,6 +62,9 @@ impl Run {
             audit::all_agree(&self.clients, &books, &bank.effects);
             let since = audit::journal_agrees(&server.folders, &books);
             audit::snapshots_agree(&server.folders, &books);
+            if self.tally.snapshots > 0 || self.dice.random_bool(0.2) {
+                audit::the_same_books(&server.folders, &books);
+            }
             audit::events_were_told(&books, &self.endpoint, since);
             self.tally.effects = u64::try_from(bank.effects.len()).unwrap();
         }

@@ -103,7 +103,7 @@ pub struct Chaos {
 /// What the dice of the seed make of it.
 pub fn run(seed: u64) -> Tally {
     let (mut run, stay) = Run::new(seed);
-    for _ in 0..run.dice.random_range(1..4) {
+    for _ in 0..run.dice.random_range(1..3) {
         run.live();
     }
     run.come_right();
@@ -164,7 +164,7 @@ impl Run {
     /// A life from a start to whatever ends it.
     fn live(&mut self) {
         let Some(mut server) = self.start() else { return };
-        for _ in 0..self.dice.random_range(5..40) {
+        for _ in 0..self.dice.random_range(5..30) {
             self.step(&mut server);
             if server.has_failed() || self.disk.is_off() {
                 break;
@@ -222,14 +222,14 @@ impl Run {
             62..64 => self.tally.snapshots += u64::from(server.snapshot()),
             64..70 if self.chaos.disk => self.harm_the_disk(),
             70..73 if self.chaos.clock => harm::clock(&self.time.time, &mut self.dice),
-            73..78 if self.chaos.actors => self.lose_an_actor(server),
+            73..78 if self.chaos.actors && self.clients.operations.len() < 16 => {
+                self.lose_an_actor(server);
+            }
             78..82 => by_hand::prepare(),
             82..90 => self.wait(server, 20_000),
             _ => self.wait(server, 1_000),
         }
-        for _ in 0..self.dice.random_range(0..30) {
-            self.time.turn();
-        }
+        self.some_turns(30);
         self.read_answers(false);
         if self.dice.random_bool(0.3) {
             self.time.settle();
@@ -238,7 +238,7 @@ impl Run {
     }
 
     fn ask_something_new(&mut self, server: &Server) {
-        if self.clients.operations.len() < 14 {
+        if self.clients.operations.len() < 10 {
             let number = self.clients.invent(&mut self.dice);
             self.ask(server, number, Body::Same);
         }
@@ -311,17 +311,36 @@ impl Run {
         }
     }
 
+    /// An actor is lost while it is at work, and the next one meets what it was at.
     fn lose_an_actor(&mut self, server: &Server) {
-        let awake: Vec<_> = (0..self.clients.operations.len())
-            .filter_map(|it| self.clients.payment_of(it))
-            .collect();
-        if self.chaos.forgetful && (self.dice.random_bool(0.5) || awake.is_empty()) {
+        let all = 0..self.clients.operations.len();
+        let charges: Vec<_> = all.filter(|it| self.clients.payment_of(*it).is_some()).collect();
+        if charges.is_empty() {
+            return;
+        }
+        let charge = charges[self.dice.random_range(0..charges.len())];
+        if self.chaos.forgetful && self.dice.random_bool(0.5) {
+            let number = self.clients.invent_charge(false);
+            self.ask(server, number, Body::Same);
+            self.some_turns(8);
             server.engine.idempotency.forget();
-        } else if !awake.is_empty() {
-            let payment = awake[self.dice.random_range(0..awake.len())];
-            if let Some(lease) = server.engine.registry.lease(payment, || None) {
+            self.ask(server, number, Body::Same);
+        } else {
+            let number = self.clients.invent_refund(charge);
+            self.ask(server, number, Body::Same);
+            self.some_turns(8);
+            let payment = self.clients.payment_of(charge);
+            if let Some(lease) = payment.and_then(|it| server.engine.registry.lease(it, || None)) {
                 lease.retire();
             }
+            let number = self.clients.invent_refund(charge);
+            self.ask(server, number, Body::Same);
+        }
+    }
+
+    fn some_turns(&mut self, most: usize) {
+        for _ in 0..self.dice.random_range(0..most) {
+            self.time.turn();
         }
     }
 
@@ -348,9 +367,7 @@ impl Run {
         self.time.time.pass(next.min(until).saturating_sub(now));
         self.bank.work();
         self.time.ring();
-        for _ in 0..self.dice.random_range(0..60) {
-            self.time.turn();
-        }
+        self.some_turns(60);
         next >= until
     }
 
@@ -373,9 +390,7 @@ impl Run {
     /// The end of a life: of the process alone, or of the power too.
     fn end(&mut self, mut server: Server) {
         // What other threads do in the moment of a failure.
-        for _ in 0..self.dice.random_range(0..40) {
-            self.time.turn();
-        }
+        self.some_turns(40);
         self.read_answers(false);
         if self.dice.random_bool(0.2) && !self.disk.is_off() && !server.has_failed() {
             let ledger = server.engine.ledger.clone();
