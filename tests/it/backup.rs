@@ -81,6 +81,15 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
+/// Has the clients stop at the end of a test, also at that of one that fails.
+struct StoppedAtLast<'a>(&'a AtomicBool);
+
+impl Drop for StoppedAtLast<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Charges until it is told to stop, and keeps the answers. Some 40 charges fill a segment.
 fn work(client: &Client, name: &str, told: &Mutex<Vec<Value>>, stop: &AtomicBool) {
     let body = large_payment("x").to_string();
@@ -103,6 +112,7 @@ fn what_was_acknowledged_before_a_backup_began_outlives_the_disk() {
     let (client, admin) = (server.client(MERCHANT_1_KEY), server.admin());
     let mut safe = Vec::new();
     thread::scope(|scope| {
+        let _stopped = StoppedAtLast(&stop);
         for number in 0..4 {
             let (client, told, stop) = (&client, &told, &stop);
             scope.spawn(move || work(client, &format!("client{number}"), told, stop));
@@ -119,7 +129,6 @@ fn what_was_acknowledged_before_a_backup_began_outlives_the_disk() {
             assert!(made["payments"].as_u64().unwrap() >= u64::try_from(safe.len()).unwrap());
         }
         server.kill();
-        stop.store(true, Ordering::SeqCst);
     });
     fs::remove_dir_all(server.data()).unwrap();
     let said = done(&restore(&server, &["backup", "--data", "data"]));

@@ -296,7 +296,8 @@ impl TestServer {
     #[track_caller]
     pub fn tell_into(&self, arguments: &[&str], out: impl Into<Stdio>) -> Output {
         let mut command = self.folder.program();
-        command.args(arguments).arg("--data").arg(self.data()).stdout(out).stderr(Stdio::piped());
+        let data = self.folder.data_as_named();
+        command.args(arguments).arg("--data").arg(data).stdout(out).stderr(Stdio::piped());
         command.spawn().unwrap().wait_with_output().unwrap()
     }
 }
@@ -476,6 +477,11 @@ impl Folder {
 
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// The data folder as an operator names it, who works in the server's folder.
+    fn data_as_named(&self) -> PathBuf {
+        if self.on_disk.is_some() { self.data() } else { "data".into() }
     }
 
     fn data(&self) -> PathBuf {
