@@ -2,7 +2,7 @@
 # The power fails under load: the data lies on a file system of our own (tests/lossyfs, over FUSE) that forgets what was
 # not synced, and the suite's own kill -9 runs on it, with the same clients and the same checker. First the disk lies
 # (it says that all is synced and nothing is), and the checker must notice. CRASHES= for more than 20 power cuts.
-# For Linux and root: it mounts. `--calls` has every call to the file system fail once instead.
+# For Linux and root: it mounts. PROGRAM= for another build of the program than the suite's own. `--calls` has every call to the file system fail once instead.
 . "$(dirname "$0")/common.sh"
 
 [ "$(id -u)" = 0 ] || { echo "cannot run here: mounting needs root" >&2; exit 2; }

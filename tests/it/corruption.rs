@@ -9,6 +9,7 @@
 
 mod folder;
 
+use crate::wait::give_way;
 use folder::{Ended, Folder, Start, folders, start, truth};
 use std::{
     collections::BTreeMap,
@@ -349,6 +350,7 @@ fn cuts(subject: &Subject, file: usize) -> Vec<Damage> {
 
 #[test]
 fn every_flipped_bit_of_a_young_journal_is_refused() {
+    give_way();
     for ended in [Ended::Killed, Ended::Closed] {
         let subject = Subject::new(Folder::build(1, 1, ended));
         let all = 0..subject.files.len();
@@ -368,6 +370,7 @@ fn every_flipped_bit_of_a_young_journal_is_refused() {
 
 #[test]
 fn every_flipped_bit_of_snapshots_and_archive_is_found_or_harmless() {
+    give_way();
     let subject = Subject::new(Folder::build(3, 1, Ended::Killed));
     let newest = subject.of_kind(".snap").max();
     let all = 0..subject.files.len();
@@ -391,6 +394,7 @@ fn every_flipped_bit_of_snapshots_and_archive_is_found_or_harmless() {
 
 #[test]
 fn every_cut_and_every_missing_file_is_found_or_harmless() {
+    give_way();
     let ways: &[Ended] =
         if everything() { &[Ended::Killed, Ended::Closed] } else { &[Ended::Killed] };
     for ended in ways {
@@ -408,6 +412,7 @@ fn every_cut_and_every_missing_file_is_found_or_harmless() {
 
 #[test]
 fn every_block_that_is_wiped_stale_doubled_swapped_or_misplaced_is_found_or_harmless() {
+    give_way();
     let (segments, payments) = if everything() { (6, 6) } else { (4, 2) };
     let subject = Subject::new(Folder::build(segments, payments, Ended::Killed));
     let places = subject.places();

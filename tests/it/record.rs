@@ -164,7 +164,7 @@ impl Record {
             let id = asked.payment_id();
             if id.is_none() {
                 // Whoever gets no answer does not ask again at once.
-                thread::sleep(Duration::from_millis(2));
+                thread::sleep(Duration::from_millis(50));
             }
             self.asked.lock().unwrap().push(asked);
             sent.fetch_add(1, Ordering::SeqCst);

@@ -2,16 +2,16 @@
 //!
 //! It ends with the test that started it, whichever way the test ends.
 
+pub use crate::home::{Folder, disk};
 use crate::{
     client::Client,
+    home::copy_durably,
     wait::{eventually, patience},
 };
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use std::{
-    env,
-    ffi::OsStr,
-    fs::{self, File},
-    io::{BufRead, BufReader, Read, Write},
+    fs,
+    io::{BufRead, BufReader},
     net::SocketAddr,
     ops::Deref,
     path::{Path, PathBuf},
@@ -20,14 +20,13 @@ use std::{
     thread,
     time::Duration,
 };
-use tempfile::TempDir;
 
 pub const MERCHANT_1_KEY: &str = "sk_test_merchant_1";
 pub const MERCHANT_2_KEY: &str = "sk_test_merchant_2";
 pub const ADMIN_KEY: &str = "ak_test_admin";
 
 /// Two merchants, one admin: those of the shipped configuration and one merchant more.
-const CONFIG: &str = r#"
+pub const CONFIG: &str = r#"
 [[merchants]]
 id = "merchant_1"
 keys = [{ name = "test", sha256 = "fe52edf6566f148eb4be7a4f888f61f2d9b00401b5b467a603ce3200d4b4e250" }]
@@ -42,7 +41,7 @@ sha256 = "e2528cddbc34f1e0ab9b5a0d0630b7eab94890e843bda8b00583a3125e4e3cff"
 "#;
 
 /// Small files, so that a start is quick.
-const SETTINGS: [(&str, &str); 2] = [
+pub const SETTINGS: [(&str, &str); 2] = [
     ("STRONGROOM__JOURNAL__SEGMENT_BYTES", "1048576"),
     ("STRONGROOM__JOURNAL__BATCH_BYTES_MAX", "262144"),
 ];
@@ -420,7 +419,7 @@ impl Listener {
 }
 
 /// A child process that ends with its owner.
-pub struct Process(Child);
+pub struct Process(pub Child);
 
 impl Process {
     pub fn start(command: &mut Command) -> Self {
@@ -448,113 +447,6 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         self.0.wait().unwrap();
-    }
-}
-
-/// The disk under test, where data folders are made, if there is a special one.
-pub fn disk() -> Option<PathBuf> {
-    env::var_os("DISK").map(PathBuf::from)
-}
-
-/// Where one server lives: its configuration, its data and its log.
-pub struct Folder {
-    folder: TempDir,
-    /// Where its data is, if that is on a disk of its own.
-    on_disk: Option<TempDir>,
-}
-
-impl Folder {
-    pub fn new() -> Self {
-        let on_disk = disk().map(|disk| {
-            let folder = tempfile::tempdir_in(&disk).unwrap();
-            File::open(disk).unwrap().sync_all().unwrap();
-            folder
-        });
-        let folder = Self { folder: tempfile::tempdir().unwrap(), on_disk };
-        fs::write(folder.path("strongroom.toml"), CONFIG).unwrap();
-        folder
-    }
-
-    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// The data folder as an operator names it, who works in the server's folder.
-    fn data_as_named(&self) -> PathBuf {
-        if self.on_disk.is_some() { self.data() } else { "data".into() }
-    }
-
-    fn data(&self) -> PathBuf {
-        self.on_disk.as_ref().unwrap_or(&self.folder).path().join("data")
-    }
-
-    /// Has the disk forget what was not synced, if it is one that does.
-    fn cut_power(&self) {
-        let Some(switch) = disk().map(|disk| disk.join(".power-cut")) else { return };
-        if switch.exists() {
-            let done = fs::read_to_string(switch).unwrap();
-            let mut log = self.log();
-            write!(log, "--- power cut: {done}").unwrap();
-        }
-    }
-
-    fn log(&self) -> File {
-        File::options().create(true).append(true).open(self.path("log")).unwrap()
-    }
-
-    /// Runs the program with more environment variables and arguments; it must end by itself.
-    #[track_caller]
-    pub fn run<'a>(
-        &self,
-        settings: impl IntoIterator<Item = (&'a str, &'a str)>,
-        arguments: impl IntoIterator<Item = &'a str>,
-    ) -> Output {
-        let mut command = self.command(settings, arguments);
-        let mut process = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
-        let status = process.wait();
-        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        process.0.stdout.take().unwrap().read_to_end(&mut stdout).unwrap();
-        process.0.stderr.take().unwrap().read_to_end(&mut stderr).unwrap();
-        Output { status, stdout, stderr }
-    }
-
-    fn command<'a>(
-        &self,
-        settings: impl IntoIterator<Item = (&'a str, &'a str)>,
-        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
-    ) -> Command {
-        let mut command = self.program();
-        command.args(["serve", "--config", "strongroom.toml"]).args(arguments);
-        if self.on_disk.is_some() {
-            command.env("STRONGROOM__DATA_DIR", self.data());
-        }
-        command.envs(SETTINGS).envs(settings);
-        command
-    }
-
-    /// The program, in this folder and knowing of nothing else.
-    pub fn program(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
-        command.current_dir(self.folder.path()).env_clear().stdin(Stdio::null());
-        command
-    }
-}
-
-/// Copies a folder; the copy is durable.
-fn copy_durably(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for item in fs::read_dir(from).unwrap() {
-        let item = item.unwrap();
-        let copy = to.join(item.file_name());
-        if item.file_type().unwrap().is_dir() {
-            copy_durably(&item.path(), &copy);
-        } else {
-            fs::copy(item.path(), &copy).unwrap();
-            File::open(copy).unwrap().sync_all().unwrap();
-        }
-    }
-    for folder in [to, to.parent().unwrap()] {
-        File::open(folder).unwrap().sync_all().unwrap();
     }
 }
 

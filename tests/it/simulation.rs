@@ -19,6 +19,7 @@ mod run;
 mod server;
 mod world;
 
+use crate::wait::give_way;
 use run::{Tally, run};
 use std::{
     env,
@@ -72,6 +73,7 @@ fn run_all(count: u64) -> Tally {
 
 #[test]
 fn whatever_befalls_it_nothing_is_lost_doubled_or_taken_back() {
+    give_way();
     if let Some(seed) = number("SEED") {
         // `RUST_LOG=debug` shows what the server had to say.
         let filter = tracing_subscriber::EnvFilter::from_default_env();

@@ -6,6 +6,10 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id,
+};
 
 /// After this long a condition will not come true any more, however slow the machine. `PATIENCE=` (in seconds) for one
 /// that stands still at times.
@@ -46,4 +50,11 @@ pub fn at_once<T: Send>(count: usize, act: impl Fn(usize) -> T + Sync) -> Vec<T>
         let join = |thread: thread::ScopedJoinHandle<'_, T>| thread.join().unwrap();
         threads.into_iter().map(join).collect()
     })
+}
+
+/// Has the calling thread, and those that it starts, take only what others leave of the processor: for tests that
+/// compute for a minute, beside which servers are still to answer in time.
+pub fn give_way() {
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle).unwrap();
 }

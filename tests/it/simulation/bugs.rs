@@ -3,6 +3,7 @@
 //! `cargo test --test it seeded -- --nocapture` prints the table that stands in TESTING.md.
 
 use super::{crash_states, run::run};
+use crate::wait::give_way;
 use std::{
     cell::Cell,
     panic::{self, AssertUnwindSafe, catch_unwind},
@@ -74,6 +75,7 @@ fn hunt(bug: Bug) -> Row {
 
 #[test]
 fn every_seeded_bug_is_caught() {
+    give_way();
     let left = Mutex::new(Bug::ALL.iter().copied());
     let rows = super::in_all_threads(|_| {
         let mut rows = Vec::new();

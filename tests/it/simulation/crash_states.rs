@@ -8,6 +8,7 @@ use super::{
     server::{Setup, folders, recover},
     world::{LifeClock, Time},
 };
+use crate::wait::give_way;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::{sync::Arc, time::Instant};
 use strongroom::{
@@ -334,6 +335,7 @@ pub fn enumerate(states: u64, seed: u64) -> Count {
 
 #[test]
 fn whatever_a_power_failure_leaves_of_short_sequences_starts_with_all_that_was_told() {
+    give_way();
     let (states, began) = (super::number("CRASH_STATES").unwrap_or(20_000), Instant::now());
     let count = super::in_all_threads(|thread| enumerate(states / super::threads(), thread));
     let mut sum = Count::default();
