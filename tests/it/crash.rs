@@ -20,7 +20,7 @@ fn crashes() -> u64 {
 }
 
 /// After so many kills a folder has enough in it, and a new one is begun.
-const CRASHES_PER_FOLDER: u64 = 10;
+const CRASHES_PER_FOLDER: u64 = 20;
 
 /// In the middle of what the program is killed, besides that clients are at work.
 const MOMENTS: [&str; 4] = ["work", "snapshot", "stop", "start"];
