@@ -11,6 +11,10 @@ const SEPARATORS_MAX: usize = 2;
 /// Whether `text` holds something that could be a card number.
 #[must_use]
 pub fn contains_card_number(text: &str) -> bool {
+    // Nearly every text has too few digits.
+    if text.chars().filter_map(digit_of).count() < DIGITS_MIN {
+        return false;
+    }
     // Groups of digits that follow each other, parted by separators only.
     let mut groups: Vec<Vec<u8>> = Vec::new();
     let mut separators = SEPARATORS_MAX + 1;

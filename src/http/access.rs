@@ -114,7 +114,7 @@ pub(super) async fn make_merchant(
     security(("adminKey" = [])))]
 pub(super) async fn merchants(request: HttpRequest, door: web::Data<Door>) -> Handled {
     headers::admin(&request, &door)?;
-    let mut query = Query::of(&request)?;
+    let mut query = Query::of(&request);
     let (limit, after) = (query.limit(), query.text("after"));
     query.finish()?;
     let after = after.as_deref();
@@ -147,7 +147,7 @@ fn merchant_of_path(request: &HttpRequest, door: &Door) -> Result<MerchantBody, 
     security(("adminKey" = [])))]
 pub(super) async fn read_merchant(request: HttpRequest, door: web::Data<Door>) -> Handled {
     headers::admin(&request, &door)?;
-    Query::of(&request)?.finish()?;
+    Query::of(&request).finish()?;
     Ok(HttpResponse::Ok().json(merchant_of_path(&request, &door)?))
 }
 
@@ -275,7 +275,7 @@ pub(super) async fn admin_keys(request: HttpRequest, door: web::Data<Door>) -> H
 }
 
 fn list_keys(request: &HttpRequest, door: &Door, holder: &Holder) -> Handled {
-    let mut query = Query::of(request)?;
+    let mut query = Query::of(request);
     let limit = query.limit();
     let after = query.read("after", "a cursor from `next`", KeyId::parse);
     query.finish()?;
@@ -320,7 +320,7 @@ async fn revoke_key(
     actor: Arc<str>,
     holder: Holder,
 ) -> Handled {
-    Query::of(request)?.finish()?;
+    Query::of(request).finish()?;
     let core = door.core()?;
     let id = request.match_info().get("key").and_then(KeyId::parse);
     let id = id.ok_or_else(Problem::no_such_key)?;
@@ -353,7 +353,7 @@ async fn revoke_key(
     security(("adminKey" = [])))]
 pub(super) async fn audit(request: HttpRequest, door: web::Data<Door>) -> Handled {
     headers::admin(&request, &door)?;
-    let mut query = Query::of(&request)?;
+    let mut query = Query::of(&request);
     let limit = query.limit();
     let before = query.read("after", "a cursor from `next`", |text| {
         text.parse::<i64>().ok().and_then(|sequence| Sequence::try_from(sequence).ok())

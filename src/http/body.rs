@@ -9,7 +9,12 @@ use crate::domain::{card_number::contains_card_number, money::Amount};
 use actix_web::{HttpRequest, http::header::CONTENT_LENGTH, web};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
-use std::fmt;
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::Poll,
+};
 
 /// The most objects and lists within each other, the body itself being the first. No body needs more than two.
 const DEPTH_MAX: u8 = 16;
@@ -44,17 +49,37 @@ pub(super) struct Body {
     canonical: Vec<u8>,
 }
 
-/// A body, and who sent it, as `who` tells. That is asked before the body comes, since a stranger's is not waited for, and
-/// again when it is there: meanwhile the key may have been revoked, or what it may do taken back.
+/// A body, and who sent it, as `who` tells. Whoever sends it piece by piece is asked before it comes, since a stranger's is
+/// not waited for, and again when it is there: meanwhile the key may have been revoked, or what it may do taken back.
 pub(super) async fn receive_from<W>(
     request: &HttpRequest,
     payload: web::Payload,
     door: &Door,
     who: impl Fn() -> Result<W, Problem>,
 ) -> Result<(W, web::Bytes), Problem> {
+    let mut whole = pin!(receive(request, payload, door.limits));
+    if let Some(bytes) = at_hand(whole.as_mut()).await {
+        return Ok((who()?, bytes?));
+    }
     who()?;
-    let bytes = receive(request, payload, door.limits).await?;
+    let bytes = whole.await?;
     Ok((who()?, bytes))
+}
+
+/// What is there without waiting. A body that came with its head is handed on only after it was asked for, so it is
+/// there at the second look.
+async fn at_hand<T>(mut awaited: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    let mut has_looked = false;
+    poll_fn(|cx| match awaited.as_mut().poll(cx) {
+        Poll::Ready(there) => Poll::Ready(Some(there)),
+        Poll::Pending if has_looked => Poll::Ready(None),
+        Poll::Pending => {
+            has_looked = true;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 /// The same for a request that takes no query.
@@ -66,7 +91,7 @@ pub(super) async fn only<W>(
 ) -> Result<(W, Body), Problem> {
     let who = || {
         let who = who()?;
-        Query::of(request)?.finish()?;
+        Query::of(request).finish()?;
         Ok(who)
     };
     let (who, bytes) = receive_from(request, payload, door, who).await?;
@@ -84,7 +109,7 @@ impl Body {
                 Strict::BODY.deserialize(&mut json).and_then(|value| json.end().map(|()| value));
             value.map_err(|error| Problem::malformed_json(&error.to_string()))?
         };
-        let canonical = value.to_string().into_bytes();
+        let canonical = serde_json::to_vec(&value).map_err(|_| Problem::internal())?;
         match value {
             Value::Object(fields) => Ok(Self { fields, faults: Vec::new(), canonical }),
             _ => Err(Problem::malformed_json("It must be an object, such as {\"amount\": 4999}.")),

@@ -45,7 +45,7 @@ type Handled = Result<HttpResponse, Problem>;
     extensions(("x-problems" = json!(["merchant_forbidden"]))))]
 pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled {
     let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
-    let mut query = Query::of(&request)?;
+    let mut query = Query::of(&request);
     let (limit, after) = (query.limit(), query.event("after"));
     let merchant = merchant_asked_for(&principal, &mut query)?;
     let types =
@@ -129,7 +129,7 @@ fn visible(
 pub(super) async fn read(request: HttpRequest, door: web::Data<Door>) -> Handled {
     let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
     let (told, payment) = visible(&request, &door, &principal)?;
-    Query::of(&request)?.finish()?;
+    Query::of(&request).finish()?;
     Ok(HttpResponse::Ok().json(EventBody::of(&told, &payment, None)))
 }
 
@@ -187,7 +187,7 @@ struct StandingBody {
 pub(super) async fn deliveries(request: HttpRequest, door: web::Data<Door>) -> Handled {
     let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
     let (told, payment) = visible(&request, &door, &principal)?;
-    Query::of(&request)?.finish()?;
+    Query::of(&request).finish()?;
     let Core { books, writing, .. } = door.core()?;
     let sequence = told.id.sequence;
     let mut body = DeliveriesBody { data: Vec::new(), endpoints: Vec::new() };
@@ -271,7 +271,7 @@ struct RedeliveredBody {
 pub(super) async fn redeliver(request: HttpRequest, door: web::Data<Door>) -> Handled {
     let principal = headers::holder(&request, &door, Scope::WebhooksWrite)?;
     let (told, payment) = visible(&request, &door, &principal)?;
-    Query::of(&request)?.finish()?;
+    Query::of(&request).finish()?;
     let core = door.core()?;
     let writing = core.writing()?;
     let sequence = told.id.sequence;

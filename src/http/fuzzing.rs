@@ -66,11 +66,10 @@ fn key(body: &mut Body) {
 
 /// Reads `text` as a query with every parameter there is, and as an idempotency key.
 pub fn query(text: &str) {
-    if let Ok(mut query) = Query::parse(text) {
-        drop((query.text("idempotencyKey"), query.limit(), query.time("from"), query.cut()));
-        drop((query.event("after"), query.payment("after"), query.text("type")));
-        drop(query.finish());
-    }
+    let mut query = Query::parse(text);
+    drop((query.text("idempotencyKey"), query.limit(), query.time("from"), query.cut()));
+    drop((query.event("after"), query.payment("after"), query.text("type")));
+    drop(query.finish());
     if let Ok(key) = headers::read_key(text) {
         let quoted = key.as_str().replace('\\', "\\\\").replace('"', "\\\"");
         let quoted = headers::read_key(&format!("\"{quoted}\""));

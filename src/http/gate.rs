@@ -1,23 +1,14 @@
 //! What every request has to pass before its handler is asked: its head is no larger than it may be, and it does not come
 //! more often than it may.
 
-use super::{
-    Door, address,
-    address::Origin,
-    rates::Standing,
-    reply::Problem,
-    stream::{Pace, Serving},
-};
+use super::{Door, address, address::Origin, rates::Standing, reply::Problem};
 use crate::credentials::Principal;
 use actix_web::{
-    Error, HttpMessage, HttpRequest, ResponseError,
-    body::{EitherBody, MessageBody},
+    HttpMessage, HttpRequest,
     dev::{ServiceRequest, ServiceResponse},
     http::header::{HeaderMap, HeaderName, HeaderValue},
-    middleware::Next,
     web,
 };
-use std::rc::Rc;
 
 /// The most header fields of a request.
 pub(super) const HEADERS_MAX: usize = 64;
@@ -35,37 +26,11 @@ const LEFT: HeaderName = HeaderName::from_static("ratelimit");
 #[derive(Clone, Copy)]
 struct Counted(Origin);
 
-/// Lets a request pass, or answers it.
-pub(super) async fn pass(
-    request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
-    let mut response = pass_if(admit, request, next).await?;
+/// Says what is left of the limit that the request counted under, if one holds for it.
+pub(super) fn tell_standing<B>(response: &mut ServiceResponse<B>) {
     let standing = response.request().extensions_mut().remove::<Standing>();
     if let Some(standing) = standing {
         tell(&standing, response.headers_mut());
-    }
-    Ok(response)
-}
-
-/// The same where nobody is known and nothing counted.
-pub(super) async fn pass_uncounted(
-    request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
-    pass_if(fits, request, next).await
-}
-
-async fn pass_if<B: MessageBody>(
-    may: fn(&ServiceRequest) -> Result<(), Problem>,
-    request: ServiceRequest,
-    next: Next<B>,
-) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    // A connection of HTTP/2 knows by itself.
-    let _serving: Option<Serving> = request.conn_data::<Rc<Pace>>().map(Pace::serve);
-    match may(&request) {
-        Ok(()) => Ok(next.call(request).await?.map_into_left_body()),
-        Err(problem) => Ok(request.into_response(problem.error_response()).map_into_right_body()),
     }
 }
 
@@ -78,7 +43,8 @@ pub(super) fn tell(standing: &Standing, headers: &mut HeaderMap) {
     }
 }
 
-fn admit(request: &ServiceRequest) -> Result<(), Problem> {
+/// Whether a request may pass.
+pub(super) fn admit(request: &ServiceRequest) -> Result<(), Problem> {
     fits(request)?;
     let door = request.app_data::<web::Data<Door>>().ok_or_else(Problem::internal)?;
     let Some(peer) = request.peer_addr() else { return Ok(()) };
@@ -95,7 +61,8 @@ fn admit(request: &ServiceRequest) -> Result<(), Problem> {
     }
 }
 
-fn fits(request: &ServiceRequest) -> Result<(), Problem> {
+/// Whether a request is no larger than it may be.
+pub(super) fn fits(request: &ServiceRequest) -> Result<(), Problem> {
     let uri = request.uri();
     if uri.path().len() > PATH_BYTES_MAX {
         return Err(Problem::uri_too_long("path", PATH_BYTES_MAX));

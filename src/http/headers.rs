@@ -11,12 +11,14 @@ use crate::{
 };
 use actix_web::{
     HttpRequest,
-    http::header::{AUTHORIZATION, HeaderMap, HeaderValue},
+    http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue},
 };
 use std::sync::Arc;
 
 const REQUEST_ID_LENGTH_MAX: usize = 128;
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Carries the request's id, there and back.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What credentials begin with that are no keys of this server.
 const CREDENTIALS: [&str; 3] = ["rk_live_", "rk_test_", "whsec_"];
@@ -29,7 +31,7 @@ pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
             && value.as_bytes().iter().all(u8::is_ascii_graphic)
             && !value.to_str().is_ok_and(|id| contains_card_number(id) || holds_credential(id))
     };
-    match headers.get("x-request-id").filter(usable) {
+    match headers.get(REQUEST_ID).filter(usable) {
         Some(own) => own.clone(),
         None => {
             let id = uuid::Uuid::new_v4().simple().to_string();

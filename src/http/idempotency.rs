@@ -56,7 +56,7 @@ pub(super) async fn read(
     door: web::Data<Door>,
 ) -> Result<HttpResponse, Problem> {
     let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
-    let mut query = Query::of(&request)?;
+    let mut query = Query::of(&request);
     let named: Option<Arc<str>> = query.text("merchantId").map(Arc::from);
     query.finish()?;
     let merchant: Arc<str> = match (principal, named) {

@@ -111,7 +111,7 @@ pub(super) async fn account(
     door: web::Data<Door>,
 ) -> Result<HttpResponse, Problem> {
     let principal = headers::holder(&request, &door, Scope::LedgerRead)?;
-    let mut query = Query::of(&request)?;
+    let mut query = Query::of(&request);
     let limit = query.limit();
     let before = query.read("after", "a cursor from `next`", |text| {
         let id = DerivedId::parse(text).filter(|id| id.kind == Kind::LedgerEntry)?;
@@ -230,7 +230,7 @@ pub(super) async fn trial_balance(
     door: web::Data<Door>,
 ) -> Result<HttpResponse, Problem> {
     headers::admin(&request, &door)?;
-    Query::of(&request)?.finish()?;
+    Query::of(&request).finish()?;
     let books = door.core()?.books.read();
     let mut totals = Balances::new();
     let mut accounts = Vec::new();

@@ -5,11 +5,8 @@
 
 use super::Door;
 use actix_web::{
-    Error,
-    body::MessageBody,
     dev::{ServiceRequest, ServiceResponse},
     http::ConnectionType,
-    middleware::Next,
     web,
 };
 use std::sync::{
@@ -62,23 +59,22 @@ impl Drop for Connection {
     }
 }
 
-/// Around every request. One that comes while the books are recovered waits for them, as long as a request may wait
-/// inside; whether the process lives and is ready is answered at once.
-pub(super) async fn lifecycle(
-    request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let door = request.app_data::<web::Data<Door>>().cloned();
-    if let Some(door) = &door
+/// A request that comes while the books are recovered waits for them, as long as a request may wait inside. Whether the
+/// process lives and is ready is answered at once.
+pub(super) async fn wait_for_books(request: &ServiceRequest) {
+    if let Some(door) = request.app_data::<web::Data<Door>>()
         && door.core.get().is_none()
         && !matches!(request.path(), "/health" | "/ready" | "/metrics")
     {
         // The handler says "not yet" if they are not there even now.
         drop(timeout(door.limits.request_deadline, door.core.wait()).await);
     }
-    let mut response = next.call(request).await?;
+}
+
+/// While the server drains, each answer is the last one on its connection.
+pub(super) fn close_while_draining<B>(response: &mut ServiceResponse<B>) {
+    let door = response.request().app_data::<web::Data<Door>>();
     if door.is_some_and(|door| door.drain.began()) {
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
-    Ok(response)
 }

@@ -1,11 +1,11 @@
 //! From an accepted connection to HTTP: its place, TLS, its pace. Connections beyond what is allowed are shed.
 
 use super::{
-    Door, Limits,
+    Door, Limits, around,
     connections::{Connections, Place},
-    gate, http2, lifecycle,
+    http2,
     lifecycle::Drain,
-    metrics, observe,
+    metrics,
     reply::Problem,
     resource, routes,
     stream::{Paced, Wire},
@@ -72,14 +72,8 @@ pub fn serve(listener: TcpListener, door: web::Data<Door>) -> io::Result<Server>
     if let Some(certificate) = door.tls.clone() {
         actix_rt::spawn(certificate.watch(door.clone()));
     }
-    let app = move || {
-        App::new()
-            .app_data(door.clone())
-            .wrap(from_fn(lifecycle::lifecycle))
-            .wrap(from_fn(gate::pass))
-            .wrap(from_fn(observe::observe))
-            .configure(routes)
-    };
+    let app =
+        move || App::new().app_data(door.clone()).wrap(from_fn(around::api)).configure(routes);
     listen(listener, entrance, (workers, connections_max), app)
 }
 
@@ -100,7 +94,7 @@ pub fn serve_metrics(listener: TcpListener, door: web::Data<Door>) -> io::Result
     let app = move || {
         App::new()
             .app_data(door.clone())
-            .wrap(from_fn(gate::pass_uncounted))
+            .wrap(from_fn(around::uncounted))
             .service(resource("/metrics", [("GET", web::get().to(metrics::read_without_key))]))
             .default_service(web::to(|| async { Problem::no_such_route() }))
     };

@@ -50,7 +50,7 @@ pub(super) async fn read_without_key(
 
 /// In OpenMetrics for those that ask for it, as Prometheus does, and for others in the text form before it.
 fn answer(request: &HttpRequest, door: &Door) -> Result<HttpResponse, Problem> {
-    Query::of(request)?.finish()?;
+    Query::of(request).finish()?;
     let mut text = String::new();
     encode(&mut text, &registry(door)).map_err(|_| Problem::internal())?;
     let mut accepted = request.headers().get_all(ACCEPT).filter_map(|value| value.to_str().ok());

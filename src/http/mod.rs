@@ -6,6 +6,7 @@
 
 mod access;
 mod address;
+mod around;
 mod body;
 mod codes;
 mod connections;

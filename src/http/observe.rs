@@ -6,17 +6,12 @@ use crate::{
     telemetry::traces,
 };
 use actix_web::{
-    Error, HttpMessage,
-    body::MessageBody,
+    HttpMessage,
     dev::{ServiceRequest, ServiceResponse},
-    http::{Method, header::HeaderName},
-    middleware::Next,
+    http::{Method, header::HeaderValue},
 };
 use std::time::Instant;
-use tracing::{Instrument, field::Empty};
-
-/// The response header that carries the request's id.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use tracing::{Span, field::Empty};
 
 /// The pattern of a route, which a request that took it is counted under. Its resource has it at hand, so that nothing
 /// is searched or allocated for it.
@@ -29,42 +24,58 @@ fn word_for(method: &Method) -> &'static str {
     known.copied().find(|known| *known == method.as_str()).unwrap_or("other")
 }
 
-pub(super) async fn observe(
-    request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let began = Instant::now();
-    let id = headers::request_id(request.headers());
-    let word = word_for(request.method());
-    let span = traces::span!(
-        "request",
-        otel.kind = "server",
-        otel.name = format!("{} {}", word, request.match_pattern().as_deref().unwrap_or("none")),
-        http.request.method = word,
-        http.route = Empty,
-        http.response.status_code = Empty,
-    );
-    traces::follow(&span, |name| request.headers().get(name)?.to_str().ok());
-    let mut response = next.call(request).instrument(span.clone()).await?;
-    let status = response.status().as_u16();
-    let route = response.request().app_data::<Pattern>().map_or("none", |Pattern(path)| path);
-    if !span.is_disabled() {
-        span.record("http.route", route);
-        span.record("http.response.status_code", status);
+/// A request that is being answered.
+pub(super) struct Observed {
+    began: Instant,
+    id: HeaderValue,
+    method: &'static str,
+    span: Span,
+}
+
+impl Observed {
+    pub(super) fn begin(request: &ServiceRequest) -> Self {
+        let began = Instant::now();
+        let id = headers::request_id(request.headers());
+        let method = word_for(request.method());
+        let span = traces::span!(
+            "request",
+            otel.kind = "server",
+            otel.name =
+                format!("{} {}", method, request.match_pattern().as_deref().unwrap_or("none")),
+            http.request.method = method,
+            http.route = Empty,
+            http.response.status_code = Empty,
+        );
+        traces::follow(&span, |name| request.headers().get(name)?.to_str().ok());
+        Self { began, id, method, span }
     }
-    let payment = response.request().extensions().get::<PaymentOfRequest>().map(|of| of.0);
-    let payment = payment.map(tracing::field::display);
-    let took = began.elapsed();
-    meters().requests.note_time(meters::Request { route, method: word, status }, took);
-    tracing::info!(
-        request = id.to_str().unwrap_or_default(),
-        method = word,
-        route,
-        status,
-        latency_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-        payment,
-        "request"
-    );
-    response.headers_mut().insert(REQUEST_ID, id);
-    Ok(response)
+
+    /// What the work on the request belongs to.
+    pub(super) fn span(&self) -> Span {
+        self.span.clone()
+    }
+
+    pub(super) fn end<B>(self, response: &mut ServiceResponse<B>) {
+        let Self { began, id, method, span } = self;
+        let status = response.status().as_u16();
+        let route = response.request().app_data::<Pattern>().map_or("none", |Pattern(path)| path);
+        if !span.is_disabled() {
+            span.record("http.route", route);
+            span.record("http.response.status_code", status);
+        }
+        let payment = response.request().extensions().get::<PaymentOfRequest>().map(|of| of.0);
+        let payment = payment.map(tracing::field::display);
+        let took = began.elapsed();
+        meters().requests.note_time(meters::Request { route, method, status }, took);
+        tracing::info!(
+            request = id.to_str().unwrap_or_default(),
+            method,
+            route,
+            status,
+            latency_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            payment,
+            "request"
+        );
+        response.headers_mut().insert(headers::REQUEST_ID, id);
+    }
 }

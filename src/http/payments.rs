@@ -156,7 +156,7 @@ impl Incoming {
         let who = || {
             let principal = headers::holder(request, door, Scope::PaymentsWrite)?;
             door.core()?.writing()?;
-            let mut query = Query::of(request)?;
+            let mut query = Query::of(request);
             let in_query = query.text("idempotencyKey");
             query.finish()?;
             Ok((principal, headers::idempotency_key(request, in_query.as_deref())?))
@@ -347,7 +347,7 @@ pub(super) fn status_of_answer(operation: Option<Operation>, payment: &Payment) 
     params(OfPayment, AsOf), responses((status = 200, description = "The payment.", body = PaymentBody)))]
 pub(super) async fn read(request: HttpRequest, door: web::Data<Door>) -> Handled {
     let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
-    let mut query = Query::of(&request)?;
+    let mut query = Query::of(&request);
     let cut = query.cut();
     query.finish()?;
     let payment = visible(&request, &door, &principal, |history| history.payment_as_of(cut))?;
@@ -395,7 +395,7 @@ pub(super) fn merchant_asked_for(
     extensions(("x-problems" = json!(["merchant_forbidden"]))))]
 pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled {
     let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
-    let mut query = Query::of(&request)?;
+    let mut query = Query::of(&request);
     let (limit, after) = (query.limit(), query.payment("after"));
     let filter = Filter {
         merchant: merchant_asked_for(&principal, &mut query)?,

@@ -41,7 +41,7 @@ pub(super) async fn webhook(
 ) -> Result<HttpResponse, Problem> {
     let core = door.core()?;
     let engine = &core.writing()?.engine;
-    Query::of(&request)?.finish()?;
+    Query::of(&request).finish()?;
     let line = engine.lines.to(&name).ok_or_else(Problem::no_such_provider)?.clone();
     let bytes = body::receive(&request, payload, door.limits).await?;
     let signature = SIGNATURES.iter().find_map(|name| request.headers().get(*name));

@@ -6,32 +6,32 @@ use crate::domain::{
     id::{DerivedId, Kind, PaymentId},
     time::Timestamp,
 };
-use actix_web::{HttpRequest, web};
+use actix_web::HttpRequest;
+use std::borrow::Cow;
 
 const LIMIT_DEFAULT: usize = 20;
 const LIMIT_MAX: usize = 100;
 
 /// The parameters of a request, taken out one by one.
-pub(super) struct Query {
-    pairs: Vec<(String, String)>,
+pub(super) struct Query<'r> {
+    pairs: Vec<(Cow<'r, str>, Cow<'r, str>)>,
     faults: Vec<Fault>,
 }
 
-impl Query {
-    pub(super) fn of(request: &HttpRequest) -> Result<Self, Problem> {
+impl<'r> Query<'r> {
+    pub(super) fn of(request: &'r HttpRequest) -> Self {
         Self::parse(request.query_string())
     }
 
-    pub(super) fn parse(query: &str) -> Result<Self, Problem> {
-        let pairs = web::Query::<Vec<(String, String)>>::from_query(query)
-            .map_err(|_| Problem::invalid(vec![Fault::new("", "the query is malformed")]))?;
-        Ok(Self { pairs: pairs.into_inner(), faults: Vec::new() })
+    pub(super) fn parse(query: &'r str) -> Self {
+        let pairs = form_urlencoded::parse(query.as_bytes()).collect();
+        Self { pairs, faults: Vec::new() }
     }
 
     /// The parameter's text, if it is there.
     pub(super) fn text(&mut self, name: &str) -> Option<String> {
         let place = self.pairs.iter().position(|(known, _)| known == name)?;
-        Some(self.pairs.remove(place).1)
+        Some(self.pairs.remove(place).1.into_owned())
     }
 
     /// The parameter, if it is there and `read` can read it; else a fault that says what is `allowed`.

@@ -134,7 +134,7 @@ pub(super) async fn run(
     door: web::Data<Door>,
 ) -> Result<HttpResponse, Problem> {
     let actor = headers::admin(&request, &door)?;
-    Query::of(&request)?.finish()?;
+    Query::of(&request).finish()?;
     let core = door.core()?;
     access::asked(core, actor, "reconciliation asked for").await;
     let run = core.reconciliations.run().await.ok_or_else(Problem::not_serving)?;
@@ -152,7 +152,7 @@ pub(super) async fn list(
     door: web::Data<Door>,
 ) -> Result<HttpResponse, Problem> {
     headers::admin(&request, &door)?;
-    let mut query = Query::of(&request)?;
+    let mut query = Query::of(&request);
     let limit = query.limit();
     let after = query.read("after", "a cursor from `next`", |text| {
         let id = text.strip_prefix("rec_").and_then(|id| uuid::Uuid::try_parse(id).ok())?;

@@ -69,7 +69,7 @@ pub(super) async fn make(
     door: web::Data<Door>,
 ) -> Result<HttpResponse, Problem> {
     let actor = headers::admin(&request, &door)?;
-    Query::of(&request)?.finish()?;
+    Query::of(&request).finish()?;
     let core = door.core()?;
     let snapshots = &core.writing()?.snapshots;
     access::asked(core, actor, "snapshot asked for").await;

@@ -152,7 +152,7 @@ pub(super) async fn create(
     params(OfEndpoint), responses((status = 200, description = "The endpoint.", body = EndpointBody)))]
 pub(super) async fn read(request: HttpRequest, door: web::Data<Door>) -> Handled {
     let (_, endpoint) = visible(&request, &door)?;
-    Query::of(&request)?.finish()?;
+    Query::of(&request).finish()?;
     Ok(HttpResponse::Ok().json(EndpointBody::of(&endpoint, None)))
 }
 
@@ -165,7 +165,7 @@ pub(super) async fn read(request: HttpRequest, door: web::Data<Door>) -> Handled
     extensions(("x-problems" = json!(["merchant_forbidden"]))))]
 pub(super) async fn list(request: HttpRequest, door: web::Data<Door>) -> Handled {
     let principal = headers::holder(&request, &door, Scope::WebhooksWrite)?;
-    let mut query = Query::of(&request)?;
+    let mut query = Query::of(&request);
     let limit = query.limit();
     let after = query.read("after", "a cursor from `next`", EndpointId::parse);
     let merchant = merchant_asked_for(&principal, &mut query)?;
@@ -238,7 +238,7 @@ pub(super) async fn update(
     extensions(("x-problems" = json!(["webhook_endpoint_configured"]))))]
 pub(super) async fn delete(request: HttpRequest, door: web::Data<Door>) -> Handled {
     let (principal, endpoint) = visible(&request, &door)?;
-    Query::of(&request)?.finish()?;
+    Query::of(&request).finish()?;
     if endpoint.origin == Origin::Config {
         return Err(Problem::endpoint_of_config());
     }
@@ -301,7 +301,7 @@ struct TestBody {
 pub(super) async fn test(request: HttpRequest, door: web::Data<Door>) -> Handled {
     const ANSWER_CHARACTERS_MAX: usize = 1000;
     let (principal, endpoint) = visible(&request, &door)?;
-    Query::of(&request)?.finish()?;
+    Query::of(&request).finish()?;
     let core = door.core()?;
     let webhooks = &core.writing()?.webhooks;
     if let Principal::Admin { actor } = principal {

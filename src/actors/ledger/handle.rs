@@ -148,8 +148,16 @@ impl LedgerHandle {
     /// Puts a record with those that this thread hands over at the end of its turn, when all else that was ready has run.
     fn put(&self, append: Append) {
         let waiting = OUTBOX.with_borrow_mut(|outbox| {
-            outbox.push((self.actor.clone(), append));
-            outbox.iter().filter(|(ledger, _)| *ledger == self.actor).count()
+            match outbox.iter_mut().find(|(ledger, _)| *ledger == self.actor) {
+                Some((_, appends)) => {
+                    appends.push(append);
+                    appends.len()
+                }
+                None => {
+                    outbox.push((self.actor.clone(), vec![append]));
+                    1
+                }
+            }
         });
         if waiting >= OUTBOX_MAX {
             hand_over();
@@ -182,17 +190,12 @@ const OUTBOX_MAX: usize = 16;
 
 thread_local! {
     /// What this thread has to hand over, and to which ledger; there are several in tests only.
-    static OUTBOX: RefCell<Vec<(Addr<LedgerActor>, Append)>> = const { RefCell::new(Vec::new()) };
+    static OUTBOX: RefCell<Vec<(Addr<LedgerActor>, Vec<Append>)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Hands over what the thread has gathered: one message, and one thread woken, for all that became ready together.
 fn hand_over() {
-    let mut rest = OUTBOX.take();
-    while let Some((ledger, _)) = rest.first() {
-        let ledger = ledger.clone();
-        let (own, others): (Vec<_>, _) = rest.into_iter().partition(|(to, _)| *to == ledger);
-        rest = others;
-        let appends = own.into_iter().map(|(_, append)| append).collect();
+    for (ledger, appends) in OUTBOX.take() {
         let (why, Appends(appends)) = match ledger.try_send(Appends(appends)) {
             Ok(()) => continue,
             Err(SendError::Full(appends)) => (Unavailable::Overloaded, appends),

@@ -56,7 +56,7 @@ struct TransitionBody {
     responses((status = 200, description = "A page of moves, newest first.", body = PageBody<TransitionBody>)))]
 pub(in crate::http) async fn events(request: HttpRequest, door: web::Data<Door>) -> Handled {
     let principal = headers::holder(&request, &door, Scope::PaymentsRead)?;
-    let mut query = Query::of(&request)?;
+    let mut query = Query::of(&request);
     let limit = query.limit();
     let after: Option<u32> = query.read("after", "a cursor from `next`", |text| text.parse().ok());
     let after = after.and_then(|after| usize::try_from(after).ok());
