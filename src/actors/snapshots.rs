@@ -39,8 +39,19 @@ pub const FAILED: &str = "snapshot.failed";
 pub struct Rhythm {
     /// This long after the last one.
     pub every: Duration,
-    /// This many bytes of journal after the last one.
+    /// This many bytes of journal after the last one, or, if that is more, after [`WORTH`] times its own bytes.
     pub every_bytes: u64,
+}
+
+/// How many bytes of journal make it worth copying a byte of the snapshot before. Each snapshot copies the one before it,
+/// so a fixed number of bytes between two would make a payment dearer the more there are.
+const WORTH: u64 = 2;
+
+impl Rhythm {
+    /// How many bytes of journal are waited for after a snapshot of so many bytes.
+    fn bytes_before_next(self, newest: u64) -> u64 {
+        self.every_bytes.max(newest.saturating_mul(WORTH))
+    }
 }
 
 /// What became of a wish for a snapshot.
@@ -185,7 +196,10 @@ impl Maker {
     fn is_due(&self) -> bool {
         let new =
             self.subject.space.written().saturating_sub(self.written).saturating_add(self.unsaved);
-        new > 0 && (new >= self.rhythm.every_bytes || self.last.elapsed() >= self.rhythm.every)
+        let before = state(&self.state).newest.as_ref().map_or(0, |newest| newest.bytes);
+        new > 0
+            && (new >= self.rhythm.bytes_before_next(before)
+                || self.last.elapsed() >= self.rhythm.every)
     }
 
     fn make(&mut self) -> Result<Made, Arc<JournalError>> {
@@ -246,5 +260,18 @@ impl Maker {
             );
             self.subject.alarms.raise(DAMAGED, &detail);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_snapshots_copy_stays_a_part_of_what_the_journal_grows_by() {
+        let rhythm = Rhythm { every: Duration::from_secs(3600), every_bytes: 256 };
+        assert_eq!(rhythm.bytes_before_next(0), 256);
+        assert_eq!(rhythm.bytes_before_next(128), 256);
+        assert_eq!(rhythm.bytes_before_next(1000), 2000);
     }
 }
