@@ -46,7 +46,7 @@ pub trait Disk: Send + Sync {
         offset: u64,
         length: usize,
         source: Source,
-    ) -> io::Result<Vec<u8>>;
+    ) -> io::Result<AlignedBuffer>;
 
     /// How many bytes can still be written to the disk.
     fn free(&self) -> io::Result<u64>;
@@ -225,17 +225,16 @@ impl Disk for RealDisk {
         offset: u64,
         length: usize,
         source: Source,
-    ) -> io::Result<Vec<u8>> {
+    ) -> io::Result<AlignedBuffer> {
         if source == Source::Device && offset.is_multiple_of(bytes(BLOCK_BYTES)) {
-            let blocks = read_blocks(&self.open_to_read(name, source)?, offset, length)?;
-            return Ok(blocks.to_vec());
+            return read_blocks(&self.open_to_read(name, source)?, offset, length);
         }
         let file = File::open(self.path(name))?;
         if source == Source::Device {
             let length = NonZeroU64::new(bytes(length));
             fadvise(&file, offset, length, Advice::DontNeed)?;
         }
-        let mut content = vec![0; length];
+        let mut content = AlignedBuffer::zeroed(length);
         file.read_exact_at(&mut content, offset)?;
         Ok(content)
     }
@@ -381,7 +380,7 @@ mod tests {
                 for (offset, length) in [(4096, 4096), (4096, 100), (4100, 5000), (0, 12_288)] {
                     let part = disk.read_part("file", offset, length, source).unwrap();
                     let start = usize::try_from(offset).unwrap();
-                    assert_eq!(part, content[start..start + length], "{offset} {length}");
+                    assert_eq!(*part, content[start..start + length], "{offset} {length}");
                 }
                 assert!(disk.read_part("file", 8192, 4097, source).is_err(), "past the end");
             }

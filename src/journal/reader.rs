@@ -214,7 +214,7 @@ impl Reader {
             read => read.map_err(JournalError::io("read", disk.path(&name)))?,
         };
         let to_end = content.len() == rest;
-        Ok(Window { content: Arc::new(AlignedBuffer::blocks_of(&content)), from, to_end })
+        Ok(Window { content: Arc::new(content), from, to_end })
     }
 
     /// What stands behind the last good batch; right after the iterator ended without an error.

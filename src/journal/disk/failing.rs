@@ -75,7 +75,7 @@ impl Disk for OneFails {
         offset: u64,
         length: usize,
         source: Source,
-    ) -> io::Result<Vec<u8>> {
+    ) -> io::Result<AlignedBuffer> {
         self.calls.next("read a part of", name)?;
         self.disk.read_part(name, offset, length, source)
     }

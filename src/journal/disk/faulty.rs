@@ -122,7 +122,7 @@ impl Disk for FaultyDisk {
         offset: u64,
         length: usize,
         source: Source,
-    ) -> io::Result<Vec<u8>> {
+    ) -> io::Result<AlignedBuffer> {
         self.fault.before_read(source);
         self.disk.read_part(name, offset, length, source)
     }

@@ -298,10 +298,13 @@ impl Disk for SimulatedDisk {
         offset: u64,
         length: usize,
         source: Source,
-    ) -> io::Result<Vec<u8>> {
+    ) -> io::Result<AlignedBuffer> {
         let whole = self.read(name, source)?;
         let part = whole.get(index(offset)..).and_then(|rest| rest.get(..length));
-        part.map(<[u8]>::to_vec).ok_or(io::ErrorKind::UnexpectedEof.into())
+        let part = part.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let mut buffer = AlignedBuffer::blocks_of(part);
+        buffer.truncate(length);
+        Ok(buffer)
     }
 
     fn free(&self) -> io::Result<u64> {

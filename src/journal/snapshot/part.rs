@@ -23,7 +23,7 @@ use crate::{
     },
     journal::{
         JournalError,
-        buffer::{Fields, bytes, index},
+        buffer::{AlignedBuffer, Fields, bytes, index},
         disk::Source,
         entry,
         new_file::NewFile,
@@ -182,7 +182,7 @@ impl<'a> PartWriter<'a> {
             entries: self.entries,
             first,
             last,
-            hash: Sha256::digest(&content).into(),
+            hash: Sha256::digest(&*content).into(),
         });
         self.plain.clear();
         (self.items, self.entries) = (0, 0);
@@ -192,12 +192,12 @@ impl<'a> PartWriter<'a> {
 
 impl Snapshot<'_> {
     /// The part's bytes as they stand in the file, if they are what was written.
-    pub(super) fn bytes_of(&self, part: &Part, source: Source) -> Result<Vec<u8>, String> {
+    pub(super) fn bytes_of(&self, part: &Part, source: Source) -> Result<AlignedBuffer, String> {
         let read =
             |error: io::Error| format!("its part at byte {} cannot be read: {error}", part.offset);
         let content = self.disk.read_part(&self.name, part.offset, index(part.length), source);
         let content = content.map_err(read)?;
-        match part.hash == <[u8; 32]>::from(Sha256::digest(&content)) {
+        match part.hash == <[u8; 32]>::from(Sha256::digest(&*content)) {
             true => Ok(content),
             false => Err(format!("its part at byte {} does not match its hash", part.offset)),
         }
