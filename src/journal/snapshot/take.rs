@@ -27,8 +27,10 @@ use crate::{
 use std::{collections::BTreeMap, path::PathBuf};
 use uuid::Uuid;
 
-/// How much of the journal is merged at once, so that memory stays bounded however much there is to catch up with.
-const STRETCH_BYTES: u64 = if cfg!(test) { 256 * 1024 } else { 64 * 1024 * 1024 };
+/// How many entries are merged at once, so that memory stays bounded however much there is to catch up with: one takes
+/// about a kilobyte. Not their bytes on disk: under little load nearly all of a batch is filling, and each stretch copies
+/// the whole snapshot before it.
+const STRETCH_ENTRIES: u64 = if cfg!(test) { 64 } else { 256 * 1024 };
 
 /// How much room a snapshot leaves to the journal.
 const ROOM_LEFT_BYTES: u64 = 256 * 1024 * 1024;
@@ -237,8 +239,9 @@ impl Stretch {
             let located = located?;
             stretch.bytes = stretch.bytes.saturating_add(located.bytes);
             stretch.add(located.batch);
+            let entries: u64 = stretch.entries.iter().sum();
             // A stretch without payments makes no snapshot, so the next one could not go on behind it.
-            if stretch.bytes >= STRETCH_BYTES && !stretch.payments.is_empty() {
+            if entries >= STRETCH_ENTRIES && !stretch.payments.is_empty() {
                 break;
             }
         }
