@@ -332,6 +332,26 @@ fn a_hold_lapses_when_its_time_is_over_and_not_before() {
     assert!(!held.has_lapsed(before) && held.has_lapsed(until));
     assert_eq!(decide(&held, Command::Expire, before), Err(Refusal::StillHeld { until }));
     assert_eq!(decide(&held, Command::Expire, until), Ok(Event::Expired));
+    // A provider outside is asked to let go, no earlier.
+    assert_eq!(decide(&held, ask(Command::Expire), before), Err(Refusal::StillHeld { until }));
+    let Ok(Event::Asked { ask, reason: None }) = decide(&held, ask(Command::Expire), until) else {
+        panic!("it is not asked");
+    };
+    assert_eq!(ask.action, Action::Expire);
+}
+
+#[test]
+fn a_payment_is_dated_by_its_first_event_and_changed_by_its_last() {
+    let made = payment_in(Status::Completed);
+    assert_eq!((made.created_at, made.updated_at), (Timestamp::default(), Timestamp::default()));
+    let refunded = payment_in(Status::PartiallyRefunded);
+    assert_eq!(refunded.created_at, Timestamp::default());
+    assert_eq!(refunded.updated_at, Timestamp::from_millis(1));
+    let details = details(CaptureMode::Automatic);
+    let event = Event::Submitted { details: details.clone(), outcome: Some(approved()) };
+    let mut later = Payment::pending(details, None);
+    later.apply(&event, Timestamp::from_millis(9), 1);
+    assert_eq!(later.created_at, Timestamp::from_millis(9));
 }
 
 #[test]
