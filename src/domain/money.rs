@@ -173,7 +173,8 @@ mod tests {
     #[test]
     fn currencies_are_in_the_order_of_their_codes() {
         let [eur, usd] = ["EUR", "USD"].map(|code| Currency::for_payment(code).unwrap());
-        assert!(eur < usd && usd > eur && eur <= eur);
+        assert_eq!(eur.partial_cmp(&usd), Some(std::cmp::Ordering::Less));
+        assert_eq!(eur.cmp(&usd), std::cmp::Ordering::Less);
     }
 
     #[test]

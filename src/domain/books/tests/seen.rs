@@ -325,3 +325,37 @@ fn what_cannot_follow_about_access_and_webhooks_is_refused_and_what_is_kept_is_k
     assert!(kept(1, access("admin/key_1", made())));
     assert!(!kept(1, access("admin/key_9", made())) && !kept(3, access("admin/key_1", made())));
 }
+
+#[test]
+fn names_that_repeat_in_histories_are_held_once() {
+    let mut desk = Desk::default();
+    for number in [1, 3] {
+        assert!(desk.command(number, submit(number), 1));
+        assert!(desk.command(number, ask("one", refund(10)), 2));
+    }
+    let [one, other] = [1, 3].map(|number| desk.books.history(id(number)).unwrap());
+    let names = |history: &History| {
+        let Event::Asked { ask, .. } = &history.steps()[1].event else { panic!("another event") };
+        let details = &history.details;
+        let of_details = [&details.merchant, &details.provider, &details.payment_method];
+        let others = [&history.steps()[1].actor, &ask.provider];
+        of_details.into_iter().chain(others).cloned().collect::<Vec<Arc<str>>>()
+    };
+    assert!(names(one).iter().zip(&names(other)).all(|(a, b)| Arc::ptr_eq(a, b)));
+}
+
+#[test]
+fn accountants_are_told_what_was_held_and_what_was_taken() {
+    let happened = |number, change: Option<Command>| {
+        let mut desk = Desk::default();
+        assert!(desk.command(number, submit(number), 1));
+        assert!(change.is_none_or(|change| desk.command(number, change, 2)));
+        let batch = desk.batches.last().unwrap();
+        let Record::Payment(record) = &batch.entries[0].record else { panic!("another record") };
+        record.happened()
+    };
+    assert_eq!(happened(1, None), "charged");
+    assert_eq!(happened(2, None), "authorized");
+    assert_eq!(happened(2, Some(Command::Capture(None))), "captured");
+    assert_eq!(happened(1, Some(ask("one", refund(10)))), "refund asked for");
+}
