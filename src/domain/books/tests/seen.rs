@@ -56,6 +56,7 @@ fn what_is_in_doubt_is_added_up_by_provider_and_currency_since_the_oldest() {
     let mut desk = Desk::default();
     // Payments 1 and 7 are in JPY and taken at once, 3 is in EUR.
     for (number, command, at) in [
+        (5, submit(5), 1),
         (1, submit(1), 1),
         (7, submit(7), 2),
         (3, Command::Initiate(details(3, 300)), 3),
@@ -88,13 +89,15 @@ fn a_payment_that_was_noted_waits_for_a_person_and_its_hold_does_not_lapse_meanw
     let lapsed = |books: &Books, at| -> Vec<PaymentId> {
         books.lapsed(millis(at)).map(|history| history.details.id).collect()
     };
-    assert_eq!(lapsed(&desk.books, 50), []);
+    assert_eq!((lapsed(&desk.books, 50), desk.books.in_review_count()), (vec![], 0));
     assert_eq!(lapsed(&desk.books, 51), [id(4)]);
     assert_eq!(lapsed(&desk.books, 52), [id(4), id(2)]);
     let evidence = Evidence::Webhook("evt_1".into());
     let note = Command::Note(Note::Contradicted { evidence, what: "it says otherwise".into() });
     assert!(desk.command(4, note, 3));
     assert_eq!((lapsed(&desk.books, 52), desk.books.in_review_count()), (vec![id(2)], 1));
+    assert!(desk.command(2, ask("one", Command::Void), 4));
+    assert_eq!(lapsed(&desk.books, 52), [], "nor does one that something is out about");
     let needs = |needs| {
         let filter = Filter { needs_review: Some(needs), ..Filter::default() };
         let page = desk.books.list(&filter, None, 9).unwrap();
@@ -115,17 +118,22 @@ fn what_admins_did_is_listed_newest_first_and_what_others_did_is_not() {
     let voided = payment::decide(&payment, Command::Void, millis(5)).unwrap();
     let by_admin = PaymentRecord { actor: "admin/key_1".into(), ..record(&payment, voided) };
     desk.write(Record::Payment(by_admin), millis(5));
+    let held = Payment::pending(details(4, 300), None);
+    let submitted = Event::Submitted { details: details(4, 300), outcome: Some(approved()) };
+    let by_admin = PaymentRecord { actor: "admin/key_1".into(), ..record(&held, submitted) };
+    desk.write(Record::Payment(by_admin), millis(6));
     let deeds = |before| {
         let deeds = desk.books.deeds(before);
         deeds.map(|deed| (deed.sequence, deed.action, deed.subject)).collect::<Vec<_>>()
     };
     let all = [
+        (6, "payment authorized".to_owned(), id(4).to_string()),
         (5, "payment voided".to_owned(), id(2).to_string()),
         (3, "webhook endpoint created".to_owned(), endpoint().to_string()),
         (1, "merchant made".to_owned(), "east".to_owned()),
     ];
     assert_eq!(deeds(Sequence::MAX), all);
-    assert_eq!(deeds(5), all[1..]);
+    assert_eq!(deeds(5), all[2..]);
     assert_eq!(deeds(1), []);
     assert!(desk.books.deeds(9).all(|deed| &*deed.actor == "admin/key_1"));
     assert!(desk.books.access().merchant("east").is_some());
@@ -259,6 +267,7 @@ fn a_courier_gets_what_its_endpoint_wants_and_no_more_than_it_looks_at() {
         let got_on = desk.books.feed_into(queue, endpoint(), millis(30), scan);
         (got_on, queue.progress().through, queue.progress().cursor)
     };
+    assert_eq!(feed(&mut queue, 0), (false, 0, 1), "it looked at nothing");
     assert_eq!(feed(&mut queue, 3), (true, 3, 7));
     assert_eq!(feed(&mut queue, 3), (true, 4, 10), "a refund is not wanted, but looked at");
     assert_eq!(feed(&mut queue, 3), (false, 4, 10), "there is nothing more");
@@ -358,4 +367,38 @@ fn accountants_are_told_what_was_held_and_what_was_taken() {
     assert_eq!(happened(2, None), "authorized");
     assert_eq!(happened(2, Some(Command::Capture(None))), "captured");
     assert_eq!(happened(1, Some(ask("one", refund(10)))), "refund asked for");
+}
+
+#[test]
+fn a_merchant_is_told_what_each_step_came_to_whatever_happened_later() {
+    let answer = |attempt, outcome| {
+        let evidence = Evidence::Reply;
+        Command::Answer { attempt, outcome, evidence }
+    };
+    let no = || Outcome::DeclinedBy { decline: Decline::ProviderRejected, code: "c".into() };
+    let told = |number, commands: &[Command]| -> Vec<Option<EventType>> {
+        let mut desk = Desk::default();
+        for (command, at) in commands.iter().zip([1, 2, 3, 4, 5, 60, 61]) {
+            assert!(desk.command(number, command.clone(), at), "{command:?}");
+        }
+        let history = desk.books.history(id(number)).unwrap();
+        assert_eq!(history.event_at(commands.len()), None);
+        assert!(history.payment().created_under.is_some());
+        (0..commands.len()).map(|number| history.event_at(number)).collect()
+    };
+    let capture = || ask("one", Command::Capture(None));
+    let (void, expire) = (ask("one", Command::Void), ask("one", Command::Expire));
+    // Attempts are named by their place: the hold is the first.
+    let held = [submit(2), capture(), answer(1, no()), void, answer(2, no()), expire];
+    let held = told(2, &[&held[..], &[answer(3, no())]].concat());
+    let (authorized, failed) = (EventType::Authorized, EventType::CaptureFailed);
+    let expected = [Some(authorized), None, Some(failed), None, Some(EventType::VoidFailed)];
+    assert_eq!((&held[..5], &held[5..]), (&expected[..], &[None, None][..]));
+    let initiate = Command::Initiate(details(1, 300));
+    let back = || ask("one", refund(10));
+    let taken = [initiate, answer(0, approved()), back(), answer(1, no()), back()];
+    let taken = told(1, &[&taken[..], &[answer(2, approved())]].concat());
+    let completed = Some(EventType::Completed);
+    let returned = [Some(EventType::RefundFailed), None, Some(EventType::PartiallyRefunded)];
+    assert_eq!((&taken[..3], &taken[3..]), (&[None, completed, None][..], &returned[..]));
 }
