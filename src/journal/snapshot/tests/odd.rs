@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     domain::{
+        books::Position,
         id::EndpointId,
         webhook::{
             Change, Created, Endpoint, EventType, Filter, Open, Origin, Pattern, Secret, Settings,
@@ -10,7 +11,7 @@ use crate::{
         },
     },
     journal::{
-        buffer::AlignedBuffer,
+        buffer::{AlignedBuffer, bytes},
         disk::{Writes, simulated::Fullness},
         segment::{self, first_of},
     },
@@ -182,4 +183,40 @@ fn all_that_was_archived_and_set_aside_is_told_however_many_stretches_it_took() 
     let archived = names.iter().filter(|name| name.ends_with(".seg.zst")).count();
     assert!(archived > 1, "{names:?}");
     assert_eq!(usize::try_from(taken.archived), Ok(archived));
+}
+
+#[test]
+fn figures_that_add_up_to_more_than_a_number_holds_are_refused() {
+    let id = PaymentId::new(Uuid::nil());
+    let part = |items, entries| contents::Part {
+        kind: contents::Kind::Payments,
+        offset: bytes(contents::HEADER_BYTES),
+        length: 0,
+        plain: 0,
+        items,
+        entries,
+        first: id,
+        last: id,
+        hash: [0; 32],
+    };
+    let disk = SimulatedDisk::default();
+    let opens = |entries, parts: &[contents::Part]| {
+        let contents = Contents {
+            store: Uuid::nil(),
+            position: Position::default(),
+            entries,
+            payments: 0,
+            turnover: Default::default(),
+            segments: Vec::new(),
+            parts: parts.to_vec(),
+        };
+        let mut file = Contents::header();
+        file.extend(contents.encode(bytes(contents::HEADER_BYTES)));
+        disk.put("forged", &file);
+        Snapshot::open(&disk, "forged".into()).is_ok()
+    };
+    assert!(opens([0, 0], &[part(0, 0)]));
+    assert!(!opens([u64::MAX, 1], &[]));
+    assert!(!opens([0, 0], &[part(u64::MAX, 0), part(1, 0)]));
+    assert!(!opens([0, 0], &[part(0, u64::MAX), part(0, 1)]));
 }
