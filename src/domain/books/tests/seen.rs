@@ -402,3 +402,20 @@ fn a_merchant_is_told_what_each_step_came_to_whatever_happened_later() {
     let returned = [Some(EventType::RefundFailed), None, Some(EventType::PartiallyRefunded)];
     assert_eq!((&taken[..3], &taken[3..]), (&[None, completed, None][..], &returned[..]));
 }
+
+#[test]
+fn a_hold_lapses_by_when_the_provider_gave_it_and_not_by_what_was_answered_later() {
+    let mut desk = Desk::default();
+    let answer = |attempt, outcome| {
+        let evidence = Evidence::LookUp;
+        Command::Answer { attempt, outcome, evidence }
+    };
+    let no = Outcome::DeclinedBy { decline: Decline::ProviderRejected, code: "c".into() };
+    let expires_at = |desk: &Desk| desk.books.history(id(2)).unwrap().expires_at();
+    assert!(desk.command(2, Command::Initiate(details(2, 300)), 1));
+    assert_eq!(expires_at(&desk), None);
+    assert!(desk.command(2, answer(0, approved()), 5));
+    assert_eq!(expires_at(&desk), Some(millis(55)));
+    assert!(desk.command(2, ask("one", Command::Void), 7) && desk.command(2, answer(1, no), 9));
+    assert_eq!(expires_at(&desk), Some(millis(55)));
+}
