@@ -9,7 +9,7 @@ use strongroom::{
 
 /// A door as a start makes it from the shipped configuration, with proxies on the same machine; nobody listens.
 pub fn door() -> Door {
-    let text = "[http]\ntrusted_proxies = [\"127.0.0.0/8\", \"10.0.0.0/8\"]";
+    let text = "[http]\ntrusted_proxies = \"127.0.0.0/8, 10.0.0.0/8\"";
     let config: Config = fuzzing::load(text, &[]).expect("the shipped configuration");
     Door {
         credentials: Credentials::new(&config),

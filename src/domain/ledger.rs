@@ -311,4 +311,16 @@ mod tests {
         assert!(!balances(&[leg(5, 1), leg(-5, 0)]));
         assert!(!balances(&[leg(i64::MAX, 0), leg(i64::MAX, 0), leg(2, 0)]), "no wrap to zero");
     }
+
+    #[test]
+    fn an_accounts_name_begins_with_its_kind() {
+        for (account, kind, name) in [
+            (Account::Merchant("m".into()), "merchant", "m"),
+            (Account::InDoubt("p".into()), "in_doubt", "p"),
+            (Account::Customer { merchant: "m".into(), customer: "c".into() }, "customer", "c"),
+        ] {
+            assert_eq!(account.to_string(), format!("{kind}:{name}"));
+            assert_eq!(account.kind().name(), kind);
+        }
+    }
 }

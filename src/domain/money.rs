@@ -21,8 +21,7 @@ impl Currency {
     /// The currency with this code, also one that has since been withdrawn: the books outlive currencies.
     #[must_use]
     pub fn from_code(code: &str) -> Option<Self> {
-        let upper = code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase());
-        upper.then(|| iso_currency::Currency::from_code(code))?.map(Self)
+        iso_currency::Currency::from_code(code).map(Self)
     }
 
     /// The alphabetic code, such as `USD`.
@@ -168,6 +167,14 @@ mod tests {
         }
         assert!(Currency::for_payment("VES").is_some());
         assert!(Currency::from_code("BGN").is_some(), "old books stay readable");
+        assert_eq!(Currency::from_code("bgn"), None);
+    }
+
+    #[test]
+    fn currencies_are_in_the_order_of_their_codes() {
+        let [eur, usd] = ["EUR", "USD"].map(|code| Currency::for_payment(code).unwrap());
+        assert_eq!(eur.partial_cmp(&usd), Some(std::cmp::Ordering::Less));
+        assert_eq!(eur.cmp(&usd), std::cmp::Ordering::Less);
     }
 
     #[test]

@@ -322,10 +322,9 @@ impl Payment {
         if self.hold_is_free().is_ok() { self.held() } else { 0 }
     }
 
-    /// Whether nothing is out about the hold.
+    /// Whether nothing is out about the hold. While there is one, nothing else can be out.
     fn hold_is_free(&self) -> Result<(), Refusal> {
-        let mut out = self.out().filter(|attempt| attempt.is_about_hold());
-        match out.next() {
+        match self.out().next() {
             Some(attempt) => {
                 Err(Refusal::AnswerOut { operation: attempt.operation(&self.details) })
             }

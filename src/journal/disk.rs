@@ -342,16 +342,20 @@ pub(super) fn create_folder(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    let above = match folder.parent() {
-        Some(above) if !above.as_os_str().is_empty() => above,
-        _ => Path::new("."),
-    };
-    create_folder(above)?;
+    create_folder(above(folder))?;
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         result => result?,
     }
-    File::open(above)?.sync_all()
+    File::open(above(folder))?.sync_all()
+}
+
+/// The folder that `path` stands in.
+pub(super) fn above(path: &Path) -> &Path {
+    match path.parent() {
+        Some(above) if !above.as_os_str().is_empty() => above,
+        _ => Path::new("."),
+    }
 }
 
 #[cfg(test)]
@@ -405,5 +409,22 @@ mod tests {
         assert_eq!(disk.list().unwrap(), ["b"]);
         disk.remove("b").unwrap();
         assert!(disk.list().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_folder_that_is_missing_is_empty_and_one_that_cannot_be_is_an_error() {
+        let place = tempfile::tempdir().unwrap();
+        let missing = RealDisk::of_existing(&place.path().join("x"), DirectIo::Never).unwrap();
+        assert!(missing.list().unwrap().is_empty());
+        assert_eq!(missing.free().unwrap_err().kind(), io::ErrorKind::NotFound);
+        let file = place.path().join("file");
+        File::create(&file).unwrap();
+        let within = file.join("x");
+        assert!(RealDisk::of_existing(&within, DirectIo::Never).is_err(), "it is no folder");
+        assert!(create_folder(&within).is_err());
+        assert_eq!(
+            (above(Path::new("a/x")), above(Path::new("x"))),
+            (Path::new("a"), Path::new("."))
+        );
     }
 }

@@ -163,6 +163,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(DataLock::share(folder.path()).unwrap().is_none());
         assert!(!folder.path().join("LOCK").exists(), "a reader makes nothing");
+        let file = folder.path().join("file");
+        File::create(&file).unwrap();
+        assert!(DataLock::share(&file).is_err(), "it is no folder");
         let writer = DataLock::take(folder.path()).unwrap();
         assert!(matches!(DataLock::share(folder.path()), Err(JournalError::Locked { .. })));
         drop(writer);
@@ -170,5 +173,25 @@ mod tests {
         assert!(matches!(DataLock::take(folder.path()), Err(JournalError::Locked { .. })));
         drop(readers);
         DataLock::take(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_others_may_list_is_closed_to_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = || folder.path().metadata().unwrap().permissions().mode() & 0o777;
+        for (found, left) in [(0o755, 0o700), (0o701, 0o700), (0o500, 0o500)] {
+            std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(found)).unwrap();
+            drop(DataLock::take(folder.path()).unwrap());
+            assert_eq!(mode(), left);
+        }
+    }
+
+    #[test]
+    fn a_holder_that_left_no_note_is_unnamed() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("LOCK"), "\n").unwrap();
+        let _reader = DataLock::share(folder.path()).unwrap().unwrap();
+        let refused = DataLock::take(folder.path()).unwrap_err();
+        assert!(refused.to_string().contains("unnamed"), "{refused}");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Until then it is called `{name}.partial`, beside its place, so that nobody serves from half a restore.
 
-use super::disk::create_folder;
+use super::disk::{above, create_folder};
 use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File},
@@ -30,7 +30,7 @@ impl NewFolder {
             _ => {}
         }
         let partial = Self::partial(name);
-        create_folder(parent(name))?;
+        create_folder(above(name))?;
         DirBuilder::new().mode(0o700).create(&partial)?;
         Ok(Self { name: name.into(), partial, published: false })
     }
@@ -54,7 +54,7 @@ impl NewFolder {
         File::open(&self.partial)?.sync_all()?;
         fs::rename(&self.partial, &self.name)?;
         self.published = true;
-        File::open(parent(&self.name))?.sync_all()
+        File::open(above(&self.name))?.sync_all()
     }
 }
 
@@ -66,13 +66,6 @@ impl Drop for NewFolder {
             let folder = self.partial.display();
             tracing::warn!(%folder, %error, "an unfinished folder is left behind: remove it");
         }
-    }
-}
-
-fn parent(folder: &Path) -> &Path {
-    match folder.parent() {
-        Some(above) if !above.as_os_str().is_empty() => above,
-        _ => Path::new("."),
     }
 }
 

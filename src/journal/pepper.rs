@@ -94,5 +94,8 @@ mod tests {
         fs::write(&path, "not a secret").unwrap();
         assert!(read_or_make(folder.path()).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "not a secret", "it is not written over");
+        fs::write(&path, [0xff]).unwrap();
+        assert!(read_or_make(folder.path()).is_err());
+        assert_eq!(fs::read(&path).unwrap(), [0xff], "nor one that is no text");
     }
 }

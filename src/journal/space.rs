@@ -192,4 +192,21 @@ mod tests {
         space.set_ahead(61_440);
         assert_eq!(space.free(), 0, "after a failed write there is no room");
     }
+
+    #[test]
+    fn a_full_disk_and_a_failed_write_are_seen_until_there_is_a_segment_again_or_for_ever() {
+        let space = Space::new(16_384);
+        assert!(!space.has_segment_ahead() && !space.is_full() && !space.is_closed());
+        space.set_full();
+        assert!(space.is_full() && !space.has_segment_ahead());
+        space.set_ahead(61_440);
+        assert!(!space.is_full() && space.has_segment_ahead());
+        space.advance();
+        assert!(!space.has_segment_ahead());
+        space.close();
+        assert!(space.is_closed());
+        space.add_written(4_096);
+        space.add_written(8_192);
+        assert_eq!(space.written(), 12_288);
+    }
 }

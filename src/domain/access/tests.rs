@@ -37,10 +37,12 @@ fn a_key_opens_from_when_it_is_made_until_it_expires_or_is_revoked() {
     let at = Timestamp::from_millis;
     assert!(access.key(id(1)).unwrap().opens(at(99)));
     assert!(!access.key(id(1)).unwrap().opens(at(100)));
+    assert!(access.has_keys());
     let revoked = |holder| AccessEvent::KeyRevoked { id: id(1), holder };
     assert_eq!(record(&mut access, revoked(Holder::Admin)), Err(Misfit::NoSuchKey(id(1))));
     record(&mut access, revoked(shop())).unwrap();
     assert!(!access.key(id(1)).unwrap().opens(at(2)));
+    assert!(!access.has_keys());
     assert_eq!(record(&mut access, revoked(shop())), Err(Misfit::NoSuchKey(id(1))));
     assert_eq!(record(&mut access, key(1, shop(), Mode::Live)), Err(Misfit::KeyExists(id(1))));
 }
@@ -94,4 +96,28 @@ fn merchants_are_made_once_and_changed_and_a_holder_has_so_many_keys_at_most() {
     assert_eq!(more, Err(Misfit::TooManyKeys(KEYS_MAX)));
     record(&mut access, AccessEvent::KeyRevoked { id: id(5), holder: shop() }).unwrap();
     record(&mut access, key(1000, shop(), Mode::Live)).unwrap();
+}
+
+#[test]
+fn merchants_are_listed_by_name_from_behind_one() {
+    let mut access = Access::default();
+    assert!(!access.has_keys());
+    for id in ["north", "east", "south"] {
+        record(&mut access, AccessEvent::MerchantMade { id: id.into(), name: None }).unwrap();
+    }
+    let names = |after| access.merchants(after).map(|(id, _)| &**id).collect::<Vec<&str>>();
+    assert_eq!(names(None), ["east", "north", "south"]);
+    assert_eq!(names(Some("east")), ["north", "south"]);
+    assert_eq!(names(Some("f")), ["north", "south"]);
+}
+
+#[test]
+fn every_mode_and_scope_is_read_by_its_own_name() {
+    for mode in Mode::ALL {
+        assert_eq!(Mode::parse(mode.name()), Some(mode));
+    }
+    for scope in Scope::ALL {
+        assert_eq!(Scope::parse(scope.name()), Some(scope));
+    }
+    assert_eq!((Mode::parse(""), Scope::parse("payments")), (None, None));
 }

@@ -46,3 +46,22 @@ impl Names {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_repeats_is_held_once_and_so_many_are() {
+        let mut names = Names::default();
+        let mut is_held = |text: &str| {
+            let [mut one, mut other] = [(); 2].map(|()| Arc::<str>::from(text));
+            names.share(&mut one);
+            names.share(&mut other);
+            Arc::ptr_eq(&one, &other)
+        };
+        let last = (1..=Names::COUNT_MAX).filter(|number| is_held(&number.to_string())).last();
+        assert_eq!(last, Some(Names::COUNT_MAX));
+        assert!(!is_held("one more") && is_held("1"));
+    }
+}

@@ -14,6 +14,9 @@ use crate::domain::{
 use proptest::prelude::*;
 use uuid::Uuid;
 
+mod proofs;
+mod seen;
+
 const MERCHANTS: [&str; 2] = ["north", "south"];
 const CURRENCIES: [&str; 3] = ["EUR", "JPY", "KWD"];
 
@@ -305,6 +308,25 @@ fn a_key_is_used_once_within_its_retention() {
 }
 
 #[test]
+fn each_key_of_a_merchant_is_answered_by_what_was_done_under_it() {
+    let mut desk = charged();
+    assert!(desk.command(1, Command::Refund { amount: Amount::new(10), reason: None }, 2));
+    let submit = Command::Submit { details: details(3, 300), outcome: Some(approved()) };
+    assert!(desk.command(3, submit, 3));
+    let answered = |key: &str| {
+        let key = Key::new(key).unwrap();
+        let now = Timestamp::from_millis(9);
+        let answered = desk.books.answered("south", &key, Retention::Forever, now)?;
+        Some((answered.history.details.id, answered.version))
+    };
+    for (payment, version) in [(1, 1), (1, 2), (3, 1)] {
+        let key = format!("{}-{version}", id(payment));
+        assert_eq!(answered(&key), Some((id(payment), version)));
+    }
+    assert_eq!(answered("another"), None);
+}
+
+#[test]
 fn a_balance_changed_behind_the_books_back_is_found() {
     let mut desk = charged();
     assert!(desk.reconcile().balanced());
@@ -348,9 +370,12 @@ fn a_recount_in_slices_leaves_out_what_comes_later() {
     let mut recount = Recount::begin(&desk.books);
     let refund = Command::Refund { amount: None, reason: None };
     assert!(desk.command(1, refund, 5));
-    let submit = Command::Submit { details: details(3, 200), outcome: Some(approved()) };
-    assert!(desk.command(3, submit, 6));
+    for number in [3, 2] {
+        let submit = Command::Submit { details: details(number, 200), outcome: Some(approved()) };
+        assert!(desk.command(number, submit, 6));
+    }
     while recount.proceed(&desk.books, 1) {}
+    assert_eq!(recount.totals().position.sequence, 1);
     let report = recount.finish();
     assert!(report.balanced(), "{:?}", report.checks);
     assert_eq!(report.position.sequence, 1);

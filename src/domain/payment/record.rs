@@ -77,13 +77,6 @@ impl Attempt {
             (Standing::Succeeded | Standing::Failed, _) => 0,
         }
     }
-
-    pub(super) fn is_about_hold(&self) -> bool {
-        match self.ask.action {
-            Action::Capture { .. } | Action::Void | Action::Expire => true,
-            Action::Authorize | Action::Refund { .. } => false,
-        }
-    }
 }
 
 /// An action in a word.

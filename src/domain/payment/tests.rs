@@ -231,7 +231,8 @@ fn what_became_of_an_attempt_is_booked_once_and_only_evidence_that_can_be_true_c
 fn a_hold_that_something_is_out_about_takes_nothing_else_and_does_not_lapse() {
     let held = || after(vec![submit(CaptureMode::Manual, Some(approved()))]);
     let later = Timestamp::from_millis(HOLD_MS * 2);
-    for change in [Command::Capture(amount(30)), Command::Void] {
+    for (change, operation) in [(Command::Capture(amount(30)), "capture"), (Command::Void, "void")]
+    {
         let out = then(held(), ask(change));
         assert_eq!((out.status, out.capturable(), out.held()), (Status::Authorized, 0, AMOUNT));
         assert!(!out.has_lapsed(later));
@@ -243,7 +244,7 @@ fn a_hold_that_something_is_out_about_takes_nothing_else_and_does_not_lapse() {
             ask(Command::Void),
         ] {
             let refused = decide(&out, refused, later);
-            assert!(matches!(refused, Err(Refusal::AnswerOut { .. })), "{refused:?}");
+            assert_eq!(refused, Err(Refusal::AnswerOut { operation }));
         }
         let free = then(out, answer(2, declined(Decline::ProviderRejected), Evidence::Reply));
         assert_eq!((free.status, free.capturable()), (Status::Authorized, AMOUNT));
@@ -267,7 +268,7 @@ fn a_refund_in_doubt_counts_as_given_back_until_evidence_says_otherwise() {
         matches!(more, Err(Refusal::OverRefund { refundable, .. }) if Some(refundable) == amount(10))
     );
     let failed = then(out, answer(2, declined(Decline::ProviderRejected), Evidence::LateReply));
-    assert_eq!(failed.refundable(), amount(70));
+    assert_eq!((failed.refundable(), failed.status), (amount(70), Status::Completed));
     assert_eq!(failed.refunds[0].standing, Standing::Failed);
     let partly = then(failed, answer(3, approved(), Evidence::LookUp));
     assert_eq!((partly.status, partly.refunded), (Status::PartiallyRefunded, 30));
@@ -306,6 +307,78 @@ fn only_a_certain_failure_that_the_card_is_not_to_blame_for_lets_another_provide
 }
 
 #[test]
+fn a_person_can_say_that_what_failed_was_done_only_while_it_could_have_been() {
+    let failed = || declined(Decline::ProviderRejected);
+    let found_done = |attempt| answer(attempt, approved(), Evidence::Person("seen".into()));
+    let now = Timestamp::from_millis(9);
+    let refused = |payment: &Payment, attempt| {
+        let refused = decide(payment, found_done(attempt), now);
+        assert!(matches!(refused, Err(Refusal::AnsweredAlready { .. })), "{refused:?}");
+    };
+    // A capture: while the hold is there and nothing is out about it.
+    let held = after(vec![submit(CaptureMode::Manual, Some(approved()))]);
+    let declined_capture =
+        then(then(held, ask(Command::Capture(None))), answer(2, failed(), Evidence::Reply));
+    let captured = then(declined_capture.clone(), found_done(2));
+    assert_eq!((captured.status, captured.captured), (Status::Completed, AMOUNT));
+    let voiding = then(declined_capture.clone(), ask(Command::Void));
+    refused(&voiding, 2);
+    refused(&then(declined_capture, Command::Void), 2);
+    // A refund: while as much is left.
+    let taken = after(vec![submit(CaptureMode::Automatic, Some(approved()))]);
+    let declined_refund =
+        then(then(taken, ask(refund_of(Some(60)))), answer(2, failed(), Evidence::Reply));
+    let forty = then(declined_refund.clone(), refund_of(Some(40)));
+    assert_eq!(then(forty, found_done(2)).refunded, AMOUNT);
+    refused(&then(declined_refund, refund_of(Some(41))), 2);
+    // An authorization: while no other was given.
+    let next = "other".into();
+    let (outcome, evidence) = (declined(Decline::ProviderUnavailable), Evidence::Reply);
+    let reroute = Command::Reroute { attempt: 1, outcome, evidence, next };
+    let rerouted = then(after(vec![Command::Initiate(details(CaptureMode::Manual))]), reroute);
+    refused(&rerouted, 1);
+    refused(&then(rerouted, answer(2, approved(), Evidence::Reply)), 1);
+}
+
+#[test]
+fn so_much_is_kept_on_record_and_what_lets_go_of_a_hold_leaves_room_for_what_takes_money() {
+    let full = |payment: &Payment, command| {
+        let refused = decide(payment, command, Timestamp::default());
+        assert_eq!(refused, Err(Refusal::TooMuchOnRecord { count: 250 }));
+    };
+    let mut held = after(vec![submit(CaptureMode::Manual, Some(approved()))]);
+    let mut noted = held.clone();
+    for (change, until) in [(Command::Void, 200), (Command::Capture(None), 250)] {
+        while held.attempts.len() < until {
+            held = then(held, ask(change.clone()));
+            let attempt = held.attempts.last().unwrap().sequence;
+            held = then(held, answer(attempt, declined(Decline::NotProcessed), Evidence::Reply));
+        }
+        full(&held, ask(change));
+    }
+    let note = || Command::Note(Note::Reviewed { what: "looked at".into() });
+    while noted.notes.len() < 250 {
+        noted = then(noted, note());
+    }
+    full(&noted, note());
+}
+
+#[test]
+fn what_is_out_in_the_ledger_is_settled_by_its_attempt_and_no_other_way() {
+    let initiated = after(vec![Command::Initiate(details(CaptureMode::Automatic))]);
+    let now = Timestamp::from_millis(9);
+    let refused = decide(&initiated, Command::Settle(approved()), now);
+    let (from, to) = (Status::Processing, Status::Completed);
+    assert_eq!(refused, Err(Refusal::InvalidTransition { from, to }));
+    // Nobody else is asked to give money back.
+    let taken = after(vec![submit(CaptureMode::Automatic, Some(approved()))]);
+    let out = then(taken, ask(refund_of(Some(60))));
+    let (outcome, evidence) = (declined(Decline::ProviderUnavailable), Evidence::Reply);
+    let reroute = Command::Reroute { attempt: 2, outcome, evidence, next: "other".into() };
+    assert!(matches!(decide(&out, reroute, now), Err(Refusal::InvalidTransition { .. })));
+}
+
+#[test]
 fn what_is_noted_stands_until_evidence_or_a_person_settles_it() {
     let initiated = after(vec![Command::Initiate(details(CaptureMode::Automatic))]);
     let undecided = Command::Note(Note::Undecided { attempt: 1, what: "nobody knows".into() });
@@ -332,6 +405,26 @@ fn a_hold_lapses_when_its_time_is_over_and_not_before() {
     assert!(!held.has_lapsed(before) && held.has_lapsed(until));
     assert_eq!(decide(&held, Command::Expire, before), Err(Refusal::StillHeld { until }));
     assert_eq!(decide(&held, Command::Expire, until), Ok(Event::Expired));
+    // A provider outside is asked to let go, no earlier.
+    assert_eq!(decide(&held, ask(Command::Expire), before), Err(Refusal::StillHeld { until }));
+    let Ok(Event::Asked { ask, reason: None }) = decide(&held, ask(Command::Expire), until) else {
+        panic!("it is not asked");
+    };
+    assert_eq!(ask.action, Action::Expire);
+}
+
+#[test]
+fn a_payment_is_dated_by_its_first_event_and_changed_by_its_last() {
+    let made = payment_in(Status::Completed);
+    assert_eq!((made.created_at, made.updated_at), (Timestamp::default(), Timestamp::default()));
+    let refunded = payment_in(Status::PartiallyRefunded);
+    assert_eq!(refunded.created_at, Timestamp::default());
+    assert_eq!(refunded.updated_at, Timestamp::from_millis(1));
+    let details = details(CaptureMode::Automatic);
+    let event = Event::Submitted { details: details.clone(), outcome: Some(approved()) };
+    let mut later = Payment::pending(details, None);
+    later.apply(&event, Timestamp::from_millis(9), 1);
+    assert_eq!(later.created_at, Timestamp::from_millis(9));
 }
 
 #[test]

@@ -155,3 +155,69 @@ fn a_stored_fold_goes_on_as_if_it_had_never_been_stored() {
     }
     assert_eq!(all, restored);
 }
+
+#[test]
+fn a_filter_can_be_changed_only_so_often() {
+    let mut all = Webhooks::default();
+    all.apply(created(1, "m", "*"), 1, at(1));
+    let changed = |sequence: u64| {
+        let pattern = if sequence.is_multiple_of(2) { "payment.failed" } else { "*" };
+        record(WebhookEvent::Updated { endpoint: id(1), settings: settings(pattern) })
+    };
+    let most = u64::try_from(FILTERS_MAX).unwrap();
+    for sequence in 2..=most {
+        assert_eq!(all.check(&changed(sequence), 2), Ok(()), "{sequence}");
+        all.apply(changed(sequence), sequence, at(sequence));
+    }
+    assert_eq!(all.check(&changed(most + 1), 2), Err(Misfit::TooManyFilters(id(1))));
+    let numbering = all.endpoint(id(1)).unwrap().numbering();
+    let admitted = [1, 2, 3, 4].map(|sequence| numbering.admits(sequence, EventType::Completed));
+    assert_eq!(admitted, [false, true, false, true]);
+    assert_eq!(all.check(&record(WebhookEvent::Enabled { endpoint: id(1) }), 2), Ok(()));
+}
+
+#[test]
+fn what_waits_for_an_endpoint_is_what_was_not_looked_at_and_what_is_open() {
+    let mut all = Webhooks::default();
+    all.apply(created(1, "m", "*"), 1, at(1));
+    (2..=6).for_each(|sequence| all.note("m", EventType::Completed, sequence));
+    let waiting = |all: &Webhooks| all.endpoint(id(1)).unwrap().waiting();
+    assert_eq!(waiting(&all), 5);
+    let progressed = Change {
+        endpoint: id(1),
+        generation: 0,
+        through: 3,
+        cursor: 4,
+        open: vec![(2, Open::new(3))],
+        closed: vec![],
+        died: vec![],
+        delivered: 2,
+        failed: 0,
+        failing_since: None,
+    };
+    all.apply(record(WebhookEvent::Progressed(vec![progressed])), 7, at(7));
+    assert_eq!(waiting(&all), 3);
+}
+
+#[test]
+fn a_courier_sees_by_the_revision_whether_it_has_to_look_again() {
+    let mut all = Webhooks::default();
+    let mut last = all.revision();
+    let mut grew = |all: &Webhooks| {
+        let grew = all.revision() > last;
+        last = all.revision();
+        grew
+    };
+    all.apply(created(1, "m", "payment.failed"), 1, at(1));
+    assert!(grew(&all));
+    all.note("m", EventType::Completed, 2);
+    assert!(!grew(&all), "nobody wants it");
+    all.note("m", EventType::Failed, 3);
+    assert!(grew(&all));
+    all.apply(record(WebhookEvent::Progressed(vec![])), 4, at(4));
+    assert!(!grew(&all), "couriers report it themselves");
+    let before = all.endpoint(id(1)).unwrap().revision;
+    all.apply(record(WebhookEvent::Enabled { endpoint: id(1) }), 5, at(5));
+    assert!(grew(&all) && all.endpoint(id(1)).unwrap().revision > before);
+    assert_eq!(all.endpoint(id(1)).unwrap().updated_at, at(5));
+}

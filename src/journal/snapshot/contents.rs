@@ -196,17 +196,17 @@ impl Contents {
 
     /// Whether the figures fit each other, and the parts fill the file up to `end`.
     fn check(&self, end: u64) -> Result<(), String> {
-        if self.entries.iter().sum::<u64>() != self.position.sequence {
+        if sum(self.entries) != Some(self.position.sequence) {
             return Err(format!(
                 "it counts {} entries of payments and {} others, and goes through entry {}",
                 self.entries[0], self.entries[1], self.position.sequence
             ));
         }
         let of = |kind| self.parts.iter().filter(move |part| part.kind == kind);
-        if of(Kind::Payments).map(|part| part.items).sum::<u64>() != self.payments {
+        if sum(of(Kind::Payments).map(|part| part.items)) != Some(self.payments) {
             return Err("its parts hold more or fewer payments than it counts".into());
         }
-        if self.parts.iter().map(|part| part.entries).sum::<u64>() != self.entries[0] {
+        if sum(self.parts.iter().map(|part| part.entries)) != Some(self.entries[0]) {
             return Err("its parts hold more or fewer entries than it counts".into());
         }
         let mut offset = bytes(HEADER_BYTES);
@@ -259,6 +259,11 @@ impl Part {
             hash: fields.array()?,
         })
     }
+}
+
+/// What the figures add up to, if a number holds it.
+fn sum(figures: impl IntoIterator<Item = u64>) -> Option<u64> {
+    figures.into_iter().try_fold(0, u64::checked_add)
 }
 
 fn count(length: usize) -> [u8; 4] {

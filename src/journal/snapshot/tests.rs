@@ -247,6 +247,8 @@ fn two_snapshots_are_kept_and_nothing_new_makes_none() {
     let snapshots = list(&shop.folders).unwrap();
     assert_eq!(snapshots.len(), 2);
     assert_eq!(snapshots[0], taken.snapshot.position.sequence);
+    let newest = newest(&shop.folders).unwrap().unwrap();
+    assert_eq!((newest.position, newest.bytes), (taken.snapshot.position, taken.snapshot.bytes));
     assert!(
         !disk.list().unwrap().iter().any(|name| name.ends_with(".tmp") && name.contains("snap"))
     );

@@ -5,7 +5,7 @@ use crate::{
     domain::id::Sequence,
     journal::{
         Reader, archive,
-        backup::{Copied, CopyError, Extent, copy, durable_through, extent},
+        backup::{Copied, CopyError, Extent, Note, copy, durable_through, extent},
         disk::simulated::Fault,
         segment,
     },
@@ -172,4 +172,37 @@ fn a_damaged_segment_is_never_copied() {
     };
     assert_eq!((offset % 4096, sequence > 1), (0, true));
     assert_eq!(folders(&copied).journal.list().unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn how_far_a_journal_is_durable_is_unknown_without_a_watermark_and_never_guessed() {
+    let disk = SimulatedDisk::default();
+    assert_eq!(durable_through(&folders(&disk)).unwrap(), None);
+    live(&disk, 0, 0);
+    assert_eq!(durable_through(&folders(&disk)).unwrap(), Some(end(&disk).last.sequence));
+    let folder = tempfile::tempdir().unwrap();
+    let real: Arc<dyn Disk> = Arc::new(RealDisk::open(folder.path(), DirectIo::Never).unwrap());
+    std::fs::create_dir(folder.path().join("watermark")).unwrap();
+    assert!(durable_through(&Folders::all_in(real)).is_err(), "it is there and cannot be read");
+}
+
+#[test]
+fn what_a_backup_says_about_itself_is_read_back_or_missing_or_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(Note::read(folder.path()).unwrap(), None);
+    let note = Note {
+        store: STORE,
+        through: 7,
+        last_entry_at: at(1).to_string(),
+        chain_head: "00".repeat(32),
+        verified_at: at(2).to_string(),
+    };
+    note.write(folder.path()).unwrap();
+    assert_eq!(Note::read(folder.path()).unwrap(), Some(note));
+    let file = folder.path().join("BACKUP");
+    std::fs::write(&file, b"{").unwrap();
+    assert!(matches!(Note::read(folder.path()), Err(JournalError::Damaged { .. })));
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    assert!(matches!(Note::read(folder.path()), Err(JournalError::Io { .. })));
 }

@@ -4,7 +4,6 @@ use super::*;
 use crate::{
     domain::entry::Hash,
     journal::{
-        buffer::BLOCK_BYTES,
         disk::simulated::Fault,
         frame,
         reader::Reader,
@@ -78,6 +77,10 @@ fn torn_bytes_are_set_aside_and_then_zeroed_and_the_journal_goes_on() {
     let start = offsets[4];
     let disk = changed(&disk, |content| content[start + 5_000] ^= 1);
     let torn_bytes = disk.bytes_of(FIRST).unwrap()[start..end].to_vec();
+    let mut reader = Reader::open(&folders(&disk)).unwrap().unwrap();
+    assert_eq!(reader.by_ref().count(), 4);
+    let tail = reader.tail().unwrap();
+    assert_eq!((tail.offset, tail.bytes), (bytes(start), bytes(torn_bytes.len())));
     let (recovered, read) = open(&disk, at(30)).unwrap();
     assert_eq!(read[..4], batches[..4]);
     let torn = recovered.report.torn.clone().unwrap();
@@ -92,6 +95,20 @@ fn torn_bytes_are_set_aside_and_then_zeroed_and_the_journal_goes_on() {
     let (recovered, again) = open(&disk, at(31)).unwrap();
     assert_eq!(again[..5], read[..]);
     assert_eq!(recovered.report.torn, None);
+}
+
+#[test]
+fn torn_bytes_take_no_name_that_others_have() {
+    let (disk, batches) = journal();
+    let (offsets, _) = offsets(&disk);
+    let disk = changed(&disk, |content| content[offsets[4] + 5_000] ^= 1);
+    let sequence = batches[4].entries[0].sequence;
+    let name = |millis: u64| format!("torn-{sequence}-{}.bytes", at(millis).millis());
+    disk.put(&name(30), b"of an earlier start");
+    disk.put(&name(31), b"of another one");
+    let torn = open(&disk, at(30)).unwrap().0.report.torn.unwrap();
+    assert_eq!(torn.set_aside_as.file_name().unwrap().to_str(), Some(&*name(32)));
+    assert_eq!(disk.bytes_of(&name(30)).unwrap(), b"of an earlier start");
 }
 
 #[test]

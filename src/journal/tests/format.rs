@@ -221,3 +221,27 @@ fn the_largest_record_that_can_be_written_can_be_read() {
     let record = samples::large(entry::RECORD_BYTES_MAX - 20);
     assert_eq!(entry::decode(&encoded(&record)).unwrap().0, record);
 }
+
+#[test]
+fn bytes_that_are_no_entry_are_refused_in_words() {
+    let entry = |length: u32, version: u16, record: &[u8]| {
+        [&length.to_le_bytes()[..], &version.to_le_bytes(), record].concat()
+    };
+    assert_eq!(entry::decode(&entry(1, 1, &[1])), Ok((Record::Sealed, &[][..])));
+    // A number that takes more bytes than it needs is the number that it is.
+    assert_eq!(entry::decode(&entry(3, 1, &[251, 1, 0])), Ok((Record::Sealed, &[][..])));
+    for (bytes, words) in [
+        (vec![1, 0, 0], "length is cut off"),
+        (vec![1, 0, 0, 0, 1], "version is cut off"),
+        (entry(2, 1, &[1]), "longer than its batch"),
+        (entry(2, 1, &[1, 0]), "1 bytes too long"),
+        (entry(0, 1, &[]), "cannot be decoded"),
+        (entry(1, 1, &[99]), "cannot be decoded"),
+        (entry(9, 1, &[0, 253, 0, 0, 0, 0, 0, 0, 0]), "cannot be decoded"),
+        (entry(1, 2, &[1]), "has version 2"),
+        (entry(1, 0, &[1]), "has version 0"),
+    ] {
+        let refused = entry::decode(&bytes).unwrap_err();
+        assert!(refused.contains(words), "{bytes:?}: {refused}");
+    }
+}

@@ -13,7 +13,7 @@ mod samples;
 
 use super::{
     DirectIo, Disk, Folders, JournalError, Options, RealDisk, Recovered,
-    buffer::{bytes, index},
+    buffer::{BLOCK_BYTES, bytes, index},
     disk::simulated::SimulatedDisk,
     recovery::{recover, recover_as},
 };
@@ -116,6 +116,8 @@ fn sequences_have_no_gaps_and_time_never_goes_back() {
     let report = recovered.report;
     assert_eq!(report.entries, bytes(entries.len()));
     assert_eq!((report.epoch, report.segments), (2, 1));
+    let end = recovered.writer.position().offset;
+    assert_eq!(report.bytes, end - bytes(BLOCK_BYTES), "all behind the segment's header");
     assert_eq!(report.last_at, at(700));
     assert_eq!(report.chain_head, batches[3].hash);
     assert_eq!((report.store, report.torn), (STORE, None));

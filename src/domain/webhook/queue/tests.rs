@@ -339,6 +339,37 @@ fn a_delivered_event_can_be_sent_again_and_one_that_is_under_way_is_not_sent_twi
     assert_eq!(again[0].attempt, 1);
 }
 
+#[test]
+fn what_died_before_the_event_that_a_replay_goes_back_to_is_reported_and_no_other() {
+    let mut desk = Desk::with(&[10, 20, 30]);
+    while desk.queue.progress().dead.len() < 3 {
+        for due in desk.due() {
+            desk.fail(due);
+        }
+        desk.advance(24 * HOUR_MS);
+    }
+    desk.queue.rewind((2, 15), payment_of);
+    let report = desk.queue.report().unwrap();
+    assert_eq!(report.died.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1]);
+    assert_eq!((report.generation, report.through, report.cursor), (1, 1, 15));
+}
+
+#[test]
+fn an_endpoint_is_healthy_from_a_success_until_a_failure() {
+    let mut desk = Desk::with(&[10, 20, 30]);
+    assert!(!desk.queue.is_healthy(), "nobody knows yet");
+    let due = desk.due();
+    desk.succeed(due[0]);
+    assert!(desk.queue.is_healthy());
+    desk.fail(due[1]);
+    assert!(!desk.queue.is_healthy());
+    desk.succeed(due[2]);
+    assert!(desk.queue.is_healthy());
+    desk.queue.seen(90);
+    desk.queue.seen(80);
+    assert_eq!(desk.queue.progress().cursor, 90, "what was looked at stays so");
+}
+
 proptest! {
     /// Whatever happens: of a payment's events one is tried at a time and in order, and the reports add up to what the
     /// courier knows, also when some of them could not be journaled at once.

@@ -1,10 +1,20 @@
 //! What seldom happens to snapshots and the archive: leftovers, rot, old files that are put back.
 
 use super::*;
-use crate::journal::{
-    buffer::AlignedBuffer,
-    disk::Writes,
-    segment::{self, first_of},
+use crate::{
+    domain::{
+        books::Position,
+        id::EndpointId,
+        webhook::{
+            Change, Created, Endpoint, EventType, Filter, Open, Origin, Pattern, Secret, Settings,
+            WebhookEvent, WebhookRecord,
+        },
+    },
+    journal::{
+        buffer::{AlignedBuffer, bytes},
+        disk::{Writes, simulated::Fullness},
+        segment::{self, first_of},
+    },
 };
 
 #[test]
@@ -87,4 +97,126 @@ fn who_reads_along_reads_the_archive_from_the_device_too() {
     let reader = Reader::follow(&shop.folders, through).unwrap().unwrap();
     assert!(reader.map(Result::unwrap).count() > 0);
     assert!(Reader::open(&shop.folders).is_err(), "others read the cache");
+}
+
+/// An endpoint of the merchant `north` that wants `pattern`, and what was reported of it.
+fn endpoint_records(number: u8, pattern: Pattern) -> Vec<Record> {
+    let endpoint = EndpointId::new(Uuid::from_u128(number.into()));
+    let created = Created {
+        endpoint,
+        merchant: "north".into(),
+        settings: Settings {
+            url: "https://shop.example".into(),
+            filter: Filter::new(vec![pattern]).unwrap(),
+            description: None,
+        },
+        secret: Secret::new(&[number; 32]).unwrap(),
+        origin: Origin::Api,
+    };
+    let progressed = Change {
+        endpoint,
+        generation: 0,
+        through: 3,
+        cursor: 9,
+        open: vec![(2, Open::new(8))],
+        closed: vec![],
+        died: vec![(1, Open::new(7))],
+        delivered: 1,
+        failed: number.into(),
+        failing_since: Some(at(5)),
+    };
+    let events =
+        [WebhookEvent::Created(Box::new(created)), WebhookEvent::Progressed(vec![progressed])];
+    let record = |event| Record::Webhook(WebhookRecord { actor: "north/test".into(), event });
+    events.into_iter().map(record).collect()
+}
+
+#[test]
+fn webhook_endpoints_stand_in_a_snapshot_as_the_journal_made_them() {
+    let disk = SimulatedDisk::default();
+    let mut shop = Shop::open(on(&disk), 19);
+    for (number, pattern) in [
+        (1, Pattern::Everything),
+        (2, Pattern::Exactly(EventType::Refunded)),
+        (3, Pattern::Payments),
+    ] {
+        let batch = shop.journal.writer.append(endpoint_records(number, pattern), at(0)).unwrap();
+        shop.books.replay(&batch).unwrap();
+        shop.trade(60);
+        shop.take().unwrap();
+    }
+    let endpoints =
+        |books: &Books| books.webhooks().endpoints().cloned().collect::<Vec<Endpoint>>();
+    let (books, _recovered) = start(&on(&disk.copy()), Sequence::MAX).unwrap();
+    assert_eq!(endpoints(&books), endpoints(&shop.books));
+    assert_eq!(endpoints(&books).len(), 3);
+    assert!(endpoints(&books).iter().any(|endpoint| endpoint.admitted > 0));
+}
+
+#[test]
+fn a_snapshot_leaves_to_the_journal_the_room_that_it_needs_next() {
+    let (disk, shop) = disk_with_two_snapshots(20);
+    disk.set_full(Fullness::Full);
+    let through = shop.books.position().sequence;
+    let error = take(&shop.folders, through).unwrap_err();
+    assert!(matches!(error, JournalError::Snapshot { .. }), "{error}");
+    disk.set_full(Fullness::Room);
+    assert!(shop.take().is_some());
+}
+
+#[test]
+fn all_that_was_archived_and_set_aside_is_told_however_many_stretches_it_took() {
+    let disk = SimulatedDisk::default();
+    let mut shop = Shop::open(on(&disk), 21);
+    shop.trade(60);
+    shop.take().unwrap();
+    shop.trade(60);
+    let only = file_name(list(&shop.folders).unwrap()[0]);
+    disk.put(&only, b"no snapshot");
+    // More than is merged at once: each of these takes a block.
+    for _ in 0..140 {
+        shop.trade(1);
+    }
+    let taken = shop.take().unwrap();
+    assert_eq!(taken.damaged.len(), 1, "{:?}", taken.damaged);
+    let names = disk.list().unwrap();
+    let archived = names.iter().filter(|name| name.ends_with(".seg.zst")).count();
+    assert!(archived > 1, "{names:?}");
+    assert_eq!(usize::try_from(taken.archived), Ok(archived));
+}
+
+#[test]
+fn figures_that_add_up_to_more_than_a_number_holds_are_refused() {
+    let id = PaymentId::new(Uuid::nil());
+    let part = |items, entries| contents::Part {
+        kind: contents::Kind::Payments,
+        offset: bytes(contents::HEADER_BYTES),
+        length: 0,
+        plain: 0,
+        items,
+        entries,
+        first: id,
+        last: id,
+        hash: [0; 32],
+    };
+    let disk = SimulatedDisk::default();
+    let opens = |entries, parts: &[contents::Part]| {
+        let contents = Contents {
+            store: Uuid::nil(),
+            position: Position::default(),
+            entries,
+            payments: 0,
+            turnover: Default::default(),
+            segments: Vec::new(),
+            parts: parts.to_vec(),
+        };
+        let mut file = Contents::header();
+        file.extend(contents.encode(bytes(contents::HEADER_BYTES)));
+        disk.put("forged", &file);
+        Snapshot::open(&disk, "forged".into()).is_ok()
+    };
+    assert!(opens([0, 0], &[part(0, 0)]));
+    assert!(!opens([u64::MAX, 1], &[]));
+    assert!(!opens([0, 0], &[part(u64::MAX, 0), part(1, 0)]));
+    assert!(!opens([0, 0], &[part(0, u64::MAX), part(0, 1)]));
 }
