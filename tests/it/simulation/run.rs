@@ -271,7 +271,7 @@ impl Run {
             if all || self.dice.random_bool(0.9) {
                 self.clients.hear(about, result);
             } else {
-                self.clients.operations[about.0].in_flight -= 1;
+                self.clients.operations[about.0].lose_answer();
             }
         }
     }
