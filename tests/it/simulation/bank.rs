@@ -60,7 +60,7 @@ enum Due {
 pub struct Told {
     pub payment: PaymentId,
     pub attempt: Sequence,
-    /// When, in steady milliseconds.
+    /// When it did, in steady milliseconds: a machine that slept hears nothing before it wakes.
     pub at: u64,
 }
 
@@ -228,7 +228,8 @@ impl Ledger {
         let is_heard = reply.send(answer).is_ok();
         if is_certain && is_heard {
             let attempt = call.attempt.sequence;
-            self.told.push(Told { payment: call.details.id, attempt, at: self.now });
+            let at = self.time.steady();
+            self.told.push(Told { payment: call.details.id, attempt, at });
         }
     }
 

@@ -13,7 +13,7 @@ use strongroom::domain::seeded::{Bug, seed};
 
 /// After so many runs, or crash states, without a finding a harness is taken to miss a bug.
 const RUNS: u64 = 1_000;
-const STATES: u64 = 1_500;
+const STATES: u64 = 800;
 
 thread_local! {
     static IS_EXPECTED: Cell<bool> = const { Cell::new(false) };

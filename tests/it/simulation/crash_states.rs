@@ -372,7 +372,7 @@ pub fn enumerate(states: u64, (part, parts): (usize, usize), count: &mut Count) 
 
 #[test]
 fn whatever_a_power_failure_leaves_of_short_sequences_starts_with_all_that_was_told() {
-    let states = super::number_or_give_way("CRASH_STATES", 20_000);
+    let states = super::number_or_give_way("CRASH_STATES", 12_000);
     let began = Instant::now();
     let threads = super::threads();
     let counts = super::in_all_threads(|thread| {
