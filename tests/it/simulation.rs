@@ -4,7 +4,7 @@
 //! decides, and moves the time. The disk loses, tears and fails, the bank is slow, forgets and contradicts itself, clients
 //! retry, clocks jump; the audits hold what is then true against the clients' record and the bank's.
 //!
-//! `SEED=n` replays one run, `SEEDS=n` makes so many.
+//! `SEED=n` replays one run, `SEEDS=n` makes so many, `FROM=n` begins with that seed instead of 1.
 
 mod audit;
 mod bank;
@@ -23,14 +23,26 @@ use crate::wait::give_way;
 use run::{Tally, run};
 use std::{
     env,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
     thread,
     time::Instant,
 };
 
 fn number(variable: &str) -> Option<u64> {
     env::var(variable).ok().map(|text| text.parse().expect("a number"))
+}
+
+/// The number if it is given; else so many, beside which other tests' servers are to answer in time.
+fn number_or_give_way(variable: &str, usual: u64) -> u64 {
+    number(variable).unwrap_or_else(|| {
+        give_way();
+        usual
+    })
 }
 
 fn threads() -> u64 {
@@ -46,26 +58,30 @@ fn in_all_threads<T: Send>(work: impl Fn(u64) -> T + Sync) -> Vec<T> {
     })
 }
 
-/// Runs seeds `1..=count` on all cores, and stops at the first that fails.
-fn run_all(count: u64) -> Tally {
-    let (next, failed) = (AtomicU64::new(1), AtomicBool::new(false));
+/// After so many failures no more are looked for.
+const FAILURES_MAX: usize = 10;
+
+/// Runs the seeds on all cores.
+fn run_all(seeds: Range<u64>) -> Tally {
+    let (next, failed) = (AtomicU64::new(seeds.start), Mutex::new(Vec::new()));
     let tallies = in_all_threads(|_| {
         let mut tally = Tally::default();
         while let seed = next.fetch_add(1, SeqCst)
-            && seed <= count
-            && !failed.load(SeqCst)
+            && seeds.contains(&seed)
+            && failed.lock().unwrap().len() < FAILURES_MAX
         {
             match catch_unwind(AssertUnwindSafe(|| run(seed))) {
                 Ok(run) => tally.add(run),
                 Err(_) => {
-                    failed.store(true, SeqCst);
+                    failed.lock().unwrap().push(seed);
                     eprintln!("replay it by: SEED={seed} cargo test --test it simulation");
                 }
             }
         }
         tally
     });
-    assert!(!failed.load(SeqCst), "a run failed");
+    let failed = failed.into_inner().unwrap();
+    assert!(failed.is_empty(), "failed: seeds {failed:?}");
     let mut sum = Tally::default();
     tallies.into_iter().for_each(|tally| sum.add(tally));
     sum
@@ -73,7 +89,6 @@ fn run_all(count: u64) -> Tally {
 
 #[test]
 fn whatever_befalls_it_nothing_is_lost_doubled_or_taken_back() {
-    give_way();
     if let Some(seed) = number("SEED") {
         // `RUST_LOG=debug` shows what the server had to say.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
@@ -82,8 +97,9 @@ fn whatever_befalls_it_nothing_is_lost_doubled_or_taken_back() {
         println!("{:?}", run(seed));
         return;
     }
-    let (count, began) = (number("SEEDS").unwrap_or(10_000), Instant::now());
-    let tally = run_all(count);
+    let (from, count) = (number("FROM").unwrap_or(1), number_or_give_way("SEEDS", 10_000));
+    let began = Instant::now();
+    let tally = run_all(from..from + count);
     println!("{tally:?} in {:?}", began.elapsed());
     assert_eq!(tally.runs, count);
 }

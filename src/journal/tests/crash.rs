@@ -6,6 +6,12 @@
 use super::*;
 use crate::{domain::entry::Record, journal::disk::simulated::Fault};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use std::cell::Cell;
+
+thread_local! {
+    /// How many states of the disk were started on.
+    static STATES: Cell<u64> = const { Cell::new(0) };
+}
 
 /// What the outside world knows.
 #[derive(Clone, Default)]
@@ -41,6 +47,7 @@ fn live(disk: &SimulatedDisk, told: &mut Told, now: u64) {
 
 /// A start on this disk must know everything that was told, and nothing that was never asked for.
 fn check(disk: &SimulatedDisk, told: &Told, now: u64) -> Vec<Batch> {
+    STATES.set(STATES.get() + 1);
     let (_, read) = open(disk, at(now)).unwrap_or_else(|error| panic!("no start: {error}"));
     let (old, new) = read.split_at_checked(told.acknowledged.len()).expect("lost batches");
     assert!(old == told.acknowledged, "acknowledged batches changed");
@@ -136,20 +143,25 @@ fn run(call: u64, fault: Fault) -> bool {
     struck
 }
 
+/// Has the fault strike at each call in turn.
+#[expect(clippy::print_stdout, reason = "a figure to be read")]
+fn at_each_call(fault: Fault) {
+    let calls = (1..).take_while(|call| run(*call, fault)).count();
+    println!("{fault:?} at {calls} calls: {} states were started on", STATES.get());
+    assert!(calls > 50, "{calls}");
+}
+
 #[test]
 fn a_power_failure_at_any_call_loses_nothing_that_was_acknowledged() {
-    let calls = (1..).take_while(|call| run(*call, Fault::PowerFails)).count();
-    assert!(calls > 50, "{calls}");
+    at_each_call(Fault::PowerFails);
 }
 
 #[test]
 fn a_failed_sync_at_any_call_loses_nothing_that_was_acknowledged() {
-    let calls = (1..).take_while(|call| run(*call, Fault::SyncFails)).count();
-    assert!(calls > 50, "{calls}");
+    at_each_call(Fault::SyncFails);
 }
 
 #[test]
 fn a_refused_call_at_any_point_loses_nothing_that_was_acknowledged() {
-    let calls = (1..).take_while(|call| run(*call, Fault::Refused)).count();
-    assert!(calls > 50, "{calls}");
+    at_each_call(Fault::Refused);
 }

@@ -148,7 +148,8 @@ fn is_about(operation: &Operation, charge: usize) -> bool {
     of == charge && operation.answer.is_some()
 }
 
-/// Every wish that was answered is there once, and nothing that nobody wished.
+/// Every wish that was answered is there once, and nothing that nobody wished. What was refused is not on the books: its
+/// client has asked again where a request under the key went unheard ([`Operation::is_known`]).
 fn wishes_were_granted_once<'a>(payment: &Payment, wishes: impl Iterator<Item = &'a Operation>) {
     let (mut refunds, mut captures, mut voids) = (Vec::new(), 0, 0);
     for wish in wishes {

@@ -60,6 +60,8 @@ enum Due {
 pub struct Told {
     pub payment: PaymentId,
     pub attempt: Sequence,
+    /// When it did, in steady milliseconds: a machine that slept hears nothing before it wakes.
+    pub at: u64,
 }
 
 /// How the bank behaves.
@@ -95,7 +97,7 @@ pub struct Ledger {
     due: BTreeMap<(u64, u64), Due>,
     number: u64,
     news: Vec<(Arc<str>, News)>,
-    /// Answers that are certain and reached the server since the last look.
+    /// Answers that are certain, reached the server and have not been seen on the books.
     pub told: Vec<Told>,
 }
 
@@ -226,7 +228,8 @@ impl Ledger {
         let is_heard = reply.send(answer).is_ok();
         if is_certain && is_heard {
             let attempt = call.attempt.sequence;
-            self.told.push(Told { payment: call.details.id, attempt });
+            let at = self.time.steady();
+            self.told.push(Told { payment: call.details.id, attempt, at });
         }
     }
 

@@ -7,7 +7,10 @@ use super::server::OUTSIDE;
 use rand::{RngExt, rngs::SmallRng};
 use std::sync::Arc;
 use strongroom::{
-    actors::payment::{Perform, Wish},
+    actors::{
+        Unavailable,
+        payment::{Perform, Wish},
+    },
     domain::{
         event::{CaptureMode, Details},
         id::PaymentId,
@@ -39,7 +42,28 @@ pub struct Operation {
     pub answer: Option<Answered>,
     /// A rule said no, last time.
     pub refused: bool,
+    /// Since it was last asked for, one of its requests ended and the client does not know how.
+    pub unheard: bool,
     pub in_flight: usize,
+}
+
+impl Operation {
+    fn new(want: Want) -> Self {
+        Self { want, answer: None, refused: false, unheard: false, in_flight: 0 }
+    }
+
+    /// Whether the client knows what became of it. A refusal uses up no key: of two requests under one key, one may be
+    /// refused and the other one, which is judged after it, be granted. So a refusal is the last word only if every
+    /// request under the key was answered; else the client has to ask again.
+    pub fn is_known(&self) -> bool {
+        self.answer.is_some() || (self.refused && !self.unheard && self.in_flight == 0)
+    }
+
+    /// A request ended, and its answer was lost.
+    pub fn lose_answer(&mut self) {
+        self.in_flight -= 1;
+        self.unheard = true;
+    }
 }
 
 #[derive(Debug)]
@@ -94,15 +118,14 @@ impl Clients {
             7 => Want::Refund { of, amount: self.amount_of(of) - step },
             _ => Want::Refund { of, amount: self.amount_of(of) / 3 + step },
         };
-        let operation = Operation { want, answer: None, refused: false, in_flight: 0 };
-        self.operations.push(operation);
+        self.operations.push(Operation::new(want));
         number
     }
 
     /// A charge.
     pub fn invent_charge(&mut self, outside: bool) -> usize {
         let want = Want::Charge { amount: 10_000, manual: false, outside };
-        self.operations.push(Operation { want, answer: None, refused: false, in_flight: 0 });
+        self.operations.push(Operation::new(want));
         self.operations.len() - 1
     }
 
@@ -111,7 +134,7 @@ impl Clients {
         let number = self.operations.len();
         let amount = 1_000 + i64::try_from(number).unwrap();
         let want = Want::Refund { of, amount };
-        self.operations.push(Operation { want, answer: None, refused: false, in_flight: 0 });
+        self.operations.push(Operation::new(want));
         number
     }
 
@@ -139,7 +162,7 @@ impl Clients {
     pub fn request(&mut self, number: usize, body: Body, dice: &mut SmallRng) -> Task {
         let operation = &mut self.operations[number];
         operation.in_flight += 1;
-        operation.refused = false;
+        (operation.refused, operation.unheard) = (false, false);
         let want = operation.want;
         tracing::info!(number, ?body, ?want, "asked");
         let amount = |units| Amount::new(units);
@@ -182,6 +205,9 @@ impl Clients {
         self.answers += 1;
         match (body, result) {
             (Body::Other, Err(NotDone::KeyReused)) => self.mismatches += 1,
+            (Body::Same, Err(NotDone::Unavailable(Unavailable::OutcomeUnknown))) => {
+                operation.unheard = true;
+            }
             (_, Err(NotDone::Unavailable(_) | NotDone::KeyInProgress)) => {}
             (Body::Other, result) => {
                 let said = result.map(|done| rendered(&done.payment));
@@ -213,7 +239,10 @@ impl Clients {
 
     /// The connection broke: nobody knows.
     pub fn lose(&mut self) {
-        self.operations.iter_mut().for_each(|operation| operation.in_flight = 0);
+        for operation in &mut self.operations {
+            operation.unheard |= operation.in_flight > 0;
+            operation.in_flight = 0;
+        }
     }
 }
 

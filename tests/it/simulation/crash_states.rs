@@ -8,7 +8,6 @@ use super::{
     server::{Setup, folders, recover},
     world::{LifeClock, Time},
 };
-use crate::wait::give_way;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::{sync::Arc, time::Instant};
 use strongroom::{
@@ -37,6 +36,8 @@ use uuid::Uuid;
 const SETUP: Setup = Setup { segment_bytes: 64 * 1024, in_flight_max: 1 };
 /// Up to so many things that are not synced, every subset is tried.
 const FEW: usize = 8;
+/// In the start on each so manieth state the power fails again.
+const TWICE_EVERY: u64 = 64;
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,23 +259,33 @@ fn check(disk: SimulatedDisk, told: &Told) {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Count {
     pub sequences: u64,
+    /// Calls at which something failed.
     pub crashes: u64,
     pub states: u64,
+    /// Of those, the ones that a second failure left, in the start on what the first one left.
+    pub twice: u64,
 }
 
-/// Every crash of one sequence after what was done before. The power fails at a call; or a sync fails there, the process
-/// ends and the next one starts on what the cache shows, and then the power fails.
+/// Every crash in the last step of one sequence after what was done before; those in earlier steps are a shorter
+/// sequence's. The power fails at a call; or a sync fails there, the process ends and the next one starts on what the
+/// cache shows, and then the power fails.
 fn crashes(before: &(SimulatedDisk, Told), steps: &[Step], samples: u64, count: &mut Count) {
-    count.sequences += 1;
+    let Some((last, earlier)) = steps.split_last() else { return };
     for fault in [Fault::PowerFails, Fault::SyncFails] {
         for call in 1.. {
             let mut life = Life::new(before.0.copy(), before.1.clone());
             if steps.first() != Some(&Step::Start) {
                 life.step(Step::Start).expect("a start");
             }
+            if earlier.iter().any(|step| life.step(*step).is_none()) {
+                return;
+            }
+            if (call, fault) == (1, Fault::PowerFails) {
+                count.sequences += 1;
+            }
             let calls = life.disk.calls();
             life.disk.fail_at(call, fault);
-            let _failed = steps.iter().find(|step| life.step(**step).is_none());
+            let _failed = life.step(*last);
             if life.disk.calls() - calls < call {
                 break;
             }
@@ -294,56 +305,89 @@ fn lose_power(life: &Life, samples: u64, count: &mut Count) {
     let unsynced = life.disk.unsynced();
     if unsynced <= FEW {
         for subset in 0..1_u64 << unsynced {
-            check(life.disk.crash_with(|number| subset >> number & 1 == 1), &life.told);
-            count.states += 1;
+            start_on(life.disk.crash_with(|number| subset >> number & 1 == 1), &life.told, count);
         }
         return;
     }
     let mut dice = SmallRng::seed_from_u64(count.states);
     for sample in 0..samples {
         let tenths = u32::try_from(sample % 11).unwrap();
-        check(life.disk.crash_with(|_| dice.random_ratio(tenths, 10)), &life.told);
-        count.states += 1;
+        let left = life.disk.crash_with(|_| dice.random_ratio(tenths, 10));
+        start_on(left, &life.told, count);
     }
 }
 
-/// Makes states until there are as many: of one, two and three steps, in an order that `seed` decides after the first
-/// round. The first round is all pairs of steps, after each beginning.
-pub fn enumerate(states: u64, seed: u64) -> Count {
-    let mut begun = BEFORE.map(prepared);
-    begun.rotate_left(usize::try_from(seed).unwrap() % BEFORE.len());
-    let mut count = Count::default();
-    for before in &begun {
-        for first in STEPS {
-            for second in STEPS {
-                crashes(before, &[first, second], 11, &mut count);
+/// Starts on what the device holds; and now and then the power fails in that too, at each call and with nothing, all or
+/// some of it done.
+fn start_on(left: SimulatedDisk, told: &Told, count: &mut Count) {
+    count.states += 1;
+    let again = count.states.is_multiple_of(TWICE_EVERY).then(|| left.copy());
+    check(left, told);
+    let Some(left) = again else { return };
+    for call in 1.. {
+        let mut life = Life::new(left.copy(), told.clone());
+        life.disk.fail_at(call, Fault::PowerFails);
+        if life.step(Step::Start).is_some() {
+            break;
+        }
+        let mut dice = SmallRng::seed_from_u64(count.states);
+        for tenths in [0, 5, 10] {
+            check(life.disk.crash_with(|_| dice.random_ratio(tenths, 10)), told);
+            count.states += 1;
+            count.twice += 1;
+        }
+    }
+}
+
+/// The `number`th sequence of so many steps; `None` if there are fewer.
+fn sequence(length: u32, mut number: usize) -> Option<Vec<Step>> {
+    if number >= STEPS.len().pow(length) {
+        return None;
+    }
+    let mut next = || {
+        let step = STEPS[number % STEPS.len()];
+        number /= STEPS.len();
+        step
+    };
+    Some((0..length).map(|_| next()).collect())
+}
+
+/// Makes states until there are as many: of all sequences of one step, then of two, and so on, after each beginning. Of
+/// `parts` that share the work this is the part number `part`.
+pub fn enumerate(states: u64, (part, parts): (usize, usize), count: &mut Count) {
+    let begun = BEFORE.map(prepared);
+    for length in 1.. {
+        let samples = if length < 3 { 11 } else { 110 };
+        for number in (part..).step_by(parts) {
+            let Some(steps) = sequence(length, number) else { break };
+            for before in &begun {
+                crashes(before, &steps, samples, count);
                 if count.states >= states {
-                    return count;
+                    return;
                 }
             }
         }
     }
-    let mut dice = SmallRng::seed_from_u64(seed);
-    while count.states < states {
-        let before = &begun[dice.random_range(0..begun.len())];
-        let steps = [(); 3].map(|()| STEPS[dice.random_range(0..STEPS.len())]);
-        let samples = dice.random_range(11..200);
-        crashes(before, &steps, samples, &mut count);
-    }
-    count
 }
 
 #[test]
 fn whatever_a_power_failure_leaves_of_short_sequences_starts_with_all_that_was_told() {
-    give_way();
-    let (states, began) = (super::number("CRASH_STATES").unwrap_or(20_000), Instant::now());
-    let count = super::in_all_threads(|thread| enumerate(states / super::threads(), thread));
+    let states = super::number_or_give_way("CRASH_STATES", 12_000);
+    let began = Instant::now();
+    let threads = super::threads();
+    let counts = super::in_all_threads(|thread| {
+        let part = (usize::try_from(thread).unwrap(), usize::try_from(threads).unwrap());
+        let mut count = Count::default();
+        enumerate(states.div_ceil(threads), part, &mut count);
+        count
+    });
     let mut sum = Count::default();
-    for count in count {
+    for count in counts {
         sum.sequences += count.sequences;
         sum.crashes += count.crashes;
         sum.states += count.states;
+        sum.twice += count.twice;
     }
     println!("{sum:?} in {:?}", began.elapsed());
-    assert!(sum.states >= states / 2 && sum.sequences > 30, "{sum:?}");
+    assert!(sum.states >= states && sum.sequences > 30 && sum.twice > 0, "{sum:?}");
 }

@@ -9,7 +9,7 @@ use super::{
 use rand::{RngExt, rngs::SmallRng};
 use strongroom::{
     clock::Clock,
-    journal::{Disk, Reader, disk::simulated::Fault},
+    journal::{Disk, Folders, Reader, disk::simulated::Fault},
 };
 
 /// A fault of the disk.
@@ -49,9 +49,19 @@ pub fn flip_bits(run: &mut Run) {
             audit::answers_stand(&run.clients, &recovery.books, clock.now());
             audit::told_events_stand(&recovery.books, &run.endpoint);
             drop(recovery.journal);
+            // What a start does not read is found by whoever reads all.
+            if name.ends_with(".seg.zst") && !is_whole(&recovery.folders) {
+                run.tally.refused_flips += 1;
+                return;
+            }
             audit::journal_agrees(&recovery.folders, &recovery.books);
         }
     }
+}
+
+/// Whether all of the journal can be read.
+fn is_whole(folders: &Folders) -> bool {
+    Reader::open(folders).is_ok_and(|reader| reader.into_iter().flatten().all(|it| it.is_ok()))
 }
 
 /// A byte of a batch that later ones follow, or of any file but the journal's segments. What a power failure left of the

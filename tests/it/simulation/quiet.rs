@@ -32,7 +32,7 @@ impl Run {
             assert!(step < steps + 200, "{}", self.unsettled(&server));
             for number in 0..self.clients.operations.len() {
                 let operation = &self.clients.operations[number];
-                if operation.answer.is_none() && !operation.refused && operation.in_flight == 0 {
+                if !operation.is_known() && operation.in_flight == 0 {
                     self.ask(&server, number, Body::Same);
                 }
             }
@@ -76,10 +76,9 @@ impl Run {
     }
 
     fn is_settled(&self, server: &Server) -> bool {
-        let is_told = |it: &Operation| it.answer.is_some() || (it.refused && it.in_flight == 0);
         let books = server.engine.books.read();
         let events = books.webhooks().endpoint(endpoint_id()).map_or(1, |it| it.waiting());
-        self.clients.operations.iter().all(is_told)
+        self.clients.operations.iter().all(Operation::is_known)
             && books.in_doubt_count() == 0
             && events == 0
             && self.courier.as_ref().is_some_and(Courier::is_idle)
@@ -88,8 +87,8 @@ impl Run {
     fn unsettled(&self, server: &Server) -> String {
         let books = server.engine.books.read();
         let out: Vec<_> = books.in_doubt().map(|history| history.payment()).collect();
-        let told = |it: &&Operation| it.answer.is_none() && !it.refused;
-        let untold: Vec<_> = self.clients.operations.iter().filter(told).collect();
+        let unknown = |it: &&Operation| !it.is_known();
+        let untold: Vec<_> = self.clients.operations.iter().filter(unknown).collect();
         let waiting = books.webhooks().endpoint(endpoint_id()).map(|it| it.waiting());
         format!("it does not settle: {untold:?} {out:?} {waiting:?}")
     }

@@ -3,11 +3,11 @@
 
 use super::{
     audit,
-    bank::{Bank, Mood, Told},
+    bank::{Bank, Mood},
     clients::{Body, Clients},
     harm,
     hooks::{Courier, Endpoint, endpoint_id},
-    server::{Inbox, Server, Setup},
+    server::{ANSWER_WITHIN_MS, Inbox, Server, Setup},
     world::{Time, World},
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -15,7 +15,6 @@ use std::rc::Rc;
 use strongroom::{
     actors::payment::{Perform, Wish},
     clock::Clock,
-    domain::event::Standing,
     journal::{
         ahead::by_hand,
         disk::simulated::{Fullness, SimulatedDisk},
@@ -271,7 +270,7 @@ impl Run {
             if all || self.dice.random_bool(0.9) {
                 self.clients.hear(about, result);
             } else {
-                self.clients.operations[about.0].in_flight -= 1;
+                self.clients.operations[about.0].lose_answer();
             }
         }
     }
@@ -371,20 +370,26 @@ impl Run {
         next >= until
     }
 
-    /// What a provider said for certain is booked, also if nobody waited for it any more.
+    /// What a provider said for certain is booked, also if nobody waited for it any more: at once, or when those who asked
+    /// for something of the payment before it was said have got their answers.
     fn late_answers_are_booked(&self, server: &Server) {
-        let told: Vec<Told> = std::mem::take(&mut self.bank.lock().told);
+        let mut bank = self.bank.lock();
         if self.chaos.actors || self.trouble {
-            return;
+            bank.told.clear();
         }
-        let books = server.engine.books.read();
-        for Told { payment, attempt } in told {
-            let Some(history) = books.history(payment) else { continue };
+        let (books, now) = (server.engine.books.read(), self.time.time.steady());
+        bank.told.retain(|told| {
+            let Some(history) = books.history(told.payment) else { return false };
             let payment = history.payment();
-            let is_out = payment.attempt(attempt).is_some_and(|it| it.standing == Standing::Out);
-            let is_noted = payment.unsettled_notes().next().is_some();
-            assert!(!is_out || is_noted, "an answer was heard and not booked: {payment:?}");
-        }
+            let is_out = payment.out().any(|it| it.sequence == told.attempt);
+            if !is_out || payment.unsettled_notes().next().is_some() {
+                return false;
+            }
+            let another_is_out = payment.out().any(|it| it.sequence != told.attempt);
+            let is_held_up = another_is_out && now - told.at < ANSWER_WITHIN_MS;
+            assert!(is_held_up, "an answer was heard and not booked: {payment:?}");
+            true
+        });
     }
 
     /// The end of a life: of the process alone, or of the power too.

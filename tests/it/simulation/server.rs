@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// How long a provider's answer is waited for.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+pub const ANSWER_WITHIN_MS: u64 = 5_000;
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The currency of payments that go to the bank; all others go to the sandbox.
 pub const OUTSIDE: &str = "EUR";
@@ -110,7 +110,7 @@ impl Server {
             calls: Calls::new(shared.clone()),
             alarms: Arc::new(Alarms::new(shared.clone(), None)),
             clock: shared,
-            answer_within: ANSWER_WITHIN,
+            answer_within: Duration::from_millis(ANSWER_WITHIN_MS),
             retention,
             stall_max: Duration::from_secs(3600),
         });

@@ -25,8 +25,8 @@ use tokio::time::Instant;
 pub struct Time {
     steady: AtomicU64,
     wall: AtomicU64,
-    /// The latest that the machine's clock has said.
-    latest: AtomicU64,
+    /// The most that the machine's clock has been ahead of what has passed.
+    ahead_max: AtomicU64,
 }
 
 impl Time {
@@ -34,7 +34,7 @@ impl Time {
         Arc::new(Self {
             steady: AtomicU64::new(1),
             wall: AtomicU64::new(wall),
-            latest: AtomicU64::new(wall),
+            ahead_max: AtomicU64::new(wall - 1),
         })
     }
 
@@ -45,19 +45,19 @@ impl Time {
     pub fn pass(&self, millis: u64) {
         self.steady.fetch_add(millis, SeqCst);
         self.wall.fetch_add(millis, SeqCst);
-        self.latest.fetch_max(self.wall.load(SeqCst), SeqCst);
     }
 
     /// Sets the machine's clock forwards, or back.
     pub fn set_wall(&self, by: i64) {
         let wall = self.wall.load(SeqCst);
-        self.wall.store(wall.saturating_add_signed(by), SeqCst);
-        self.latest.fetch_max(self.wall.load(SeqCst), SeqCst);
+        let wall = wall.saturating_add_signed(by);
+        self.wall.store(wall, SeqCst);
+        self.ahead_max.fetch_max(wall.saturating_sub(self.steady()), SeqCst);
     }
 
-    /// The machine's clock says no less than it ever did.
+    /// By the machine's clock nothing that happened is younger than it is.
     pub fn set_right(&self) {
-        self.wall.fetch_max(self.latest.load(SeqCst), SeqCst);
+        self.wall.fetch_max(self.ahead_max.load(SeqCst) + self.steady(), SeqCst);
     }
 }
 
