@@ -30,7 +30,7 @@ if CRASHES=12 suite kill_9_under_load >lying.txt 2>&1; then
     echo "a disk that lies went unnoticed" >&2
     exit 1
 fi
-grep -qE 'is damaged|and then forgotten|what was told|did not start' lying.txt || { cat lying.txt >&2; exit 1; }
+grep -qE "is damaged|and then forgotten|can't be done any more|what was told|did not start" lying.txt || { cat lying.txt >&2; exit 1; }
 echo "a disk that lies is noticed"
 
 disk lossy

@@ -224,7 +224,7 @@ impl Record {
             let answer = answered(server, asked);
             assert!(
                 [200, 201].contains(&answer.status),
-                "{} {}",
+                "{} can't be done any more: {}",
                 asked.key,
                 String::from_utf8_lossy(&answer.body)
             );
