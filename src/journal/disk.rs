@@ -75,9 +75,8 @@ pub trait DiskFile: Send {
     /// and on `Ok` the bytes are durable; on an error any part of them may be, now or later.
     fn write(&self, offset: u64, bytes: &AlignedBuffer) -> io::Result<()>;
 
-    /// Has the device take what was written for [`Writes::Cached`] so far, and waits until it has. Nothing is durable by
-    /// that.
-    fn hurry(&self) -> io::Result<()>;
+    /// Has the device begin with bytes that were written for [`Writes::Cached`], and waits for nothing.
+    fn hurry(&self, offset: u64, length: u64) -> io::Result<()>;
 
     /// On `Ok` whatever the file shows to readers is durable.
     fn sync(&self) -> io::Result<()>;
@@ -327,8 +326,9 @@ impl DiskFile for RealFile {
         Ok(())
     }
 
-    fn hurry(&self) -> io::Result<()> {
-        self.file.sync_data()
+    fn hurry(&self, offset: u64, length: u64) -> io::Result<()> {
+        // The pages are dirty, so they are not dropped: their writing begins.
+        Ok(fadvise(&self.file, offset, NonZeroU64::new(length), Advice::DontNeed)?)
     }
 
     fn sync(&self) -> io::Result<()> {

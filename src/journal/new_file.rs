@@ -11,9 +11,13 @@ use super::{
 };
 use std::io;
 
-/// How much goes to the disk in one call, and is waited for before the next: so there is never more of it before the
-/// journal's next batch. Without the wait the device was given gigabytes a second, and a batch took fifty times as long.
+/// How much goes to the disk in one call. The device gets it at once, so that there is never so much to write that the
+/// journal's next batch has to wait for it.
 const CHUNK_BYTES: usize = 256 * 1024;
+
+/// How much may be on its way to the device before it is waited for: given gigabytes a second without a pause, a device
+/// took 7.6 ms for a batch of the journal that else takes it 0.16.
+const AHEAD_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The file while it is written. Dropped before [`NewFile::publish`], it is removed.
 pub(super) struct NewFile<'a> {
@@ -47,8 +51,11 @@ impl<'a> NewFile<'a> {
             let mut buffer = AlignedBuffer::blocks_of(chunk);
             buffer.truncate(chunk.len());
             self.file.write(self.length, &buffer)?;
-            self.file.hurry()?;
+            self.file.hurry(self.length, bytes(chunk.len()))?;
             self.length += bytes(chunk.len());
+            if self.length - self.synced >= AHEAD_BYTES {
+                self.sync()?;
+            }
         }
         Ok(())
     }

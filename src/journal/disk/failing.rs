@@ -118,9 +118,9 @@ impl DiskFile for FileOfIt {
         self.file.write(offset, bytes)
     }
 
-    fn hurry(&self) -> io::Result<()> {
+    fn hurry(&self, offset: u64, length: u64) -> io::Result<()> {
         self.calls.next("hurry", &self.name)?;
-        self.file.hurry()
+        self.file.hurry(offset, length)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -225,8 +225,8 @@ impl DiskFile for FaultyFile {
         if (self.before_write)()? { self.file.write(offset, bytes) } else { Ok(()) }
     }
 
-    fn hurry(&self) -> io::Result<()> {
-        self.file.hurry()
+    fn hurry(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.file.hurry(offset, length)
     }
 
     fn sync(&self) -> io::Result<()> {

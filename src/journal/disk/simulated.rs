@@ -418,7 +418,7 @@ impl DiskFile for SimulatedFile {
         })
     }
 
-    fn hurry(&self) -> io::Result<()> {
+    fn hurry(&self, _: u64, _: u64) -> io::Result<()> {
         Ok(())
     }
 
