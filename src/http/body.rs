@@ -369,3 +369,18 @@ impl<'de> Visitor<'de> for Strict {
         Ok(Value::Object(object))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A library that only tests use has numbers read exactly too; the fuzz target `bodies` holds it without that.
+    #[test]
+    fn a_body_has_one_canonical_form_however_long_its_numbers_are() {
+        let long = br#"{"n":11111111111000000000000000000000000000000018158453329200250752}"#;
+        let canonical = Body::parse(long).unwrap().canonical;
+        assert_eq!(Body::parse(&canonical).unwrap().canonical, canonical);
+        let spaced = b" { \"b\" : 1 , \"a\" : [ ] } ";
+        assert_eq!(Body::parse(spaced).unwrap().canonical, br#"{"a":[],"b":1}"#);
+    }
+}
