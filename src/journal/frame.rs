@@ -83,7 +83,8 @@ pub(super) enum Flaw {
 pub(super) struct Frame<'a> {
     pub(super) header: Header,
     pub(super) hash: Hash,
-    payload: &'a [u8],
+    /// The entries, as they are encoded.
+    pub(super) payload: &'a [u8],
     /// On disk, in whole blocks.
     pub(super) bytes: u64,
 }

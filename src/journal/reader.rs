@@ -41,6 +41,8 @@ pub struct Located {
     pub offset: u64,
     /// How many bytes it takes there.
     pub bytes: u64,
+    /// How many of them are its entries; the rest is its head and filling.
+    pub entries_bytes: u64,
     /// The epoch of its writer.
     pub epoch: u64,
 }
@@ -353,9 +355,11 @@ impl Reader {
             true => Some(frame.batch().map_err(|what| self.damaged_here(what))?),
             false => None,
         };
-        let (file, offset, bytes) = (self.file(), self.chain.offset, frame.bytes);
+        let (file, offset, entries_bytes) =
+            (self.file(), self.chain.offset, bytes(frame.payload.len()));
+        let (bytes, epoch) = (frame.bytes, header.epoch);
         self.chain.follow(header, frame.hash, bytes);
-        Ok(batch.map(|batch| Located { batch, file, offset, bytes, epoch: header.epoch }))
+        Ok(batch.map(|batch| Located { batch, file, offset, bytes, entries_bytes, epoch }))
     }
 
     /// Whether the unfinished batch at the start of `rest` is a torn tail; the error if it is

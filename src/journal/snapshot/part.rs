@@ -182,7 +182,7 @@ impl<'a> PartWriter<'a> {
             entries: self.entries,
             first,
             last,
-            hash: Sha256::digest(&*content).into(),
+            hash: Sha256::digest(&content).into(),
         });
         self.plain.clear();
         (self.items, self.entries) = (0, 0);

@@ -27,10 +27,11 @@ use crate::{
 use std::{collections::BTreeMap, path::PathBuf};
 use uuid::Uuid;
 
-/// How many entries are merged at once, so that memory stays bounded however much there is to catch up with: one takes
-/// about a kilobyte. Not their bytes on disk: under little load nearly all of a batch is filling, and each stretch copies
-/// the whole snapshot before it.
+/// How much is merged at once, in entries and in their bytes, so that memory stays bounded however much there is to catch
+/// up with and however large a payment is. Not in bytes on disk: under little load nearly all of a batch is filling, and
+/// each stretch copies the whole snapshot before it.
 const STRETCH_ENTRIES: u64 = if cfg!(test) { 64 } else { 256 * 1024 };
+const STRETCH_BYTES: u64 = if cfg!(test) { 256 * 1024 } else { 128 * 1024 * 1024 };
 
 /// How much room a snapshot leaves to the journal.
 const ROOM_LEFT_BYTES: u64 = 256 * 1024 * 1024;
@@ -235,13 +236,16 @@ impl Stretch {
             turnover: BTreeMap::new(),
             bytes: 0,
         };
+        let mut entries_bytes = 0;
         for located in reader.by_ref() {
             let located = located?;
             stretch.bytes = stretch.bytes.saturating_add(located.bytes);
+            entries_bytes += located.entries_bytes;
             stretch.add(located.batch);
-            let entries: u64 = stretch.entries.iter().sum();
+            let is_full = stretch.entries.iter().sum::<u64>() >= STRETCH_ENTRIES
+                || entries_bytes >= STRETCH_BYTES;
             // A stretch without payments makes no snapshot, so the next one could not go on behind it.
-            if entries >= STRETCH_ENTRIES && !stretch.payments.is_empty() {
+            if is_full && !stretch.payments.is_empty() {
                 break;
             }
         }

@@ -66,6 +66,26 @@ fn a_long_stretch_without_payments_does_not_keep_those_behind_it_from_snapshots(
 }
 
 #[test]
+fn a_few_large_entries_are_not_merged_at_once_either() {
+    let disk = SimulatedDisk::default();
+    let mut shop = Shop::open(on(&disk), 19);
+    shop.trade(5);
+    // Fewer entries than are merged at once, and more bytes.
+    for _ in 0..20 {
+        let event = AccessEvent::Asked("x".repeat(16 * 1024).into());
+        let record = Record::Access(AccessRecord { actor: "admin/test".into(), event });
+        let batch = shop.journal.writer.append(vec![record], at(shop.now)).unwrap();
+        shop.books.replay(&batch).unwrap();
+        shop.journal.writer.settle();
+    }
+    shop.trade(5);
+    let taken = shop.take().unwrap();
+    assert_eq!(taken.snapshot.position.sequence, shop.books.position().sequence);
+    let snapshots = disk.list().unwrap().into_iter().filter(|name| name.ends_with(".snap"));
+    assert_eq!(snapshots.count(), 2, "each stretch ends with one");
+}
+
+#[test]
 fn a_segment_that_has_rotted_is_not_archived_and_said() {
     let (disk, mut shop) = disk_with_two_snapshots(17);
     shop.trade(120);
