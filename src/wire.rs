@@ -435,7 +435,7 @@ mod tests {
         let approved = |reference: &str| Outcome::Approved { reference: reference.into() };
         let by = |decline, code: &str| Outcome::DeclinedBy { decline, code: code.into() };
         let refund = Action::Refund { amount: Amount::new(1000).unwrap() };
-        let asked = || Event::Asked { ask: ask(refund), reason: Some("damaged".into()) };
+        let asked = || Event::Asked { ask: Box::new(ask(refund)), reason: Some("damaged".into()) };
         let down = by(Decline::ProviderUnavailable, "connection_failed");
         let unreached = answered(1, Action::Authorize, down, Evidence::Reply);
         let contradicted = Note::Contradicted {

@@ -92,8 +92,8 @@ pub enum Event {
     /// A provider is being asked for a change of the payment, and its answer is out: the amount is in doubt. The
     /// entry of this event names the attempt.
     Asked {
-        /// What it is asked for.
-        ask: Ask,
+        /// What it is asked for. Boxed, so that a step of a payment at rest takes no room for it.
+        ask: Box<Ask>,
         /// Why a merchant gives money back.
         reason: Option<Box<str>>,
     },

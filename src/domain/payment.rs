@@ -391,7 +391,9 @@ impl Payment {
                 self.do_at_once(ask, reason.clone(), at, sequence);
             }
             Event::Initiated(_) => self.begin(own(Action::Authorize), None, at, sequence),
-            Event::Asked { ask, reason } => self.begin(ask.clone(), reason.clone(), at, sequence),
+            Event::Asked { ask, reason } => {
+                self.begin((**ask).clone(), reason.clone(), at, sequence)
+            }
             Event::Answered(answered) => {
                 self.conclude(answered.attempt, &answered.outcome, at);
                 if matches!(answered.evidence, Evidence::Person(_)) {

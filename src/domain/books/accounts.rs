@@ -3,7 +3,10 @@
 //! An account's entries are not stored: each is computed again from the step that booked it. The account of a payment's
 //! own customer, of which there is one per payment, has no book at all: its whole story is the payment's history.
 
-use super::payments::{History, Payments, Slot, Step, index};
+use super::{
+    growing::Rows,
+    payments::{History, Payments, Slot, Step, index},
+};
 use crate::domain::{
     access::is_test,
     id::{DerivedId, Kind, PaymentId, Sequence},
@@ -80,7 +83,7 @@ pub struct AccountBook {
     /// Whose.
     pub account: Account,
     balances: Balances,
-    steps: Vec<(Slot, u32)>,
+    steps: Rows<(Slot, u32)>,
     /// The balances before step 1 × [`STEPS_PER_CHECKPOINT`], 2 × …, and so on.
     checkpoints: Vec<Balances>,
 }
@@ -152,7 +155,7 @@ impl Accounts {
             return false;
         };
         if book.steps.last() != Some(&step) {
-            if !book.steps.is_empty() && book.steps.len().is_multiple_of(STEPS_PER_CHECKPOINT) {
+            if book.steps.len() > 0 && book.steps.len().is_multiple_of(STEPS_PER_CHECKPOINT) {
                 book.checkpoints.push(book.balances.clone());
             }
             book.steps.push(step);
@@ -174,7 +177,7 @@ impl Accounts {
                 books.push(AccountBook {
                     account: account.clone(),
                     balances: Balances::new(),
-                    steps: Vec::new(),
+                    steps: Rows::default(),
                     checkpoints: Vec::new(),
                 });
                 by_account.insert_unique(hash, number, |number| {
@@ -251,7 +254,7 @@ impl Accounts {
         let checkpoint = (end / STEPS_PER_CHECKPOINT).min(book.checkpoints.len());
         let start = checkpoint * STEPS_PER_CHECKPOINT;
         let before = checkpoint.checked_sub(1).and_then(|last| book.checkpoints.get(last));
-        let steps = book.steps.iter().take(end).skip(start);
+        let steps = book.steps.range(start..end);
         let steps = steps.filter_map(|(slot, number)| payments.step(*slot, *number));
         add_up(before.cloned().unwrap_or_default(), account, steps)
     }
@@ -298,7 +301,7 @@ impl Accounts {
         let book = self.find(account).into_iter().flat_map(move |book| {
             let shown = before.map_or(Cut::Now, |(sequence, _)| Cut::Sequence(sequence));
             let end = end_of(payments, book, cut).min(end_of(payments, book, shown));
-            let newest_first = book.steps.iter().take(end).rev();
+            let newest_first = book.steps.range(0..end).rev();
             newest_first.filter_map(|(slot, number)| payments.step(*slot, *number))
         });
         own.chain(book)

@@ -4,6 +4,7 @@
 
 use super::{
     Books, Breach,
+    growing::Rows,
     payments::{History, Payments, Slot, Step},
 };
 use crate::domain::{
@@ -12,7 +13,7 @@ use crate::domain::{
     time::Timestamp,
     webhook::{Endpoint, EventType, Filter, Queue, Upcoming, WebhookRecord, Webhooks},
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, iter, sync::Arc};
 
 /// An event, with the payment that it happened to.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +105,9 @@ impl Books {
     #[must_use]
     pub fn lists_event(&self, merchant: &str, sequence: Sequence) -> bool {
         let own = self.entries.of_merchant.get(merchant);
-        own.is_some_and(|own| own.binary_search(&sequence).is_ok())
+        own.is_some_and(|own| {
+            own.get(own.partition_point(|other| *other < sequence)) == Some(&sequence)
+        })
     }
 
     /// Seeds a fault: forgets a merchant's last event, so that a test sees reconciliation find it.
@@ -187,9 +190,9 @@ impl Books {
 #[derive(Default)]
 pub(super) struct Entries {
     /// By sequence less 1: the payment of the entry, or [`NONE`].
-    slots: Vec<Slot>,
+    slots: Rows<Slot>,
     /// The entries that make events, in order.
-    of_merchant: HashMap<Arc<str>, Vec<Sequence>>,
+    of_merchant: HashMap<Arc<str>, Rows<Sequence>>,
 }
 
 /// Of an entry that is no payment's.
@@ -202,8 +205,8 @@ impl Entries {
         else {
             return;
         };
-        if self.slots.len() <= place {
-            self.slots.resize(place.saturating_add(1), NONE);
+        while self.slots.len() <= place {
+            self.slots.push(NONE);
         }
         if let Some(entry) = self.slots.get_mut(place) {
             *entry = slot;
@@ -211,7 +214,9 @@ impl Entries {
         if let Some(merchant) = tells {
             match self.of_merchant.get_mut(merchant) {
                 Some(entries) => entries.push(sequence),
-                None => drop(self.of_merchant.insert(merchant.clone(), vec![sequence])),
+                None => {
+                    drop(self.of_merchant.insert(merchant.clone(), Rows::from_iter([sequence])))
+                }
             }
         }
     }
@@ -281,15 +286,15 @@ impl Entries {
                 Direction::OldestFirst { after } => Box::new(after.saturating_add(1)..=last),
             };
         };
-        let own = self.of_merchant.get(merchant).map_or(&[][..], Vec::as_slice);
+        let Some(own) = self.of_merchant.get(merchant) else { return Box::new(iter::empty()) };
         match direction {
             Direction::NewestFirst { before } => {
                 let end = own.partition_point(|sequence| *sequence < before);
-                Box::new(own.iter().take(end).rev().copied())
+                Box::new(own.range(0..end).rev().copied())
             }
             Direction::OldestFirst { after } => {
                 let start = own.partition_point(|sequence| *sequence <= after);
-                Box::new(own.iter().skip(start).copied())
+                Box::new(own.range(start..own.len()).copied())
             }
         }
     }

@@ -2,16 +2,16 @@
 
 use super::{
     Answered,
+    growing::Index,
     payments::{Payments, Slot, Step},
 };
 use crate::domain::idempotency::Key;
-use hashbrown::{HashTable, hash_table::Entry};
 use std::hash::{BuildHasher, RandomState};
 
 /// Finds steps by merchant and key. It holds no keys itself: those stand in the steps.
 #[derive(Default)]
 pub(super) struct Keys {
-    table: HashTable<(Slot, u32)>,
+    table: Index<(Slot, u32)>,
     hasher: RandomState,
 }
 
@@ -34,7 +34,7 @@ impl Keys {
 
     /// An empty table with room for `count` keys.
     pub(super) fn with_capacity(count: usize) -> Self {
-        Self { table: HashTable::with_capacity(count), hasher: RandomState::new() }
+        Self { table: Index::with_capacity(count), hasher: RandomState::new() }
     }
 
     /// Remembers that step `number` of `slot` came under its key. A key whose retention was over is taken over.
@@ -45,12 +45,8 @@ impl Keys {
         let hash = self.hasher.hash_one(name);
         let rehash =
             |entry: &(Slot, u32)| of(payments, *entry).map_or(0, |name| self.hasher.hash_one(name));
-        match self.table.entry(hash, |entry| of(payments, *entry) == Some(name), rehash) {
-            Entry::Occupied(mut known) => *known.get_mut() = (slot, number),
-            Entry::Vacant(vacant) => {
-                vacant.insert((slot, number));
-            }
-        }
+        let is_it = |entry: &(Slot, u32)| of(payments, *entry) == Some(name);
+        self.table.insert(hash, (slot, number), is_it, rehash);
     }
 }
 

@@ -10,6 +10,7 @@
 mod accounts;
 mod deeds;
 mod events;
+mod growing;
 mod keys;
 mod names;
 mod payments;
@@ -37,6 +38,7 @@ use super::{
 };
 use accounts::Accounts;
 use events::Entries;
+use growing::Rows;
 use keys::Keys;
 use names::Names;
 use payments::Payments;
@@ -51,7 +53,7 @@ use thiserror::Error;
 pub struct Books {
     position: Position,
     /// Each block of the journal: its first sequence and its hash.
-    blocks: Vec<(Sequence, Hash)>,
+    blocks: Rows<(Sequence, Hash)>,
     payments: Payments,
     accounts: Accounts,
     keys: Keys,

@@ -1,6 +1,10 @@
 //! Every payment's history, compact at rest, and the indexes that find one.
 
-use super::{Books, accounts::Cut};
+use super::{
+    Books,
+    accounts::Cut,
+    growing::{Index, Rows},
+};
 use crate::domain::{
     event::{Action, Details, Event, Standing},
     id::{PaymentId, Sequence},
@@ -9,7 +13,6 @@ use crate::domain::{
     time::Timestamp,
     webhook::EventType,
 };
-use hashbrown::{HashTable, hash_table::Entry};
 use std::{
     collections::{BTreeMap, HashMap, btree_map},
     hash::{BuildHasher, RandomState},
@@ -226,9 +229,9 @@ pub struct Page<'a> {
 /// All histories.
 #[derive(Default)]
 pub(super) struct Payments {
-    all: Vec<History>,
-    by_id: HashTable<Slot>,
-    by_merchant: HashMap<Arc<str>, Vec<Slot>>,
+    all: Rows<History>,
+    by_id: Index<Slot>,
+    by_merchant: HashMap<Arc<str>, Rows<Slot>>,
     /// How many stand so; none that no payment stands in.
     by_status: BTreeMap<Status, u64>,
     hasher: RandomState,
@@ -253,7 +256,7 @@ impl Payments {
     }
 
     pub(super) fn iter_from(&self, from: Slot) -> impl Iterator<Item = &History> {
-        self.all.iter().skip(index(from))
+        self.all.range(index(from)..self.all.len())
     }
 
     pub(super) fn merchants(&self) -> impl Iterator<Item = &Arc<str>> {
@@ -300,34 +303,33 @@ impl Payments {
             payments.file(&history.details.merchant, slot);
             *payments.by_status.entry(history.status).or_default() += 1;
         }
-        Self { all: histories, ..payments }
+        Self { all: histories.into_iter().collect(), ..payments }
     }
 
     /// The index that finds a payment by its id; no two may have the same.
-    pub(super) fn by_id(&self) -> Result<HashTable<Slot>, String> {
-        let mut by_id = HashTable::with_capacity(self.all.len());
+    pub(super) fn by_id(&self) -> Result<Index<Slot>, String> {
+        let mut by_id = Index::with_capacity(self.all.len());
         let id_of = |slot: Slot| self.get(slot).map(|history| history.details.id);
-        for (slot, history) in (0..).zip(&self.all) {
+        for (slot, history) in (0..).zip(self.all.iter()) {
             let id = history.details.id;
             let rehash = |slot: &Slot| id_of(*slot).map_or(0, |id| self.hasher.hash_one(id));
             let hash = self.hasher.hash_one(id);
-            match by_id.entry(hash, |known| id_of(*known) == Some(id), rehash) {
-                Entry::Occupied(_) => return Err(format!("{id} is there twice")),
-                Entry::Vacant(vacant) => drop(vacant.insert(slot)),
+            if by_id.insert(hash, slot, |known| id_of(*known) == Some(id), rehash).is_some() {
+                return Err(format!("{id} is there twice"));
             }
         }
         Ok(by_id)
     }
 
     /// The same payments with their index.
-    pub(super) fn found_by(self, by_id: HashTable<Slot>) -> Self {
+    pub(super) fn found_by(self, by_id: Index<Slot>) -> Self {
         Self { by_id, ..self }
     }
 
     fn file(&mut self, merchant: &Arc<str>, slot: Slot) {
         match self.by_merchant.get_mut(merchant) {
             Some(slots) => slots.push(slot),
-            None => drop(self.by_merchant.insert(merchant.clone(), vec![slot])),
+            None => drop(self.by_merchant.insert(merchant.clone(), Rows::from_iter([slot]))),
         }
     }
 
@@ -337,9 +339,11 @@ impl Payments {
         self.file(&details.merchant, slot);
         self.all.push(History::new(&Payment::pending(details, None), Vec::new()));
         let Self { all, by_id, hasher, .. } = self;
-        by_id.insert_unique(hash, slot, |slot| {
+        let rehash = |slot: &Slot| {
             all.get(index(*slot)).map_or(0, |history| hasher.hash_one(history.details.id))
-        });
+        };
+        // Whoever opens a payment has looked for it.
+        by_id.insert(hash, slot, |_| false, rehash);
         Some(slot)
     }
 
@@ -376,11 +380,13 @@ impl Payments {
         end: Slot,
     ) -> Box<dyn Iterator<Item = &History> + '_> {
         match merchant {
-            None => Box::new(self.all.iter().take(index(end)).rev()),
+            None => Box::new(self.all.range(0..index(end)).rev()),
             Some(merchant) => {
-                let slots = self.by_merchant.get(merchant).map_or(&[][..], Vec::as_slice);
-                let earlier = slots.partition_point(|slot| *slot < end);
-                Box::new(slots.iter().take(earlier).rev().filter_map(|slot| self.get(*slot)))
+                let slots = self.by_merchant.get(merchant).into_iter();
+                let earlier = slots.flat_map(move |slots| {
+                    slots.range(0..slots.partition_point(|slot| *slot < end)).rev()
+                });
+                Box::new(earlier.filter_map(|slot| self.get(*slot)))
             }
         }
     }

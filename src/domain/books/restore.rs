@@ -105,8 +105,15 @@ impl Books {
         });
         let keys = keys.map_err(|_| "the table of keys could not be made")?;
         let payments = payments.found_by(by_id?);
-        let mut books =
-            Self { position, blocks, payments, accounts, keys, webhooks, ..Self::default() };
+        let mut books = Self {
+            position,
+            blocks: blocks.into_iter().collect(),
+            payments,
+            accounts,
+            keys,
+            webhooks,
+            ..Self::default()
+        };
         let count = u32::try_from(books.payment_count()).unwrap_or(u32::MAX);
         (0..count).for_each(|slot| books.await_what_is_due(slot));
         for (sequence, slot, number) in places {

@@ -30,7 +30,7 @@ pub(super) fn ask(payment: &Payment, provider: Arc<str>, change: Event) -> Resul
             return Err(Refusal::InvalidTransition { from, to });
         }
     };
-    Ok(Event::Asked { ask: Ask { provider, action }, reason })
+    Ok(Event::Asked { ask: Box::new(Ask { provider, action }), reason })
 }
 
 /// The command of an ask.

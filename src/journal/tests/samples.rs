@@ -195,8 +195,9 @@ fn actions() -> [Action; 5] {
 }
 
 fn asks() -> Vec<Event> {
-    let asks = actions().map(|action| Event::Asked { ask: asked(action), reason: None });
-    let refund = Event::Asked { ask: asked(actions()[4]), reason: Some("returned".into()) };
+    let asks = actions().map(|action| Event::Asked { ask: Box::new(asked(action)), reason: None });
+    let refund =
+        Event::Asked { ask: Box::new(asked(actions()[4])), reason: Some("returned".into()) };
     asks.into_iter().chain([refund]).collect()
 }
 

@@ -63,7 +63,13 @@ fn books_are_put_together_only_from_what_one_journal_can_hold() {
     let (desk, [one, other]) = traded();
     let restore = |position: Position, entries: &[&[Placed]]| {
         let histories = entries.iter().map(|entries| history(entries).unwrap()).collect();
-        Books::restore(position, desk.books.blocks.clone(), histories, Vec::new(), Vec::new())
+        Books::restore(
+            position,
+            desk.books.blocks.iter().copied().collect(),
+            histories,
+            Vec::new(),
+            Vec::new(),
+        )
     };
     let position = desk.books.position();
     let books = restore(position, &[&other, &one]).unwrap();
