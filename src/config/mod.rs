@@ -207,14 +207,11 @@ impl Http {
         }
     }
 
-    /// How many threads serve requests: `workers`, or for 0 one less than there are cores, and at least 1.
+    /// How many threads serve requests: `workers`, or for 0 as many as there are cores.
     #[must_use]
     pub fn worker_threads(&self) -> usize {
         match self.workers {
-            0 => {
-                let cores = thread::available_parallelism().map_or(1, usize::from);
-                cores.saturating_sub(1).max(1)
-            }
+            0 => thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
         }
     }

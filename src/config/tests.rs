@@ -487,10 +487,10 @@ fn a_named_file_that_cannot_be_read_or_parsed_is_refused_by_its_name() {
 }
 
 #[test]
-fn workers_are_one_less_than_the_cores_unless_told() {
+fn workers_are_as_many_as_the_cores_unless_told() {
     let mut http = shipped().http;
     let cores = thread::available_parallelism().unwrap().get();
-    assert_eq!(http.worker_threads(), (cores - 1).max(1));
+    assert_eq!(http.worker_threads(), cores);
     http.workers = 6;
     assert_eq!(http.worker_threads(), 6);
 }
