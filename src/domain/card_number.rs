@@ -17,7 +17,7 @@ pub fn contains_card_number(text: &str) -> bool {
     }
     // Groups of digits that follow each other, parted by separators only.
     let mut groups: Vec<Vec<u8>> = Vec::new();
-    let mut separators = SEPARATORS_MAX + 1;
+    let mut separators = 0;
     for character in text.chars() {
         match digit_of(character) {
             Some(digit) => {

@@ -134,3 +134,16 @@ pub struct Batch {
     /// The hash of the block that holds them, which is the head of the chain after them.
     pub hash: Hash,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_written_as_64_hexadecimal_digits() {
+        let mut hash = Hash::default();
+        (hash.0[0], hash.0[31]) = (0xab, 1);
+        let written = format!("ab{}01", "00".repeat(30));
+        assert_eq!((hash.to_string(), format!("{hash:?}")), (written.clone(), written));
+    }
+}

@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn a_key_is_1_to_255_visible_ascii_characters() {
-        assert!(Key::new("order_12345-payment/7!").is_some());
+        let text = "order_12345-payment/7!";
+        assert_eq!(Key::new(text).map(|key| key.to_string()).as_deref(), Some(text));
         assert!(Key::new(&"k".repeat(255)).is_some());
         for wrong in ["", "with space", "tab\t", "nul\0", "größe", &"k".repeat(256)] {
             assert_eq!(Key::new(wrong), None, "{wrong:?}");
@@ -133,6 +134,18 @@ mod tests {
         assert_ne!(base, Fingerprint::of("PUT", "/api/payments", b"{}"));
         assert_ne!(base, Fingerprint::of("POST", "/api/payments/", b"{}"));
         assert_ne!(base, Fingerprint::of("POST", "/api/payments", b"{ }"));
+    }
+
+    #[test]
+    fn clients_are_told_what_was_asked_for_in_the_word_of_its_path() {
+        let words = [
+            (Operation::Create, "create"),
+            (Operation::Capture, "capture"),
+            (Operation::Void, "void"),
+            (Operation::Refund, "refund"),
+            (Operation::Resolve, "resolve"),
+        ];
+        assert!(words.iter().all(|(operation, word)| operation.name() == *word));
     }
 
     #[test]

@@ -292,6 +292,113 @@ impl Turnover {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{
+        event::{Answered, Decline, Evidence},
+        money::Amount,
+    };
+    use uuid::Uuid;
+
+    fn details(capture: CaptureMode) -> Arc<Details> {
+        Arc::new(Details {
+            id: PaymentId::new(Uuid::from_u128(1)),
+            merchant: "m".into(),
+            amount: Amount::new(100).unwrap(),
+            currency: Currency::for_payment("JPY").unwrap(),
+            capture,
+            payment_method: "tok_visa".into(),
+            customer: None,
+            description: None,
+            metadata: Box::default(),
+            provider: "p".into(),
+            hold_ms: 1,
+        })
+    }
+
+    /// What an event of a payment of 100 books: posted and pending of the customer and of the merchant, and what is
+    /// pending on the accounts of the providers `p` and `q`.
+    fn booked_by(capture: CaptureMode, event: &Event) -> [(i64, i64); 4] {
+        let details = details(capture);
+        let legs = transaction(&details, event).map_or_else(Vec::new, |it| it.legs);
+        let accounts = [
+            Account::PaymentCustomer(details.id),
+            Account::Merchant("m".into()),
+            Account::InDoubt("p".into()),
+            Account::InDoubt("q".into()),
+        ];
+        assert!(legs.iter().all(|leg| accounts.contains(&leg.account)), "{legs:?}");
+        accounts.map(|account| {
+            let own = legs.iter().find(|leg| leg.account == account);
+            own.map_or((0, 0), |leg| (leg.posted, leg.pending))
+        })
+    }
+
+    #[test]
+    fn a_step_of_a_payment_books_what_the_table_says() {
+        let (auto, manual) = (CaptureMode::Automatic, CaptureMode::Manual);
+        let amount = |units| Amount::new(units).unwrap();
+        let yes = || Outcome::Approved { reference: "r".into() };
+        let charge = |outcome| Event::Submitted { details: details(auto), outcome };
+        let nothing = [(0, 0); 4];
+        for (capture, event, moves) in [
+            (auto, charge(Some(yes())), [(-100, 0), (100, 0), (0, 0), (0, 0)]),
+            (auto, charge(Some(Outcome::Declined(Decline::CardDeclined))), nothing),
+            (auto, charge(None), nothing),
+            (manual, Event::Settled(yes()), [(0, -100), (0, 100), (0, 0), (0, 0)]),
+            (
+                manual,
+                Event::Captured { amount: amount(60), released: 40 },
+                [(-60, 100), (60, -100), (0, 0), (0, 0)],
+            ),
+            (manual, Event::Voided, [(0, 100), (0, -100), (0, 0), (0, 0)]),
+            (manual, Event::Expired, [(0, 100), (0, -100), (0, 0), (0, 0)]),
+            (
+                auto,
+                Event::Refunded { amount: amount(30), reason: None },
+                [(30, 0), (-30, 0), (0, 0), (0, 0)],
+            ),
+            (auto, Event::Initiated(details(auto)), [(0, -100), (0, 0), (0, 100), (0, 0)]),
+        ] {
+            assert_eq!(booked_by(capture, &event), moves, "{event:?}");
+        }
+    }
+
+    #[test]
+    fn an_attempt_books_the_difference_between_how_it_stood_and_how_it_stands() {
+        let (yes, no) = (
+            Outcome::Approved { reference: "r".into() },
+            Outcome::Declined(Decline::ProcessingError),
+        );
+        let ask = |action| Ask { provider: "p".into(), action };
+        let asked = |action| Event::Asked { ask: ask(action), reason: None };
+        let answered = |action, was, outcome: &Outcome| Answered {
+            attempt: 1,
+            ask: ask(action),
+            was,
+            outcome: outcome.clone(),
+            evidence: Evidence::Reply,
+        };
+        let told = |action, was, outcome| Event::Answered(Box::new(answered(action, was, outcome)));
+        let capture = Action::Capture { amount: Amount::new(60).unwrap(), released: 40 };
+        let refund = Action::Refund { amount: Amount::new(30).unwrap() };
+        let (out, done) = (Standing::Out, Standing::Succeeded);
+        for (event, moves) in [
+            (asked(capture), [(0, 0), (0, -100), (0, 100)]),
+            (told(capture, out, &yes), [(-60, 100), (60, 0), (0, -100)]),
+            (told(capture, out, &no), [(0, 0), (0, 100), (0, -100)]),
+            (asked(Action::Void), [(0, 0), (0, -100), (0, 100)]),
+            (told(Action::Void, out, &yes), [(0, 100), (0, 0), (0, -100)]),
+            (asked(refund), [(0, 0), (0, -30), (0, 30)]),
+            (told(refund, out, &yes), [(30, 0), (-30, 30), (0, -30)]),
+            (told(refund, done, &no), [(-30, 0), (30, 0), (0, 0)]),
+            (told(Action::Authorize, out, &yes), [(0, 0), (0, 100), (0, -100)]),
+        ] {
+            assert_eq!(booked_by(CaptureMode::Manual, &event)[..3], moves, "{event:?}");
+        }
+        let answered = Box::new(answered(Action::Authorize, out, &no));
+        let rerouted = Event::Rerouted { answered, next: "q".into() };
+        let moves = [(0, 0), (0, 0), (0, -100), (0, 100)];
+        assert_eq!(booked_by(CaptureMode::Manual, &rerouted), moves);
+    }
 
     fn leg(posted: i64, pending: i64) -> Leg {
         Leg { account: Account::Merchant("m".into()), posted, pending }

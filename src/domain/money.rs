@@ -175,6 +175,7 @@ mod tests {
         let [eur, usd] = ["EUR", "USD"].map(|code| Currency::for_payment(code).unwrap());
         assert_eq!(eur.partial_cmp(&usd), Some(std::cmp::Ordering::Less));
         assert_eq!(eur.cmp(&usd), std::cmp::Ordering::Less);
+        assert_eq!((eur.to_string(), format!("{usd:?}")), ("EUR".into(), "USD".into()));
     }
 
     #[test]
@@ -186,6 +187,7 @@ mod tests {
         let (five, three) = (Amount::new(5).unwrap(), Amount::new(3).unwrap());
         assert_eq!(five.less(three), Amount::new(2));
         assert_eq!(five.less(five), None);
+        assert_eq!(five.to_string(), "5");
         assert_eq!(three.less(five), None);
     }
 }

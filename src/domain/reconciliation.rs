@@ -432,3 +432,36 @@ impl fmt::Display for LedgerPosition {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn running_totals_that_do_not_sum_to_zero_are_found_by_their_currency() {
+        let books = Books::default();
+        let mut recount = Recount::begin(&books);
+        let yen = Currency::for_payment("JPY").unwrap();
+        for (kind, posted, pending) in
+            [(AccountKind::Merchant, 5, 1), (AccountKind::Customer, -2, 3)]
+        {
+            let total = KindTotal { balance: Balance { posted, pending }, accounts: 1 };
+            recount.kept.trial_balance.insert((kind, yen), total);
+        }
+        while recount.proceed(&books, 1) {}
+        let report = recount.finish();
+        let zero = report.checks.iter().find(|check| check.name == "trial_balance_is_zero");
+        let failures = &zero.unwrap().failures;
+        let sums = "JPY: all accounts sum to 3 (pending 4)";
+        assert!(failures.iter().any(|failure| failure.what == sums), "{failures:?}");
+    }
+
+    #[test]
+    fn where_a_payment_stands_in_the_ledger_is_told_with_what_is_in_doubt() {
+        let position = LedgerPosition {
+            merchant: Balance { posted: 5, pending: 3 },
+            in_doubt: Balance { posted: 0, pending: 2 },
+        };
+        assert_eq!(position.to_string(), "posted 5, pending 3, in doubt 2");
+    }
+}

@@ -99,6 +99,20 @@ fn merchants_are_made_once_and_changed_and_a_holder_has_so_many_keys_at_most() {
 }
 
 #[test]
+fn so_many_merchants_are_made_and_no_more() {
+    let mut access = Access::default();
+    let made = |number: usize| {
+        let id = format!("m{number}");
+        AccessEvent::MerchantMade { id: id.into(), name: None }
+    };
+    for number in 1..=MERCHANTS_MAX {
+        record(&mut access, made(number)).unwrap();
+    }
+    let more = record(&mut access, made(MERCHANTS_MAX + 1));
+    assert_eq!(more, Err(Misfit::TooManyMerchants(MERCHANTS_MAX)));
+}
+
+#[test]
 fn merchants_are_listed_by_name_from_behind_one() {
     let mut access = Access::default();
     assert!(!access.has_keys());

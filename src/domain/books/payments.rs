@@ -180,10 +180,8 @@ impl History {
         }
         let held = |step: &&Step| match &step.event {
             Event::Submitted { outcome: Some(_), .. } | Event::Settled(_) => true,
-            Event::Answered(answered) => {
-                answered.ask.action == Action::Authorize
-                    && answered.outcome.standing() == Standing::Succeeded
-            }
+            // The last one: once it is held, it is not asked for again.
+            Event::Answered(answered) => answered.ask.action == Action::Authorize,
             _ => false,
         };
         let step = self.steps.iter().rfind(held)?;

@@ -196,3 +196,29 @@ fn accounts(payments: &Payments, places: &[Place]) -> Accounts {
     }
     accounts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ledger::{Account, Leg, Transaction};
+
+    #[test]
+    fn books_whose_accounts_do_not_sum_to_zero_are_refused() {
+        let sums = |merchants: (i64, i64), in_doubt: (i64, i64)| {
+            let leg = |account, (posted, pending)| Leg { account, posted, pending };
+            let legs = vec![
+                leg(Account::Merchant("m".into()), merchants),
+                leg(Account::InDoubt("p".into()), in_doubt),
+            ];
+            let currency = Currency::for_payment("JPY").unwrap();
+            let mut books = Books::default();
+            books.accounts.post(&books.payments, 0, 0, &Transaction { currency, legs });
+            books.check_sums()
+        };
+        assert_eq!(sums((5, 1), (-5, -1)), Ok(()));
+        let posted = "JPY: debits 2, credits 5, all accounts sum to 3 (pending 4)";
+        assert_eq!(sums((5, 1), (-2, 3)), Err(posted.into()));
+        let pending = "JPY: debits 5, credits 5, all accounts sum to 0 (pending 4)";
+        assert_eq!(sums((5, 1), (-5, 3)), Err(pending.into()));
+    }
+}

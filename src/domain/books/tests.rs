@@ -187,6 +187,9 @@ proptest! {
             let promised = payment.refunded + payment.refunds_out();
             prop_assert!(promised <= payment.captured, "{promised} of {}", payment.captured);
             prop_assert_eq!(payment.out().count(), usize::from(history.out));
+            if history.out == 0 && !history.needs_review {
+                prop_assert_eq!(history.expires_at(), payment.expires_at);
+            }
         }
         let out: i128 = desk.books.histories(0).flat_map(|history| {
             let payment = history.payment();

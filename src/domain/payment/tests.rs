@@ -446,3 +446,12 @@ fn the_moves_of_an_event_are_those_of_the_diagram() {
     assert_eq!(moves(&processing, &Event::Settled(approved())), ["processing>authorized"]);
     assert_eq!(moves(&payment_in(Status::Authorized), &Event::Voided), ["authorized>voided"]);
 }
+
+#[test]
+fn evidence_says_whose_words_it_is_if_it_is_in_words() {
+    for evidence in [Evidence::Reply, Evidence::LateReply, Evidence::LookUp] {
+        assert_eq!(evidence.text(), None, "{evidence:?}");
+    }
+    assert_eq!(Evidence::Webhook("evt_1".into()).text(), Some("evt_1"));
+    assert_eq!(Evidence::Person("I called them".into()).text(), Some("I called them"));
+}

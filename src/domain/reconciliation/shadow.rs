@@ -337,5 +337,6 @@ mod tests {
         assert!(checks.iter().all(Check::ok), "{checks:?}");
         all[2..].iter().for_each(|batch| shadow.follow(batch));
         assert_eq!(shadow.take_touched(), [Account::Merchant("north".into())], "moved since");
+        assert_eq!(shadow.turnover(), books(&all).turnover());
     }
 }

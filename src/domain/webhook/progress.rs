@@ -283,10 +283,12 @@ mod tests {
         let rows = |piece: &Change| piece.open.len() + piece.died.len();
         assert!(pieces.iter().all(|piece| rows(piece) <= 3), "{pieces:?}");
         for piece in pieces {
-            assert_eq!(other.through, 60);
+            assert_eq!((other.through, other.cursor), (60, 600));
             other.apply(piece);
         }
         assert_eq!(one, other);
+        let fits = change(90, &[70], &[4], &[10]);
+        assert_eq!(fits.clone().split(2), [fits]);
     }
 
     #[test]
@@ -299,6 +301,17 @@ mod tests {
         progress.apply(change(10, &[], &[3], &[]));
         assert_eq!(progress.through, 4);
         assert_eq!(numbers(&progress.open), [3]);
+    }
+
+    #[test]
+    fn a_replay_starts_its_first_event_over_whether_it_is_open_or_dead() {
+        for first in [3, 5] {
+            let mut progress = Progress::after(0);
+            progress.apply(change(9, &[2, 3], &[], &[4, 5]));
+            progress.rewind(first, 0);
+            assert!(!progress.open.contains_key(&first) && !progress.dead.contains_key(&first));
+            assert!(progress.open.contains_key(&2), "it comes before");
+        }
     }
 
     #[test]

@@ -192,6 +192,7 @@ mod tests {
             Err(Unverified::NoTime)
         );
         assert_eq!(verified(|_, _, _, now| *now += 300), Ok(()));
+        assert_eq!(verified(|_, _, _, now| *now -= 300), Ok(()));
         assert_eq!(verified(|_, _, _, now| *now += 301), Err(Unverified::TooOld { by_s: 301 }));
         assert_eq!(verified(|_, _, _, now| *now -= 301), Err(Unverified::TooNew { by_s: 301 }));
     }

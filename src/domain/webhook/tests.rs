@@ -111,6 +111,7 @@ fn whoever_rotates_twice_can_still_verify_with_the_first_secret() {
     assert_eq!(rotate(4, 2_000).signing_secrets(at(2_001)), [secret(4), secret(3)]);
     let often = (5..30).map(|byte| rotate(byte, 2_100)).last().unwrap();
     assert_eq!(often.signing_secrets(at(2_101)).len(), 1 + OLD_SECRETS_MAX);
+    assert_eq!(rotate(31, 3_100).old_secrets, [(secret(29), at(4_100))], "the others are over");
 }
 
 #[test]
@@ -165,6 +166,11 @@ fn a_filter_can_be_changed_only_so_often() {
         record(WebhookEvent::Updated { endpoint: id(1), settings: settings(pattern) })
     };
     let most = u64::try_from(FILTERS_MAX).unwrap();
+    for sequence in 0..=most {
+        all.apply(changed(1), sequence, at(sequence));
+    }
+    let filter = Some(settings("*").filter);
+    assert_eq!(all.endpoint(id(1)).unwrap().filter(), filter.as_ref(), "it is the same still");
     for sequence in 2..=most {
         assert_eq!(all.check(&changed(sequence), 2), Ok(()), "{sequence}");
         all.apply(changed(sequence), sequence, at(sequence));
@@ -220,4 +226,10 @@ fn a_courier_sees_by_the_revision_whether_it_has_to_look_again() {
     all.apply(record(WebhookEvent::Enabled { endpoint: id(1) }), 5, at(5));
     assert!(grew(&all) && all.endpoint(id(1)).unwrap().revision > before);
     assert_eq!(all.endpoint(id(1)).unwrap().updated_at, at(5));
+}
+
+#[test]
+fn merchants_are_told_why_an_endpoint_gets_nothing_in_one_word() {
+    use DisabledBecause::{Asked, Failing, Gone};
+    assert_eq!([Asked, Gone, Failing].map(DisabledBecause::name), ["requested", "gone", "failing"]);
 }

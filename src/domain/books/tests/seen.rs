@@ -262,7 +262,7 @@ fn a_courier_gets_what_its_endpoint_wants_and_no_more_than_it_looks_at() {
         backlog: 20,
         disable_after_ms: 1000,
     };
-    let mut queue = Queue::new(endpoint(), terms, Progress::after(1), |_| None);
+    let mut queue = Queue::new(endpoint(), terms.clone(), Progress::after(1), |_| None);
     let feed = |queue: &mut Queue, scan| {
         let got_on = desk.books.feed_into(queue, endpoint(), millis(30), scan);
         (got_on, queue.progress().through, queue.progress().cursor)
@@ -271,6 +271,9 @@ fn a_courier_gets_what_its_endpoint_wants_and_no_more_than_it_looks_at() {
     assert_eq!(feed(&mut queue, 3), (true, 3, 7));
     assert_eq!(feed(&mut queue, 3), (true, 4, 10), "a refund is not wanted, but looked at");
     assert_eq!(feed(&mut queue, 3), (false, 4, 10), "there is nothing more");
+    let up_to_the_last = Progress { through: 4, ..Progress::after(9) };
+    let mut has_all = Queue::new(endpoint(), terms, up_to_the_last, |_| None);
+    assert_eq!(feed(&mut has_all, 3), (false, 4, 9), "what it does not want is not looked at");
     queue.rewind((1, 1), |_| None);
     assert_eq!(feed(&mut queue, 3), (false, 0, 1), "the books know of no replay");
     let first = |time| desk.books.first_event_at("south", millis(time));
@@ -418,4 +421,38 @@ fn a_hold_lapses_by_when_the_provider_gave_it_and_not_by_what_was_answered_later
     assert_eq!(expires_at(&desk), Some(millis(55)));
     assert!(desk.command(2, ask("one", Command::Void), 7) && desk.command(2, answer(1, no), 9));
     assert_eq!(expires_at(&desk), Some(millis(55)));
+}
+
+#[test]
+fn a_key_is_answered_with_all_that_became_known_while_its_client_waited() {
+    let told = |commands: &[Command]| {
+        let mut desk = Desk::default();
+        for command in [&[Command::Initiate(details(1, 300))], commands].concat() {
+            assert!(desk.command(1, command.clone(), 1), "{command:?}");
+        }
+        let key = Key::new(&format!("{}-1", id(1))).unwrap();
+        let answered = desk.books.answered("south", &key, Retention::Forever, Timestamp::default());
+        answered.map(|answered| answered.version)
+    };
+    let answer = |attempt, evidence| Command::Answer { attempt, outcome: approved(), evidence };
+    let outcome = Outcome::DeclinedBy { decline: Decline::ProcessingError, code: "c".into() };
+    let rerouted = |evidence| {
+        let outcome = outcome.clone();
+        Command::Reroute { attempt: 0, outcome, evidence, next: "two".into() }
+    };
+    let denied = |evidence| Command::Note(Note::Contradicted { evidence, what: "another".into() });
+    let undecided = Command::Note(Note::Undecided { attempt: 1, what: "silence".into() });
+    for (version, commands) in [
+        (1, vec![]),
+        (2, vec![answer(0, Evidence::Reply)]),
+        (1, vec![answer(0, Evidence::LookUp)]),
+        (3, vec![rerouted(Evidence::Reply), answer(1, Evidence::Reply)]),
+        (2, vec![rerouted(Evidence::Reply), answer(1, Evidence::LateReply)]),
+        (1, vec![rerouted(Evidence::LateReply), answer(1, Evidence::Reply)]),
+        (3, vec![answer(0, Evidence::Reply), denied(Evidence::Reply)]),
+        (2, vec![answer(0, Evidence::Reply), denied(Evidence::Webhook("evt_1".into()))]),
+        (1, vec![undecided]),
+    ] {
+        assert_eq!(told(&commands), Some(version), "{commands:?}");
+    }
 }

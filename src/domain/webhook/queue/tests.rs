@@ -303,6 +303,7 @@ fn what_was_tried_before_a_replay_no_longer_counts_and_keeps_its_payment_in_orde
     let mut desk = Desk::with(&[10, 20]);
     let due = desk.due();
     desk.queue.rewind((1, 5), payment_of);
+    assert_eq!(desk.queue.in_flight(), 2, "they are under way all the same");
     desk.queue.take(upcoming(10), desk.now);
     desk.queue.take(upcoming(30), desk.now);
     let next = desk.due();
@@ -334,9 +335,11 @@ fn a_delivered_event_can_be_sent_again_and_one_that_is_under_way_is_not_sent_twi
     desk.succeed(due[0]);
     desk.queue.reopen(1, upcoming(10));
     desk.queue.reopen(2, upcoming(20));
+    desk.queue.reopen(3, upcoming(30));
     let again = desk.due();
     assert_eq!(sequences(&again), [10]);
     assert_eq!(again[0].attempt, 1);
+    assert_eq!(desk.queue.in_flight(), 2, "30 comes by itself");
 }
 
 #[test]
@@ -368,6 +371,74 @@ fn an_endpoint_is_healthy_from_a_success_until_a_failure() {
     desk.queue.seen(90);
     desk.queue.seen(80);
     assert_eq!(desk.queue.progress().cursor, 90, "what was looked at stays so");
+}
+
+#[test]
+fn a_failure_halves_how_many_are_sent_at_once_down_to_one() {
+    let mut desk = Desk::with(&[10, 20, 30, 40, 50]);
+    for at_once in [2, 1] {
+        let due = desk.queue.next(desk.now).unwrap();
+        desk.fail(due);
+        let due = desk.due();
+        assert_eq!(due.len(), at_once);
+        for due in due {
+            desk.fail(due);
+        }
+    }
+}
+
+#[test]
+fn the_more_waits_or_is_under_way_the_less_is_taken_from_the_journal() {
+    let mut desk = Desk::with(&[10, 20, 30, 40, 50]);
+    for _ in 0..3 {
+        desk.queue.next(desk.now).unwrap();
+    }
+    assert_eq!(desk.queue.wants(desk.now), 3, "of 8, 3 are under way and 2 wait");
+    desk.queue.next(desk.now).unwrap();
+    assert_eq!(desk.queue.wakes_at(desk.now), None, "50 has to wait for a place");
+}
+
+#[test]
+fn an_endpoint_that_is_down_gets_a_new_event_each_tenth_of_its_time_down_within_bounds() {
+    let mut desk = Desk::with(&[10, 20, 30, 40, 50, 60, 70, 80]);
+    for _ in 0..DOWN_AFTER {
+        let due = desk.queue.next(desk.now).unwrap();
+        desk.fail(due);
+    }
+    let down_since = desk.now;
+    let minutes = |count: u64| count * 60_000;
+    for (entry, down_for, wait) in
+        [(90, 0, 5_000), (100, minutes(90), minutes(10)), (110, minutes(600), minutes(15))]
+    {
+        desk.now = down_since.plus_millis(down_for);
+        desk.queue.take(upcoming(entry), desk.now);
+        let again = desk.now.plus_millis(wait);
+        // Tenths of a millisecond do not count.
+        let before = desk.now.plus_millis(wait - 2);
+        assert_eq!((desk.queue.wants(before), desk.queue.wants(again)), (0, 1), "{entry}");
+    }
+    desk.queue.next(desk.now).unwrap();
+    // With one under way there is no place for another try, so only the new event is waited for.
+    let new = desk.now.plus_millis(minutes(15));
+    let before = desk.now.plus_millis(minutes(15) - 1);
+    assert_eq!(desk.queue.wakes_at(before), Some(new));
+    assert_eq!(desk.queue.wakes_at(new), None, "it waits for an event");
+}
+
+#[test]
+fn a_report_tells_what_is_open_and_what_was_reported_open_and_is_settled() {
+    let mut desk = Desk::with(&[10, 20]);
+    let due = desk.due();
+    let report = |desk: &mut Desk| {
+        let report = desk.queue.report().unwrap();
+        let open: Vec<u64> = report.open.iter().map(|(number, _)| *number).collect();
+        (open, report.closed)
+    };
+    desk.succeed(due[0]);
+    assert_eq!(report(&mut desk), (vec![2], vec![]), "nobody knows that 1 was ever open");
+    desk.succeed(due[1]);
+    assert_eq!(report(&mut desk), (vec![], vec![2]));
+    assert_eq!(desk.queue.report(), None);
 }
 
 proptest! {
