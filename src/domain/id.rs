@@ -57,7 +57,8 @@ macro_rules! named_by_uuid {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}{}", Self::PREFIX, self.0.simple())
+                f.write_str(Self::PREFIX)?;
+                f.write_str(self.0.simple().encode_lower(&mut Uuid::encode_buffer()))
             }
         }
 
@@ -179,7 +180,8 @@ impl DerivedId {
 
 impl fmt::Display for DerivedId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.kind.prefix(), self.to_uuid().simple())
+        f.write_str(self.kind.prefix())?;
+        f.write_str(self.to_uuid().simple().encode_lower(&mut Uuid::encode_buffer()))
     }
 }
 

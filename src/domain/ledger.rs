@@ -369,7 +369,7 @@ mod tests {
             Outcome::Declined(Decline::ProcessingError),
         );
         let ask = |action| Ask { provider: "p".into(), action };
-        let asked = |action| Event::Asked { ask: ask(action), reason: None };
+        let asked = |action| Event::Asked { ask: Box::new(ask(action)), reason: None };
         let answered = |action, was, outcome: &Outcome| Answered {
             attempt: 1,
             ask: ask(action),

@@ -62,27 +62,33 @@ struct Fields<'a, 'line> {
 impl Fields<'_, '_> {
     /// `value` as it is: a number, or true or false.
     fn plain(&mut self, field: &Field, value: impl fmt::Display) {
-        if self.written.is_ok() {
-            self.written = write!(self.line, ",\"{}\":{value}", field.name());
-        }
+        self.field(field, |line| write!(line, "{value}"));
     }
 
-    fn text(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+    fn text(&mut self, field: &Field, value: impl FnOnce(&mut Escaped<'_, '_>) -> fmt::Result) {
+        self.field(field, |line| {
+            line.write_char('"')?;
+            value(&mut Escaped(line))?;
+            line.write_char('"')
+        });
+    }
+
+    fn field(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
         if self.written.is_ok() {
-            self.written = write!(self.line, ",\"{}\":\"", field.name())
-                .and_then(|()| Escaped(self.line).write_fmt(value))
-                .and_then(|()| self.line.write_char('"'));
+            let name = [",\"", field.name(), "\":"];
+            let named = name.into_iter().try_for_each(|part| self.line.write_str(part));
+            self.written = named.and_then(|()| value(self.line));
         }
     }
 }
 
 impl Visit for Fields<'_, '_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.text(field, format_args!("{value:?}"));
+        self.text(field, |text| write!(text, "{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.text(field, format_args!("{value}"));
+        self.text(field, |text| text.write_str(value));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
@@ -107,6 +113,9 @@ struct Escaped<'a, 'line>(&'a mut Writer<'line>);
 
 impl fmt::Write for Escaped<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+            return self.0.write_str(text);
+        }
         for part in text.split_inclusive(|c: char| c < ' ' || c == '"' || c == '\\') {
             let mut rest = part.chars();
             match rest.next_back() {
