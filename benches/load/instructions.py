@@ -9,6 +9,7 @@ counted, not the kernel's part, and not as on every processor: valgrind offers n
 more than it takes.
 """
 
+import os
 import pathlib
 import re
 import shutil
@@ -114,8 +115,12 @@ def main():
         command = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--separate-threads=yes"]
         command += [f"--callgrind-out-file={folder}/counts", str(ROOT / "target/release/strongroom")]
         command += ["serve", "--listen", "127.0.0.1:0", "--data", "data"]
+        # One worker, so that all of what it does is in one thread's count.
+        variables = os.environ | {"STRONGROOM__HTTP__WORKERS": "1"}
         with open(folder / "log", "wb") as log:
-            server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)
+            server = subprocess.Popen(
+                command, cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=log, text=True
+            )
         try:
             lines = (line.split()[-1] for line in server.stdout if line.startswith("listening on "))
             address = urllib.parse.urlsplit(next(lines))
