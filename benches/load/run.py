@@ -153,6 +153,7 @@ class Load:
             "perSecond": told[status] / figures["summary"]["total"],
             "p50ms": percentiles["p50"] * 1e3,
             "p99ms": percentiles["p99"] * 1e3,
+            "slowestMs": figures["summary"]["slowest"] * 1e3,
         }
 
 
@@ -219,6 +220,7 @@ class Kit:
             # Of several loads the slowest one's.
             "p50ms": max(one["p50ms"] for one in each),
             "p99ms": max(one["p99ms"] for one in each),
+            "slowestMs": max(one["slowestMs"] for one in each),
             "cpuMicros": cpu / answers * 1e6,
         }
         return together, each
@@ -371,7 +373,7 @@ def history(kit, payments):
     measured("charge, 64, before")
     more = payments - kit.real.metric("strongroom_payments{")
     cpu = kit.real.cpu_seconds()
-    kit.on_real(charge(name="history", count=more))
+    kit.facts["slowestMsInHistory"] = kit.on_real(charge(name="history", count=more))["slowestMs"]
     kit.settle()
     # With all that was done later: snapshots, archive, reconciliation.
     kit.facts["cpuMicrosPerPayment"] = (kit.real.cpu_seconds() - cpu) / more * 1e6
@@ -401,6 +403,7 @@ def table(kit):
     if memory := kit.facts.get("memoryBytesPerPayment"):
         yield f"memory: {memory:.0f} bytes a settled payment"
         yield f"CPU: {kit.facts['cpuMicrosPerPayment']:.0f} us a payment, over all of them, with all that the background did"
+        yield f"slowest answer to any of them: {kit.facts['slowestMsInHistory']:.0f} ms"
 
 
 def main():
