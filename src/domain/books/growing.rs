@@ -1,8 +1,8 @@
 //! Lists and tables that grow a little at a time.
 //!
 //! The books are changed under a lock that every request waits for. A `Vec` or a hash table that doubles moves all it
-//! holds at once, and a hash table of millions of payments looks at each of them for it: seconds in which nobody is
-//! answered. What is as long as the history is held in these instead.
+//! holds at once, and a hash table looks at every payment for it: a pause that is the longer the more there are, in which
+//! nobody is answered. What is as long as the history is held in these instead.
 
 use hashbrown::{
     HashTable,
