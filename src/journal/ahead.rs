@@ -164,18 +164,75 @@ impl Closing {
         let mut number = first;
         loop {
             let state = self.0.prepare(number);
-            match *state {
+            let changed = &self.0.changed;
+            let state = match *state {
                 State::Closed => return,
                 State::Ready(_) => {
                     number = number.saturating_add(1);
                     let ready = |state: &mut State| matches!(state, State::Ready(_));
-                    drop(self.0.changed.wait_while(state, ready));
+                    changed.wait_while(state, ready).unwrap_or_else(PoisonError::into_inner)
                 }
                 State::Making | State::Unable(_) => {
                     let open = |state: &mut State| !matches!(state, State::Closed);
-                    drop(self.0.changed.wait_timeout_while(state, RETRY, open));
+                    let waited = changed.wait_timeout_while(state, RETRY, open);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
                 }
+            };
+            // Or a stop would have to wait until one more segment was written that nobody takes.
+            if matches!(*state, State::Closed) {
+                return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::disk::simulated::{Fullness, SimulatedDisk};
+    use std::time::Instant;
+
+    const SEGMENT_BYTES: u64 = 64 * 1024;
+
+    fn ahead(disk: &Arc<dyn Disk>) -> Ahead {
+        Ahead::new(Arc::clone(disk), Arc::new(Space::new(4096)), SEGMENT_BYTES)
+    }
+
+    #[test]
+    fn when_it_is_dropped_its_thread_has_let_go_of_the_disk() {
+        let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
+        let mut ahead = ahead(&disk);
+        ahead.start(2).unwrap();
+        drop(ahead.take().unwrap());
+        ahead.settle();
+        drop(ahead);
+        assert_eq!(Arc::strong_count(&disk), 1);
+        assert_eq!(disk.list().unwrap().len(), 2, "one taken, one ahead, and no more");
+    }
+
+    #[test]
+    fn whoever_waits_for_a_segment_is_told_when_the_thread_has_ended() {
+        let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
+        let ahead = ahead(&disk);
+        drop(Closing(Arc::clone(&ahead.shared)));
+        assert!(matches!(*ahead.shared.lock(), State::Closed));
+        assert!(matches!(ahead.take(), Err(JournalError::Stopped)));
+    }
+
+    #[test]
+    fn a_full_disk_is_not_asked_again_and_again() {
+        let simulated = SimulatedDisk::default();
+        let disk: Arc<dyn Disk> = Arc::new(simulated.clone());
+        simulated.set_full(Fullness::Full);
+        let mut ahead = ahead(&disk);
+        let began = Instant::now();
+        ahead.start(2).unwrap();
+        ahead.settle();
+        while began.elapsed() < Duration::from_millis(50) {
+            std::thread::yield_now();
+        }
+        let tries_max = 1 + began.elapsed().as_millis() / RETRY.as_millis();
+        // A try makes a file and removes what is left of it.
+        assert!(u128::from(simulated.calls()) <= 2 * tries_max, "{}", simulated.calls());
     }
 }

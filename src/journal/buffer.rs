@@ -163,6 +163,9 @@ mod tests {
         assert_eq!(buffer.len(), 2 * BLOCK_BYTES);
         assert_eq!(buffer.push(&[3]), Err(Full));
         assert_eq!(buffer.as_ptr().align_offset(BLOCK_BYTES), 0);
+        buffer.truncate(2 * BLOCK_BYTES - 1);
+        buffer.push(&[3]).expect("the last byte that fits");
+        assert_eq!((buffer.len(), buffer.capacity()), (2 * BLOCK_BYTES, 2 * BLOCK_BYTES));
         buffer.truncate(1);
         assert_eq!(&*buffer, [1]);
         assert_eq!(AlignedBuffer::blocks_of(&[7])[..2], [7, 0]);

@@ -226,16 +226,17 @@ impl Disk for RealDisk {
         length: usize,
         source: Source,
     ) -> io::Result<AlignedBuffer> {
-        if source == Source::Device && offset.is_multiple_of(bytes(BLOCK_BYTES)) {
-            return read_blocks(&self.open_to_read(name, source)?, offset, length);
+        let file = self.open_to_read(name, source)?;
+        if source == Source::Cache {
+            let mut content = AlignedBuffer::zeroed(length);
+            file.read_exact_at(&mut content, offset)?;
+            return Ok(content);
         }
-        let file = File::open(self.path(name))?;
-        if source == Source::Device {
-            let length = NonZeroU64::new(bytes(length));
-            fadvise(&file, offset, length, Advice::DontNeed)?;
-        }
-        let mut content = AlignedBuffer::zeroed(length);
-        file.read_exact_at(&mut content, offset)?;
+        // Whole blocks: the device has no other, and the cache lets go of no less.
+        let before = index(offset % bytes(BLOCK_BYTES));
+        let mut content = read_blocks(&file, offset - bytes(before), length + before)?;
+        content.copy_within(before.., 0);
+        content.truncate(length);
         Ok(content)
     }
 
@@ -361,7 +362,7 @@ pub(super) fn above(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::{os::unix::fs::PermissionsExt, sync::Barrier, thread};
 
     fn mode(path: &Path) -> u32 {
         path.metadata().unwrap().permissions().mode() & 0o777
@@ -404,6 +405,12 @@ mod tests {
         disk.create_zeroed("a", 4096).unwrap();
         let again = disk.create_zeroed("a", 4096).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(disk.length("a").unwrap(), 4096, "it is left as it is");
+        for length in [0, 4096, bytes(FILL_BYTES), bytes(FILL_BYTES) * 2 + 4096] {
+            disk.create_zeroed("zeros", length).unwrap();
+            assert_eq!(disk.length("zeros").unwrap(), length);
+            disk.remove("zeros").unwrap();
+        }
         disk.rename("a", "b").unwrap();
         disk.sync_folder().unwrap();
         assert_eq!(disk.list().unwrap(), ["b"]);
@@ -417,6 +424,7 @@ mod tests {
         let missing = RealDisk::of_existing(&place.path().join("x"), DirectIo::Never).unwrap();
         assert!(missing.list().unwrap().is_empty());
         assert_eq!(missing.free().unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(missing.sync_folder().unwrap_err().kind(), io::ErrorKind::NotFound);
         let file = place.path().join("file");
         File::create(&file).unwrap();
         let within = file.join("x");
@@ -426,5 +434,32 @@ mod tests {
             (above(Path::new("a/x")), above(Path::new("x"))),
             (Path::new("a"), Path::new("."))
         );
+    }
+    #[test]
+    fn what_there_is_no_room_for_is_not_even_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(folder.path(), DirectIo::Never).unwrap();
+        // No file can be begun in a folder that is not there.
+        let begin = |length| disk.create_zeroed("missing/file", length).unwrap_err().kind();
+        assert_eq!(begin(4096), io::ErrorKind::NotFound);
+        assert_eq!(begin(u64::MAX), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn whoever_makes_the_same_folder_at_the_same_time_has_it() {
+        let place = tempfile::tempdir().unwrap();
+        for round in 0..100 {
+            let folder = place.path().join(format!("{round}/journal"));
+            let all = Barrier::new(4);
+            thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        all.wait();
+                        create_folder(&folder).unwrap();
+                        assert!(folder.is_dir());
+                    });
+                }
+            });
+        }
     }
 }

@@ -148,8 +148,10 @@ mod tests {
     fn a_lock_is_waited_for_and_not_for_ever() {
         let folder = tempfile::tempdir().unwrap();
         let lock = DataLock::take(folder.path()).unwrap();
+        let began = Instant::now();
         let refused = DataLock::take_within(folder.path(), 3 * LOOK_AGAIN).unwrap_err();
         assert!(matches!(refused, JournalError::Locked { .. }));
+        assert!(began.elapsed() >= 3 * LOOK_AGAIN, "{:?}", began.elapsed());
         thread::scope(|scope| {
             let next =
                 scope.spawn(|| DataLock::take_within(folder.path(), Duration::from_secs(60)));

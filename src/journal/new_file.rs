@@ -103,3 +103,40 @@ impl Drop for NewFile<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::disk::simulated::{Fault, SimulatedDisk};
+
+    #[test]
+    fn a_long_file_is_waited_for_every_16_mib_and_when_it_is_finished() {
+        let disk = SimulatedDisk::default();
+        let mut file = NewFile::begin(&disk, "file").unwrap();
+        let content = vec![7; 40 * 1024 * 1024];
+        let before = disk.calls();
+        file.append(&content).unwrap();
+        assert_eq!(disk.calls() - before, 160 + 2, "pieces of 256 KiB, and the first 32 MiB");
+        assert_eq!(disk.unsynced(), 1 + 8 * 1024 * 1024 / 512, "its name, and the last 8 MiB");
+        file.finish().unwrap();
+        assert_eq!((disk.calls() - before, disk.unsynced()), (160 + 3, 1));
+        file.publish().unwrap();
+        assert_eq!((disk.calls() - before, disk.unsynced()), (160 + 5, 0));
+        assert_eq!(disk.bytes_of("file"), Some(content));
+    }
+
+    #[test]
+    fn a_file_that_is_not_published_has_a_name_that_says_so_and_leaves_nothing() {
+        let disk = SimulatedDisk::default();
+        let mut file = NewFile::begin(&disk, "file").unwrap();
+        file.append(b"half").unwrap();
+        assert_eq!(file.finish().unwrap(), "file.tmp");
+        assert_eq!(disk.list().unwrap(), ["file.tmp"]);
+        drop(file);
+        assert!(disk.list().unwrap().is_empty());
+        // What stands in the way is not written over.
+        disk.put("file.tmp", b"a longer one that cannot be removed");
+        disk.fail_at(1, Fault::Refused);
+        assert!(NewFile::begin(&disk, "file").is_err());
+    }
+}

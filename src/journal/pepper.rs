@@ -86,6 +86,9 @@ mod tests {
         assert_eq!(made.expose(), again.expose());
         assert_eq!((made.is_new, again.is_new), (true, false));
         let path = folder.path().join(FILE);
+        assert_eq!(fs::read_to_string(&path).unwrap(), hex::encode(made.expose()) + "\n");
+        let other = tempfile::tempdir().unwrap();
+        assert_ne!(read_or_make(other.path()).unwrap().expose(), made.expose());
         let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(), 0o600);
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();

@@ -265,6 +265,9 @@ mod tests {
         for other in ["42.seg", "+0000000000000000042.seg", "watermark", ".seg"] {
             assert_eq!(first_of(other), None, "{other}");
         }
-        assert!(is_ahead(&ahead_name(3)) && !is_ahead("00000000000000000042.seg"));
+        assert!(is_ahead(&ahead_name(3)));
+        for other in ["00000000000000000042.seg", "ahead-3.seg", "00000000000000000042.snap.tmp"] {
+            assert!(!is_ahead(other), "{other}");
+        }
     }
 }

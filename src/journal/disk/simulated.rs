@@ -54,6 +54,8 @@ struct State {
     fault: Option<(u64, Fault)>,
     off: bool,
     full: bool,
+    /// As many bytes are free as nobody counts, if not this many.
+    free: Option<u64>,
 }
 
 #[derive(Clone)]
@@ -85,6 +87,11 @@ impl SimulatedDisk {
     /// Whether there is no room for a new file.
     pub fn set_full(&self, full: Fullness) {
         self.lock().full = full == Fullness::Full;
+    }
+
+    /// How many bytes are said to be free from now on. New files fail no sooner for it.
+    pub fn set_free(&self, bytes: u64) {
+        self.lock().free = Some(bytes);
     }
 
     /// Whether the power has failed.
@@ -308,7 +315,8 @@ impl Disk for SimulatedDisk {
     }
 
     fn free(&self) -> io::Result<u64> {
-        Ok(if self.lock().full { 0 } else { u64::MAX })
+        let state = self.lock();
+        Ok(if state.full { 0 } else { state.free.unwrap_or(u64::MAX) })
     }
 
     fn create_zeroed(&self, name: &str, length: u64) -> io::Result<()> {

@@ -324,3 +324,39 @@ fn entries(fields: &mut Fields<'_>) -> Result<Entries, String> {
     }
     Ok(entries)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_as_long_as_it_says_and_no_longer_than_any_may_be() {
+        let nil = PaymentId::new(Uuid::nil());
+        let expands = |held: u64, said: u64| {
+            let content = zstd::bulk::compress(&vec![7; index(held)], LEVEL).unwrap();
+            let part = Part {
+                kind: Kind::Payments,
+                offset: 16,
+                length: bytes(content.len()),
+                plain: said,
+                items: 1,
+                entries: 1,
+                first: nil,
+                last: nil,
+                hash: Sha256::digest(&content).into(),
+            };
+            expand(&part, &content).map(|plain| bytes(plain.len())).ok()
+        };
+        for length in [5000, PLAIN_BYTES_MAX] {
+            assert_eq!(expands(length, length), Some(length));
+            assert_eq!(expands(length, length - 1), None, "it is longer");
+            assert_eq!(
+                expands(length, length + 1),
+                None,
+                "it is shorter, or larger than any may be"
+            );
+        }
+        assert_eq!(expands(PLAIN_BYTES_MAX + 1, PLAIN_BYTES_MAX + 1), None);
+        assert_eq!(PLAIN_BYTES_MAX, 67_108_864, "a start must read what earlier releases wrote");
+    }
+}

@@ -1,5 +1,6 @@
 //! The rules of snapshots, on a simulated disk.
 
+mod file;
 mod odd;
 mod real_disk;
 
@@ -419,24 +420,18 @@ fn a_journal_that_ends_before_its_snapshot_or_is_another_one_is_refused() {
     assert!(matches!(start(&on(&mixed), Sequence::MAX), Err(JournalError::Damaged { .. })));
 }
 
-/// The newest snapshot written anew, with every hash right, and one payment's description changed.
-fn forge(disk: &SimulatedDisk, name: &str) {
+/// The snapshot written anew, with every hash right, and the entries of payments as `change` leaves them.
+fn forge(disk: &SimulatedDisk, name: &str, mut change: impl FnMut(&mut part::Entries)) {
     let snapshot = Snapshot::open(disk, name.into()).unwrap();
     let mut contents = snapshot.contents.clone();
     let mut file = NewFile::begin(disk, name).unwrap();
     file.append(&Contents::header()).unwrap();
     let mut writer = PartWriter::new(file);
-    let mut forged = false;
     for part in &contents.parts {
         match part.kind {
             contents::Kind::Payments => {
                 let forge = |id, mut entries: part::Entries| {
-                    if !forged
-                        && let Event::Submitted { details, .. } = &mut entries[0].record.event
-                    {
-                        Arc::make_mut(details).description = Some("another".into());
-                        forged = true;
-                    }
+                    change(&mut entries);
                     writer.payment(id, entries).unwrap();
                     Ok::<_, String>(())
                 };
@@ -473,7 +468,13 @@ fn a_snapshot_that_says_otherwise_than_the_journal_is_found_though_its_hashes_an
     assert_eq!(honest.len(), 2);
     assert!(honest.iter().all(|it| it.difference.is_none() && it.payments > 0), "{honest:?}");
     let newest = list(&shop.folders).unwrap()[0];
-    forge(&disk, &file_name(newest));
+    let mut forged = false;
+    forge(&disk, &file_name(newest), |entries| {
+        if !forged && let Event::Submitted { details, .. } = &mut entries[0].record.event {
+            Arc::make_mut(details).description = Some("another".into());
+            forged = true;
+        }
+    });
     assert_eq!(load(&shop.folders, Sequence::MAX).unwrap().refused, [], "it can be loaded");
     let compared = compare(&shop.folders, &shop.books).unwrap();
     let Difference { what, at } = compared[0].difference.clone().unwrap();

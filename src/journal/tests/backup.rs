@@ -57,13 +57,15 @@ fn a_copy_holds_every_batch_and_the_next_one_takes_only_what_is_new() {
     live(&source, 0, 2);
     let first = copy_all(&source, &copied).unwrap();
     assert_eq!((all(&copied), end(&copied)), (all(&source), end(&source)));
-    assert_eq!((first.segments, first.already_there), (3, 0));
+    assert_eq!((first.segments, first.already_there, first.bytes), (3, 0, 3 * 64 * 1024));
     let again = copy_all(&source, &copied).unwrap();
     assert_eq!((again.segments, again.already_there, again.bytes), (0, 3, 0));
     live(&source, 1_000, 3);
     archive_old(&source);
+    copied.put("00000000000000000099.seg.tmp", b"what a copy that was cut short left");
     let next = copy_all(&source, &copied).unwrap();
     assert_eq!(all(&copied), all(&source));
+    assert!(!copied.list().unwrap().iter().any(|name| name.ends_with(".tmp")));
     // The two sealed ones stay as they are; the third had been cut and is copied anew.
     assert_eq!((next.segments, next.already_there), (4, 2));
     let (raw, archived) = forms(&copied);
@@ -127,6 +129,38 @@ fn a_copy_that_is_cut_short_at_any_call_is_a_journal_and_the_next_one_completes_
         }
     }
     assert!(calls > 50, "{calls}");
+}
+
+#[test]
+fn no_call_that_fails_goes_untold_in_a_copy() {
+    let (source, copied) = (SimulatedDisk::default(), SimulatedDisk::default());
+    live(&source, 0, 1);
+    archive_old(&source);
+    let calls = {
+        let copied = copied.copy();
+        copy_all(&source, &copied).unwrap();
+        copied.calls()
+    };
+    for call in 1..=calls {
+        let copied = copied.copy();
+        copied.fail_at(call, Fault::Refused);
+        assert!(copy_all(&source, &copied).is_err(), "call {call} of {calls}");
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_be_copied_is_named_and_not_looked_for_in_the_archive() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Folders::open(folder.path(), DirectIo::Never).unwrap();
+    drop(recover(&source, options(), at(0), Default::default(), &mut |_| Ok(())).unwrap());
+    let end = extent(&source, Sequence::MAX).unwrap().unwrap();
+    let segment = source.journal.path(FIRST);
+    std::fs::remove_file(&segment).unwrap();
+    std::fs::create_dir(&segment).unwrap();
+    match copy(&source, &folders(&SimulatedDisk::default()), &end, &mut |_, _| {}) {
+        Err(CopyError::Journal(JournalError::Io { file, .. })) => assert_eq!(file, segment),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

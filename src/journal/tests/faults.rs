@@ -1,8 +1,15 @@
 //! Disks that fail, fill up, and come back.
 
 use super::*;
-use crate::domain::entry::Record;
-use crate::journal::disk::simulated::{Fault, Fullness};
+use crate::domain::{books::Position, entry::Record};
+use crate::journal::{
+    buffer::AlignedBuffer,
+    disk::{
+        Writes,
+        simulated::{Fault, Fullness},
+    },
+    entry,
+};
 use std::time::{Duration, Instant};
 
 fn sealed() -> Vec<Record> {
@@ -112,8 +119,12 @@ fn a_batch_or_an_entry_that_is_too_large_is_refused_and_harms_nothing() {
         assert!(matches!(refused, JournalError::TooLarge { .. }), "{refused}");
     }
     assert_eq!(writer.append(sealed(), at(1)).unwrap().entries[0].sequence, 2);
+    let beside = entry::encoded_bytes(&samples::large(20_000)).unwrap() - 20_000;
+    let largest = options().batch_bytes_max - beside;
+    assert!(writer.append(vec![samples::large(largest + 1)], at(1)).is_err());
+    writer.append(vec![samples::large(largest)], at(1)).expect("the largest that is taken");
     drop(writer);
-    assert_eq!(open(&disk, at(2)).unwrap().1.len(), 3);
+    assert_eq!(open(&disk, at(2)).unwrap().1.len(), 4);
 }
 
 #[test]
@@ -123,10 +134,57 @@ fn options_that_cannot_work_are_refused() {
         batch_bytes_max,
         software: "0.1.0".into(),
     };
-    for options in [with(4096, 100), with(65_537, 100), with(65_536, 61_440), with(1 << 40, 1)] {
+    let start = |options| {
         let disk = Arc::new(SimulatedDisk::default());
-        let result =
-            recover(&Folders::all_in(disk), options, at(0), Default::default(), &mut |_| Ok(()));
-        assert!(matches!(result, Err(JournalError::Options { .. })));
+        recover(&Folders::all_in(disk), options, at(0), Default::default(), &mut |_| Ok(()))
+    };
+    // The last two: a block less than a segment must have, and a byte more than fits one.
+    for options in [
+        with(4096, 100),
+        with(65_537, 100),
+        with(65_536, 61_440),
+        with(1 << 40, 1),
+        with(61_440, 100),
+        with(65_536, 61_329),
+    ] {
+        assert!(matches!(start(options), Err(JournalError::Options { .. })));
     }
+    start(with(65_536, 61_328)).expect("the smallest segment, and a batch that fills it");
+}
+
+#[test]
+fn what_a_start_goes_on_behind_is_durable_though_a_killed_process_left_it_in_the_cache() {
+    let disk = SimulatedDisk::default();
+    let mut writer = open(&disk, at(0)).unwrap().0.writer;
+    let before = disk.bytes_of(FIRST).unwrap();
+    let place = index(writer.position().offset);
+    let told = writer.append(sealed(), at(1)).unwrap();
+    let batch = &disk.bytes_of(FIRST).unwrap()[place..index(writer.position().offset)];
+    drop(writer);
+    disk.put(FIRST, &before);
+    let file = disk.open(FIRST, Writes::Cached).unwrap();
+    file.write(bytes(place), &AlignedBuffer::blocks_of(batch)).unwrap();
+    let (recovered, read) = open(&disk, at(2)).unwrap();
+    assert_eq!(read[1], told);
+    drop(recovered);
+    let (_, after_power_failure) = open(&disk.crash(&mut |_| 0), at(3)).unwrap();
+    assert_eq!(after_power_failure[..3], read);
+}
+
+#[test]
+fn a_journal_that_is_gone_while_a_snapshot_of_it_is_there_is_not_founded_anew() {
+    let disk = SimulatedDisk::default();
+    let covered = Position { sequence: 7, ..Position::default() };
+    let journal = (&folders(&disk), covered);
+    let start = recover_as(STORE, journal, options(), at(0), &mut |_| Ok(()));
+    assert!(matches!(start, Err(JournalError::Damaged { sequence: 1, .. })));
+    assert_eq!((disk.calls(), disk.list().unwrap().len()), (0, 0), "nothing was changed");
+}
+
+#[test]
+fn files_of_others_do_not_keep_a_journal_from_being_founded_beside_them() {
+    let disk = SimulatedDisk::default();
+    disk.put("README", b"somebody's");
+    assert_eq!(open(&disk, at(0)).unwrap().0.report.epoch, 1);
+    assert_eq!(disk.bytes_of("README").unwrap(), b"somebody's");
 }

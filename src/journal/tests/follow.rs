@@ -70,23 +70,75 @@ fn damage_behind_what_was_read_is_found_when_the_reader_goes_on() {
     }
 }
 
-#[test]
-fn a_segment_that_goes_to_the_archive_meanwhile_is_read_there() {
-    let folder = tempfile::tempdir().unwrap();
-    let (folders, mut writer) = large(folder.path(), DirectIo::WhereAvailable);
+/// A journal of several segments on a real disk, the first entries of these, and its last entry.
+fn several(folder: &std::path::Path) -> (Folders, Vec<Sequence>, Sequence) {
+    let (folders, mut writer) = large(folder, DirectIo::WhereAvailable);
     let mut last = 0;
     for _ in 0..8 {
         let written = writer.append(records(3_000_000), at(1)).unwrap();
         last = written.entries.last().unwrap().sequence;
         writer.settle();
     }
-    let firsts: Vec<Sequence> =
+    let mut firsts: Vec<Sequence> =
         folders.journal.list().unwrap().iter().filter_map(|name| segment::first_of(name)).collect();
+    firsts.sort_unstable();
     assert!(firsts.len() > 3, "{firsts:?}");
+    (folders, firsts, last)
+}
+
+#[test]
+fn a_segment_that_goes_to_the_archive_meanwhile_is_read_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (folders, firsts, last) = several(folder.path());
+    let mut all = Reader::open(&folders).unwrap().unwrap();
     let mut reader = Reader::follow(&folders, last).unwrap().unwrap();
-    for first in &firsts {
+    let (newest, older) = firsts.split_last().unwrap();
+    for first in older {
         archive::put(&folders, *first).unwrap();
     }
+    assert_eq!(all.by_ref().map(Result::unwrap).count(), 9);
+    archive::put(&folders, *newest).unwrap();
     assert_eq!(reader.by_ref().map(Result::unwrap).count(), 9);
     assert!(read_on(&mut reader, last).unwrap().is_empty());
+}
+
+#[test]
+fn a_segment_that_goes_to_the_archive_between_two_reads_of_it_is_read_on_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (folders, firsts, last) = several(folder.path());
+    let mut reader = Reader::follow(&folders, 1).unwrap().unwrap();
+    assert_eq!(reader.by_ref().count(), 1);
+    // Now a part of the first segment is in memory.
+    reader.go_on(last).unwrap();
+    archive::put(&folders, firsts[0]).unwrap();
+    assert_eq!(reader.map(Result::unwrap).count(), 8);
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_is_named_and_not_looked_for_in_the_archive() {
+    let folder = tempfile::tempdir().unwrap();
+    let (folders, firsts, last) = several(folder.path());
+    let file = |first: &Sequence| folders.journal.path(&segment::file_name(*first));
+    let named = |mut reader: Reader| match reader.find_map(Result::err) {
+        Some(JournalError::Io { file, .. }) => file,
+        other => panic!("{other:?}"),
+    };
+    let mut cut = Reader::follow(&folders, 1).unwrap().unwrap();
+    assert_eq!(cut.by_ref().count(), 1);
+    cut.go_on(last).unwrap();
+    let content = std::fs::read(file(&firsts[0])).unwrap();
+    std::fs::write(file(&firsts[0]), &content[..2 * 1024 * 1024]).unwrap();
+    assert_eq!(named(cut), file(&firsts[0]), "cut since a part of it was read");
+    std::fs::write(file(&firsts[0]), &content).unwrap();
+
+    let folder_at = |path: &std::path::Path| {
+        std::fs::remove_file(path).unwrap();
+        std::fs::create_dir(path).unwrap();
+    };
+    let (all, followed) = (Reader::open(&folders), Reader::follow(&folders, last));
+    let newest = file(firsts.last().unwrap());
+    std::fs::remove_file(&newest).unwrap();
+    assert_eq!(named(all.unwrap().unwrap()), newest, "only older ones go to the archive");
+    folder_at(&file(&firsts[1]));
+    assert_eq!(named(followed.unwrap().unwrap()), file(&firsts[1]), "it is a folder");
 }

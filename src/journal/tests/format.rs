@@ -6,6 +6,7 @@ use crate::{
         entry::{Hash, Record},
         id::{PaymentId, Sequence},
         idempotency::{Fingerprint, Key, Operation, Request},
+        webhook::{WebhookEvent, WebhookRecord},
     },
     journal::{
         buffer::AlignedBuffer,
@@ -218,8 +219,25 @@ fn a_frame_whose_count_does_not_match_its_entries_is_wrong() {
 
 #[test]
 fn the_largest_record_that_can_be_written_can_be_read() {
-    let record = samples::large(entry::RECORD_BYTES_MAX - 20);
-    assert_eq!(entry::decode(&encoded(&record)).unwrap().0, record);
+    let encoded_bytes = |record: &Record| entry::encoded_bytes(record).ok();
+    let beside = encoded_bytes(&samples::large(900_000)).unwrap() - 900_000;
+    // A record is bounded without the length and the version before it.
+    let largest = entry::RECORD_BYTES_MAX - (beside - 6);
+    assert_eq!(encoded_bytes(&samples::large(largest)), Some(largest + beside));
+    assert_eq!(encoded_bytes(&samples::large(largest + 1)), None);
+    let long = samples::large(largest);
+    let mut many = samples::webhooks();
+    let changes = many.iter_mut().find_map(|record| match record {
+        Record::Webhook(WebhookRecord { event: WebhookEvent::Progressed(changes), .. }) => {
+            Some(changes)
+        }
+        _ => None,
+    });
+    // A number that takes a byte on disk takes eight in memory.
+    changes.unwrap()[0].closed = vec![1; entry::RECORD_BYTES_MAX - 1000];
+    for record in many.into_iter().chain([long]) {
+        assert!(entry::decode(&encoded(&record)).unwrap().0 == record);
+    }
 }
 
 #[test]

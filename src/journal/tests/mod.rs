@@ -5,6 +5,7 @@
 mod backup;
 mod crash;
 mod damage;
+mod device;
 mod faults;
 mod follow;
 mod format;
