@@ -1,5 +1,6 @@
 //! Threads for work that can wait: woken by time or by a bell, told to stop by their owner.
 
+use rustix::process::{getpriority_process, setpriority_process};
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -7,20 +8,19 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use thread_priority::{
-    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
-    set_thread_priority_and_policy, thread_native_id,
-};
 
 /// How a background thread shares a core with payments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manners {
-    /// It gets what all others leave of a core, and is off it the moment that one of them wants it. Not for a thread
-    /// that holds a lock of the books: on a busy machine it might not come to let go of it for seconds.
-    Last,
+    /// It gets what the others leave of a core, and of one that they want as a whole about a tenth: enough to come to an
+    /// end however busy the machine is. Not for a thread that holds a lock of the books.
+    Polite,
     /// It gets its share like any other.
     Fair,
 }
+
+/// How much nicer a polite thread is than the process: its share is a tenth of any other's.
+const NICE: i32 = 10;
 
 /// Runs `work` on a thread of its own. `ended` is called when the work is over, whether it returned or panicked, and is
 /// told whether it panicked.
@@ -35,11 +35,11 @@ pub fn spawn(
 ) -> io::Result<()> {
     let named = thread::Builder::new().name(name.into());
     named.spawn(move || {
-        if manners == Manners::Last {
-            // Without that it works as well, only less politely.
-            let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-            let own = thread_native_id();
-            if let Err(error) = set_thread_priority_and_policy(own, ThreadPriority::Min, idle) {
+        if manners == Manners::Polite {
+            // On Linux each thread has a nice value of its own. Without that it works as well, only less politely.
+            let polite =
+                getpriority_process(None).and_then(|own| setpriority_process(None, own + NICE));
+            if let Err(error) = polite {
                 tracing::warn!(?error, "a background thread keeps the priority of payments");
             }
         }
@@ -133,7 +133,6 @@ impl Bell {
 mod tests {
     use super::*;
     use std::sync::mpsc;
-    use thread_priority::thread_schedule_policy;
 
     const LONG: Duration = Duration::from_secs(60);
 
@@ -147,15 +146,15 @@ mod tests {
             move |bell| {
                 while !bell.is_stopped() {
                     bell.wait(LONG * 60);
-                    let policy = thread_schedule_policy().unwrap();
-                    say.send((thread::current().name() == Some("test"), Some(policy))).unwrap();
+                    let nice = getpriority_process(None).unwrap();
+                    say.send((thread::current().name() == Some("test"), Some(nice))).unwrap();
                 }
             },
             move |panicked| tell_end.send((panicked, None)).unwrap(),
         );
         let background = background.unwrap();
         background.ring();
-        let own = thread_schedule_policy().unwrap();
+        let own = getpriority_process(None).unwrap();
         assert_eq!(said.recv_timeout(LONG), Ok((true, Some(own))), "it may hold the books' lock");
         drop(background);
         let last = std::iter::from_fn(|| said.recv_timeout(LONG).ok()).last();
@@ -163,12 +162,13 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_comes_last_is_below_all_others() {
+    fn a_polite_thread_is_below_the_others_and_no_other_is_with_it() {
         let (say, said) = mpsc::channel();
-        let work = move || say.send(thread_schedule_policy().unwrap()).unwrap();
-        spawn("test", Manners::Last, work, drop).unwrap();
-        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-        assert_eq!(said.recv_timeout(LONG), Ok(idle));
+        let own = getpriority_process(None).unwrap();
+        let work = move || say.send(getpriority_process(None).unwrap()).unwrap();
+        spawn("test", Manners::Polite, work, drop).unwrap();
+        assert_eq!(said.recv_timeout(LONG), Ok((own + NICE).min(19)));
+        assert_eq!(getpriority_process(None), Ok(own));
     }
 
     #[test]

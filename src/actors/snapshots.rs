@@ -125,7 +125,7 @@ impl Snapshots {
         // It never holds the books' lock but to ask how far they are.
         background::spawn(
             "snapshots",
-            Manners::Last,
+            Manners::Polite,
             move || maker.run(&wished),
             move |panicked| {
                 if panicked {

@@ -6,10 +6,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use thread_priority::{
-    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
-    set_thread_priority_and_policy, thread_native_id,
-};
 
 /// After this long a condition will not come true any more, however slow the machine. `PATIENCE=` (in seconds) for one
 /// that stands still at times.
@@ -55,6 +51,5 @@ pub fn at_once<T: Send>(count: usize, act: impl Fn(usize) -> T + Sync) -> Vec<T>
 /// Has the calling thread, and those that it starts, take only what others leave of the processor: for tests that
 /// compute for a minute, beside which servers are still to answer in time.
 pub fn give_way() {
-    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-    set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle).unwrap();
+    rustix::process::setpriority_process(None, 19).unwrap();
 }
