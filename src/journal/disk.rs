@@ -234,7 +234,8 @@ impl Disk for RealDisk {
         }
         // Whole blocks: the device has no other, and the cache lets go of no less.
         let before = index(offset % bytes(BLOCK_BYTES));
-        let mut content = read_blocks(&file, offset - bytes(before), length + before)?;
+        let mut content =
+            read_blocks(&file, offset - bytes(before), length.saturating_add(before))?;
         content.copy_within(before.., 0);
         content.truncate(length);
         Ok(content)
@@ -435,6 +436,7 @@ mod tests {
             (Path::new("a"), Path::new("."))
         );
     }
+
     #[test]
     fn what_there_is_no_room_for_is_not_even_begun() {
         let folder = tempfile::tempdir().unwrap();

@@ -40,8 +40,10 @@ name = "test"
 sha256 = "e2528cddbc34f1e0ab9b5a0d0630b7eab94890e843bda8b00583a3125e4e3cff"
 "#;
 
-/// Small files, so that a start is quick.
-pub const SETTINGS: [(&str, &str); 2] = [
+/// Small files, so that a start is quick; and two workers, however few cores there are, so that what goes from one to the
+/// other is tested.
+pub const SETTINGS: [(&str, &str); 3] = [
+    ("STRONGROOM__HTTP__WORKERS", "2"),
     ("STRONGROOM__JOURNAL__SEGMENT_BYTES", "1048576"),
     ("STRONGROOM__JOURNAL__BATCH_BYTES_MAX", "262144"),
 ];

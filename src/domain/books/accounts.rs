@@ -4,7 +4,7 @@
 //! own customer, of which there is one per payment, has no book at all: its whole story is the payment's history.
 
 use super::{
-    growing::Rows,
+    growing::{Index, Rows},
     payments::{History, Payments, Slot, Step, index},
 };
 use crate::domain::{
@@ -14,7 +14,6 @@ use crate::domain::{
     money::Currency,
     time::Timestamp,
 };
-use hashbrown::HashTable;
 use std::{
     collections::BTreeMap,
     hash::{BuildHasher, RandomState},
@@ -98,8 +97,8 @@ impl AccountBook {
 
 #[derive(Default)]
 pub(super) struct Accounts {
-    books: Vec<AccountBook>,
-    by_account: HashTable<u32>,
+    books: Rows<AccountBook>,
+    by_account: Index<u32>,
     hasher: RandomState,
     totals: BTreeMap<(AccountKind, Currency), KindTotal>,
     turnover: BTreeMap<Currency, Turnover>,
@@ -115,7 +114,7 @@ impl Accounts {
     }
 
     pub(super) fn iter_from(&self, from: usize) -> impl Iterator<Item = &AccountBook> {
-        self.books.iter().skip(from)
+        self.books.range(from..self.books.len())
     }
 
     pub(super) fn find(&self, account: &Account) -> Option<&AccountBook> {
@@ -180,9 +179,10 @@ impl Accounts {
                     steps: Rows::default(),
                     checkpoints: Vec::new(),
                 });
-                by_account.insert_unique(hash, number, |number| {
+                let rehash = |number: &u32| {
                     books.get(index(*number)).map_or(0, |book| hasher.hash_one(&book.account))
-                });
+                };
+                by_account.insert(hash, number, |_| false, rehash);
                 number
             }
         };

@@ -54,7 +54,7 @@ impl Books {
     /// What admins did, newest first, before entry `before`.
     pub fn deeds(&self, before: Sequence) -> impl Iterator<Item = Deed> + '_ {
         let end = self.deeds.partition_point(|sequence| *sequence < before);
-        let newest_first = self.deeds.iter().take(end).rev();
+        let newest_first = self.deeds.range(0..end).rev();
         newest_first.filter_map(|sequence| self.deed(*sequence))
     }
 

@@ -19,45 +19,57 @@ const TABLES: usize = if cfg!(test) { 4 } else { 4096 };
 
 /// A list that is appended to: pieces, of which only the last one grows.
 #[derive(Clone, Debug)]
-pub(super) struct Rows<T>(Vec<Vec<T>>);
+pub(super) struct Rows<T> {
+    /// Pieces of [`PIECE`] items.
+    full: Vec<Vec<T>>,
+    last: Vec<T>,
+}
 
 impl<T> Default for Rows<T> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self { full: Vec::new(), last: Vec::new() }
     }
 }
 
 impl<T> Rows<T> {
     pub(super) fn len(&self) -> usize {
-        let last = self.0.last().map_or(0, Vec::len);
-        self.0.len().saturating_sub(1).saturating_mul(PIECE).saturating_add(last)
+        self.full.len().saturating_mul(PIECE).saturating_add(self.last.len())
     }
 
     pub(super) fn get(&self, place: usize) -> Option<&T> {
-        self.0.get(place / PIECE)?.get(place % PIECE)
+        self.full.get(place / PIECE).unwrap_or(&self.last).get(self.within(place))
     }
 
     pub(super) fn get_mut(&mut self, place: usize) -> Option<&mut T> {
-        self.0.get_mut(place / PIECE)?.get_mut(place % PIECE)
+        let within = self.within(place);
+        self.full.get_mut(place / PIECE).unwrap_or(&mut self.last).get_mut(within)
+    }
+
+    /// Which item of its piece that is, or of the last piece what lies behind it.
+    fn within(&self, place: usize) -> usize {
+        place - (place / PIECE).min(self.full.len()) * PIECE
     }
 
     pub(super) fn last(&self) -> Option<&T> {
-        self.0.last()?.last()
+        self.last.last().or_else(|| self.full.last()?.last())
     }
 
     pub(super) fn push(&mut self, item: T) {
-        match self.0.last_mut() {
-            Some(piece) if piece.len() < PIECE => piece.push(item),
-            _ => self.0.push(vec![item]),
+        if self.last.len() == PIECE {
+            // A list that has come so far will fill the next piece, too.
+            let full = std::mem::replace(&mut self.last, Vec::with_capacity(PIECE));
+            self.full.push(full);
         }
+        self.last.push(item);
     }
 
     /// Takes the last one off.
     #[cfg(test)]
     pub(super) fn pop(&mut self) -> Option<T> {
-        let item = self.0.last_mut()?.pop();
-        self.0.pop_if(|piece| piece.is_empty());
-        item
+        if self.last.is_empty() {
+            self.last = self.full.pop()?;
+        }
+        self.last.pop()
     }
 
     /// The items at these places, as far as there are such.
@@ -66,15 +78,14 @@ impl<T> Rows<T> {
     }
 
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
-        self.0.iter().flatten()
+        self.full.iter().chain([&self.last]).flatten()
     }
 
     /// How many items lie before the first that `is_before` does not hold of; it holds of those alone.
     pub(super) fn partition_point(&self, is_before: impl Fn(&T) -> bool) -> usize {
-        let whole = self.0.partition_point(|piece| piece.last().is_some_and(&is_before));
-        let within = self.0.get(whole).map_or(0, |piece| piece.partition_point(is_before));
-        // The last piece may be before it as a whole, and not be full.
-        whole.saturating_mul(PIECE).saturating_add(within).min(self.len())
+        let whole = self.full.partition_point(|piece| piece.last().is_some_and(&is_before));
+        let piece = self.full.get(whole).unwrap_or(&self.last);
+        whole.saturating_mul(PIECE).saturating_add(piece.partition_point(is_before))
     }
 }
 
@@ -98,7 +109,9 @@ impl<T> Default for Index<T> {
 impl<T> Index<T> {
     /// An empty one that is made for `count` items.
     pub(super) fn with_capacity(count: usize) -> Self {
-        Self((0..TABLES).map(|_| HashTable::with_capacity(count / TABLES)).collect())
+        // Chance does not part them evenly.
+        let each = count / TABLES;
+        Self((0..TABLES).map(|_| HashTable::with_capacity(each + each / 8)).collect())
     }
 
     /// Of the bits in the middle: a table uses the lowest and the highest itself.
@@ -132,6 +145,7 @@ impl<T> Index<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
 
     #[test]
     fn a_list_in_pieces_reads_like_a_list() {
@@ -157,6 +171,24 @@ mod tests {
         assert_eq!(rows.get(PIECE), Some(&0));
         assert_eq!(rows.pop(), Some(3 * PIECE + 1));
         assert_eq!(rows.last(), Some(&(3 * PIECE)));
+    }
+
+    #[test]
+    fn a_table_that_grows_looks_at_few_of_what_the_index_holds() {
+        let hash = |item: &u64| item.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut index = Index::default();
+        let grown = (0..8000).filter(|item| {
+            let looked_at = Cell::new(0);
+            let rehash = |known: &u64| {
+                looked_at.set(looked_at.get() + 1);
+                hash(known)
+            };
+            index.insert(hash(item), *item, |known| known == item, rehash);
+            let most = usize::try_from(*item).unwrap() * 3 / (2 * TABLES) + 16;
+            assert!(looked_at.get() <= most, "{item}: {} of {most}", looked_at.get());
+            looked_at.get() > 0
+        });
+        assert!(grown.count() > TABLES, "each has grown");
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub struct Books {
     /// The entries that are kept whole.
     kept: BTreeMap<Sequence, Entry>,
     /// The entries that admins made.
-    deeds: Vec<Sequence>,
+    deeds: Rows<Sequence>,
 }
 
 /// How far the books are.

@@ -124,7 +124,9 @@ impl Books {
             }
         }
         kept.into_iter().for_each(|entry| books.keep(entry));
-        books.deeds.sort_unstable();
+        let mut deeds: Vec<Sequence> = books.deeds.iter().copied().collect();
+        deeds.sort_unstable();
+        books.deeds = deeds.into_iter().collect();
         books.check_sums()?;
         Ok(books)
     }
