@@ -446,15 +446,23 @@ fn is_of_a_journal(name: &str) -> bool {
     name.ends_with(".seg") || name == watermark::FILE || name.starts_with(TORN_PREFIX)
 }
 
-/// `None` if the file does not hold a watermark, as a power failure may leave it.
+/// `None` if there is nothing in the file, as a power failure may leave it when it was new. Whatever else it holds but a
+/// watermark is damage, and what damaged it may have taken the last batch as well: a write that went astray does both.
 fn read_watermark(disk: &dyn Disk) -> Result<Option<Watermark>, JournalError> {
     let path = disk.path(watermark::FILE);
     let content = disk
         .read(watermark::FILE, Source::Cache)
         .map_err(JournalError::io("read", path.clone()))?;
-    let watermark = Watermark::decode(&content);
-    if watermark.is_none() {
-        tracing::warn!(file = %path.display(), "the watermark is unreadable and ignored");
+    match Watermark::decode(&content) {
+        None if !is_zero(&content) => Err(JournalError::Damaged {
+            file: path,
+            offset: 0,
+            sequence: 0,
+            what: "the watermark is not what was written, so nothing says whether the batch that was acknowledged last \
+                   still stands in the journal. If nothing else is found damaged, a copy of the folder without this \
+                   file starts; what was lost together with it is missing there"
+                .into(),
+        }),
+        watermark => Ok(watermark),
     }
-    Ok(watermark)
 }

@@ -2,7 +2,8 @@
 //!
 //! The writer rewrites it after every durable batch, without a sync. So it survives the end of the
 //! process, and tells recovery that a bad last batch was no torn write; after a power failure it
-//! may be old, or unreadable, and then says less or nothing.
+//! may be old, or, if it was new, empty or zeros, and then says less or nothing. It is part of one
+//! sector, so anything else is damage.
 //!
 //! ```text
 //! offset  bytes

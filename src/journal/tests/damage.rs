@@ -185,15 +185,20 @@ fn acknowledged_entries_that_are_gone_without_a_trace_are_damage() {
 }
 
 #[test]
-fn a_stale_or_unreadable_watermark_is_no_obstacle() {
+fn a_stale_or_empty_watermark_is_no_obstacle_and_one_that_is_none_is_damage() {
     let (disk, batches) = journal();
     let (offsets, _) = offsets(&disk);
     let disk = changed(&disk, |content| content[offsets[4] + 200..].fill(0));
     put_watermark(&disk, &batches[3]);
     assert!(open(&disk.copy(), at(30)).is_ok());
-    for content in [&b""[..], &[0; 64], &[255; 64]] {
+    let written = disk.bytes_of(watermark::FILE).unwrap();
+    for content in [&b""[..], &[0; 64]] {
         disk.put(watermark::FILE, content);
         assert!(open(&disk.copy(), at(30)).is_ok());
+    }
+    for content in [&[255; 64], &written[..63], &[written.as_slice(), &[1]].concat()] {
+        disk.put(watermark::FILE, content);
+        assert!(refused(&disk).to_string().contains("the watermark is not what was written"));
     }
 }
 
