@@ -34,6 +34,9 @@ use crate::domain::{
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+/// What a device writes as a whole or not at all, in bytes; none in use has smaller sectors.
+const SECTOR_BYTES: usize = 512;
+
 /// Where the payload begins.
 pub(super) const HEADER_BYTES: usize = 112;
 
@@ -147,8 +150,13 @@ pub(super) fn header_at(bytes: &[u8], place: &Place) -> Option<Header> {
 
 /// Reads the frame at the start of `rest`, the bytes from its place to the end of its segment.
 pub(super) fn open<'a>(rest: &'a [u8], place: &Place) -> Result<Frame<'a>, Flaw> {
-    let header = header_at(rest, place)
-        .ok_or(Flaw::Unfinished("the batch's header is not what was written"))?;
+    let Some(header) = header_at(rest, place) else {
+        // The header is part of one sector, so a write that a crash cut short left all of it or nothing.
+        return Err(match is_zero(rest.get(..SECTOR_BYTES).unwrap_or(rest)) {
+            true => Flaw::Unfinished("the batch's header is missing"),
+            false => Flaw::Wrong("something else stands where the batch's header belongs".into()),
+        });
+    };
     let version = Fields(rest.get(4..).unwrap_or_default()).u16();
     if version != Some(VERSION) {
         return Err(Flaw::Wrong("the batch is of an unknown version".into()));

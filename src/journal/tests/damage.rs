@@ -60,14 +60,24 @@ fn a_cut_at_any_byte_of_the_last_batch_drops_it_whole_or_not_at_all() {
     let original = disk.bytes_of(FIRST).unwrap();
     let start = offsets[4];
     let content_end = start + original[start..end].iter().rposition(|byte| *byte > 0).unwrap() + 1;
+    let mut refused = 0;
     for cut in start..end {
         let disk = changed(&disk, |content| content[cut..].fill(0));
-        let (recovered, read) = open(&disk, at(30)).unwrap();
+        // No write leaves a part of a sector, and the header is part of the first.
+        let (recovered, read) = match open(&disk, at(30)) {
+            Ok(opened) => opened,
+            Err(error) => {
+                assert!((start + 1..start + frame::HEADER_BYTES).contains(&cut), "{cut}: {error}");
+                refused += 1;
+                continue;
+            }
+        };
         let kept = if cut < content_end { 4 } else { 5 };
         assert_eq!(read[..read.len() - 1], batches[..kept], "cut at {cut}");
         let torn = recovered.report.torn;
         assert_eq!(torn.is_some(), (start + 1..content_end).contains(&cut), "cut at {cut}");
     }
+    assert!(refused > 64, "{refused}");
 }
 
 #[test]
@@ -234,10 +244,7 @@ fn a_batch_from_elsewhere_never_passes_for_a_batch_of_this_place() {
             let stray = block(content, offsets[1]);
             content[target..target + BLOCK_BYTES].copy_from_slice(&stray);
         });
-        match target == end {
-            true => assert!(open(&disk, at(30)).unwrap().0.report.torn.is_some()),
-            false => assert!(refused(&disk).to_string().contains("damaged")),
-        }
+        assert!(refused(&disk).to_string().contains("damaged"));
     }
     // The same batch of another store.
     let other = SimulatedDisk::default();
