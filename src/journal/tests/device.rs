@@ -16,6 +16,7 @@ use std::{
     io::{IoSliceMut, Read},
     path::{Path, PathBuf},
 };
+use tempfile::TempDir;
 
 const KINDS: [DirectIo; 2] = [DirectIo::WhereAvailable, DirectIo::Never];
 
@@ -104,15 +105,18 @@ fn the_way_past_the_cache_is_taken_where_there_is_one_unless_it_was_ruled_out() 
     }
 }
 
+/// A folder with the file in it, if there is a device behind it.
+fn on_a_device(direct: DirectIo) -> Option<(TempDir, RealDisk, PathBuf)> {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = RealDisk::open(folder.path(), direct).unwrap();
+    let path = file_of(&disk);
+    has_device(&path).then_some((folder, disk, path))
+}
+
 #[test]
 fn a_read_from_the_device_asks_it_for_every_block_though_the_cache_shows_them_all() {
     for direct in KINDS {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = RealDisk::open(folder.path(), direct).unwrap();
-        let path = file_of(&disk);
-        if !has_device(&path) {
-            return;
-        }
+        let Some((_folder, disk, path)) = on_a_device(direct) else { return };
         for (offset, length) in [(0, 65_536), (4096, 4096), (4100, 5000), (65_496, 40), (100, 50)] {
             std::fs::read(&path).unwrap();
             let asked = asked_of_the_device(|| {
@@ -150,12 +154,7 @@ fn a_read_past_the_cache_leaves_nothing_in_it() {
 #[test]
 fn what_was_called_durable_need_not_go_to_the_device_any_more() {
     for direct in KINDS {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = RealDisk::open(folder.path(), direct).unwrap();
-        let path = file_of(&disk);
-        if !has_device(&path) {
-            return;
-        }
+        let Some((_folder, disk, path)) = on_a_device(direct) else { return };
         let block = AlignedBuffer::blocks_of(&[7; 4096]);
         let file = disk.open("file", Writes::Durable).unwrap();
         let write = || file.write(4096, &block).unwrap();
