@@ -1,13 +1,21 @@
 //! The ceiling: what HTTP alone costs on this machine. A bare actix-web server that parses the body of a payment, renders the
 //! same reply as the real one, and does nothing else: no keys, no rules, no books, no disk.
 //!
-//! `benches/load/run.py` drives it beside the real server and prints every figure as a ratio to it.
+//! With a file to log to it does one thing more: the reply to a POST is durable there before it is answered, those that
+//! come together in one write. That is the least a durable answer can cost.
+//!
+//! `benches/load/run.py` drives both beside the real server and prints every figure as a ratio to them.
+
+mod log;
 
 use actix_web::{
     App, HttpResponse, HttpServer,
+    body::MessageBody,
+    error::{Error, ErrorInternalServerError},
     http::header::{HeaderName, HeaderValue, LOCATION},
-    web::{self, Json},
+    web::{self, Data, Json},
 };
+use log::Log;
 use mimalloc::MiMalloc;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -126,8 +134,13 @@ fn reply(mut response: actix_web::HttpResponseBuilder, asked: &Asked) -> HttpRes
     response.insert_header((LOCATION, format!("/api/payments/{id}"))).json(body)
 }
 
-async fn post(asked: Json<Asked>) -> HttpResponse {
-    reply(HttpResponse::Created(), &asked)
+async fn post(asked: Json<Asked>, log: Data<Option<Log>>) -> Result<HttpResponse, Error> {
+    let response = reply(HttpResponse::Created(), &asked);
+    let Some(log) = log.get_ref() else { return Ok(response) };
+    let (head, body) = response.into_parts();
+    let body = body.try_into_bytes().map_err(|_| ErrorInternalServerError("not rendered"))?;
+    log.keep(body.clone()).await.map_err(ErrorInternalServerError)?;
+    Ok(head.set_body(body).map_into_boxed_body())
 }
 
 async fn get() -> HttpResponse {
@@ -141,20 +154,18 @@ async fn get() -> HttpResponse {
     reply(HttpResponse::Ok(), &asked)
 }
 
-/// `ceiling [WORKERS]`: as many threads as there are cores, if not told otherwise.
+/// `ceiling [LOG]`: on as many threads as there are cores, and one more for the log.
 #[actix_web::main]
 async fn main() -> io::Result<()> {
-    let server = HttpServer::new(|| {
+    let log = std::env::args_os().nth(1).map(|path| Log::start(path.as_ref())).transpose()?;
+    let log = Data::new(log);
+    let server = HttpServer::new(move || {
         App::new()
+            .app_data(log.clone())
             .route("/api/payments", web::post().to(post))
             .route("/api/payments/{id}", web::get().to(get))
             .route("/api/payments/{id}/{what}", web::post().to(post))
     });
-    let workers = std::env::args().nth(1).and_then(|workers| workers.parse().ok());
-    let server = match workers {
-        Some(workers) => server.workers(workers),
-        None => server,
-    };
     let server = server.bind(("127.0.0.1", 0))?;
     for address in server.addrs() {
         writeln!(io::stdout(), "listening on http://{address}")?;

@@ -1,6 +1,9 @@
 //! Threads for work that can wait: woken by time or by a bell, told to stop by their owner.
 
-use rustix::process::{getpriority_process, setpriority_process};
+use rustix::{
+    process::{getpriority_process, setpriority_process},
+    time::{ClockId, clock_gettime},
+};
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -47,6 +50,40 @@ pub fn spawn(
         ended(catch_unwind(AssertUnwindSafe(work)).is_err());
     })?;
     Ok(())
+}
+
+/// Breaks in long work: a thread that wakes to answer somebody may have to wait until whoever has the core has used up its
+/// slice, some milliseconds, and a longer piece of work means as many such waits. So it comes in short pieces.
+#[derive(Debug)]
+pub struct Breaks {
+    /// How much of a core the thread had taken at the end of the last one.
+    taken: Duration,
+}
+
+impl Default for Breaks {
+    fn default() -> Self {
+        Self { taken: Self::taken() }
+    }
+}
+
+impl Breaks {
+    /// How much of a core is taken at once.
+    const WORK: Duration = Duration::from_micros(500);
+    /// How long the core is left to others then. So the work takes a quarter of a core at most.
+    const REST: Duration = Duration::from_micros(1500);
+
+    /// Rests if enough has been done since the last time. To be called at every step of long work, with no lock held.
+    pub fn rest_if_due(&mut self) {
+        if Self::taken().saturating_sub(self.taken) >= Self::WORK {
+            thread::sleep(Self::REST);
+            self.taken = Self::taken();
+        }
+    }
+
+    /// The CPU time that the calling thread has used.
+    fn taken() -> Duration {
+        Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+    }
 }
 
 /// The owner's hold on a background thread. Dropping it tells the thread to stop, and waits for nothing.

@@ -213,6 +213,11 @@ impl Desk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether somebody waits for a full run.
+    fn is_waited_for(&self) -> bool {
+        self.state().waiting.as_ref().is_some_and(|waiting| !waiting.is_empty())
+    }
+
     /// Who has asked for a full run that has not begun.
     fn take_waiting(&self) -> Vec<oneshot::Sender<Arc<Run>>> {
         self.state().waiting.as_mut().map(std::mem::take).unwrap_or_default()

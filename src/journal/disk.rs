@@ -23,6 +23,8 @@ use std::{
     os::unix::fs::{DirBuilderExt, FileExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// The journal's folder. Names are plain file names in it.
@@ -123,8 +125,12 @@ pub struct RealDisk {
 /// How much is asked of the device at once, so that the journal's next batch never waits for long behind a reader.
 const READ_BYTES: usize = 256 * 1024;
 
-/// How much is written at once to fill a new file.
-const FILL_BYTES: usize = 1024 * 1024;
+/// How much is written at once to fill a new file: little, since a batch that becomes durable meanwhile may have to wait
+/// until the device is done with it.
+const FILL_BYTES: usize = 64 * 1024;
+
+/// The longest rest after that. A device that takes longer is slow, and whoever waits for the file would wait twice.
+const FILL_REST_MAX: Duration = Duration::from_millis(1);
 
 impl RealDisk {
     /// The disk door of `folder`, which is made (mode 0700, its name durable) if it is missing.
@@ -257,8 +263,11 @@ impl Disk for RealDisk {
         let mut offset = 0;
         while offset < length {
             let count = (length - offset).min(bytes(FILL_BYTES));
+            let begun = Instant::now();
             file.write_all_at(zeros.get(..index(count)).unwrap_or_default(), offset)?;
             offset += count;
+            // So half of the device is left to the batches.
+            thread::sleep(begun.elapsed().min(FILL_REST_MAX));
         }
         file.sync_all()
     }

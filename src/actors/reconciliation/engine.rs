@@ -12,7 +12,10 @@
 
 use super::{Desk, FAILED, Pace, Run, Subject, Trigger, summary};
 use crate::{
-    actors::{BooksReader, background::Bell},
+    actors::{
+        BooksReader,
+        background::{Bell, Breaks},
+    },
     domain::{
         books,
         id::Sequence,
@@ -35,6 +38,31 @@ pub(super) struct Engine {
     desk: Arc<Desk>,
     /// Where the last clean run stands; `None` before the first, and from a finding until a full run finds nothing.
     follower: Option<Follower>,
+}
+
+/// What is asked between two steps of a run.
+struct Steps<'a> {
+    bell: &'a Bell,
+    desk: &'a Desk,
+    trigger: Trigger,
+    breaks: Breaks,
+}
+
+impl<'a> Steps<'a> {
+    fn of(trigger: Trigger, desk: &'a Desk, bell: &'a Bell) -> Self {
+        Self { bell, desk, trigger, breaks: Breaks::default() }
+    }
+
+    /// Ends the run if the thread is to stop, and leaves the core to others for a while, if nobody waits for a run.
+    fn next(&mut self) -> Result<(), Halt> {
+        if self.bell.is_stopped() {
+            return Err(Halt::Stopped);
+        }
+        if self.trigger != Trigger::Request && !self.desk.is_waited_for() {
+            self.breaks.rest_if_due();
+        }
+        Ok(())
+    }
 }
 
 /// Why a run was not brought to its end.
@@ -85,19 +113,21 @@ impl Engine {
     fn full(&mut self, trigger: Trigger, bell: &Bell) -> Option<Arc<Run>> {
         let began = Began::now(trigger, self.subject.clock.now());
         self.follower = None;
+        let desk = self.desk.clone();
+        let mut steps = Steps::of(trigger, &desk, bell);
         let books = &self.subject.books;
         // The long way through the journal first, so that the moment compared is the end of it.
         let through = books.read().position().sequence;
         let read = self.subject.folders.as_ref().map(|folders| {
             Follower::from_the_first_byte(folders, through)
-                .and_then(|follower| follower.read_on(books, bell))
+                .and_then(|follower| follower.read_on(books, &mut steps))
         });
         let moment = self.subject.clock.now();
         let mut recount = Recount::begin(&books.read());
         let kept = recount.totals().clone();
         let compared = read.map(|read| {
-            read.and_then(|follower| follower.go_on(kept.position.sequence)?.read_on(books, bell))
-                .and_then(|follower| follower.compare(books, &kept))
+            let follower = read?.go_on(kept.position.sequence)?.read_on(books, &mut steps)?;
+            follower.compare(books, &kept, &mut steps)
         });
         let (follower, checks) = match compared {
             None => (None, Vec::new()),
@@ -106,9 +136,7 @@ impl Engine {
             Some(Err(Halt::Stopped)) => return None,
         };
         while recount.proceed(&books.read(), SLICE) {
-            if bell.is_stopped() {
-                return None;
-            }
+            steps.next().ok()?;
         }
         let mut report = recount.finish();
         report.checks.extend(checks);
@@ -132,10 +160,12 @@ impl Engine {
             return;
         }
         let kept = Totals::of(&books.read());
+        let desk = self.desk.clone();
+        let mut steps = Steps::of(Trigger::Commit, &desk, bell);
         let compared = follower
             .go_on(kept.position.sequence)
-            .and_then(|follower| follower.read_on(books, bell))
-            .and_then(|follower| follower.compare(books, &kept));
+            .and_then(|follower| follower.read_on(books, &mut steps))
+            .and_then(|follower| follower.compare(books, &kept, &mut steps));
         let (follower, turnover, checks) = match compared {
             Ok((follower, checks)) => {
                 let turnover = follower.shadow.turnover().clone();
@@ -211,12 +241,10 @@ impl Follower {
     }
 
     /// Reads as far as was last asked for, and holds every entry against the payments in memory.
-    fn read_on(mut self, books: &BooksReader, bell: &Bell) -> Result<Self, Halt> {
+    fn read_on(mut self, books: &BooksReader, steps: &mut Steps<'_>) -> Result<Self, Halt> {
         for located in self.reader.by_ref() {
             let batch = located?.batch;
-            if bell.is_stopped() {
-                return Err(Halt::Stopped);
-            }
+            steps.next()?;
             self.intact.look(true, String::new);
             self.shadow.follow(&batch);
             for slice in batch.entries.chunks(SLICE) {
@@ -227,11 +255,17 @@ impl Follower {
     }
 
     /// Compares what was read with what the books held at that moment. Returns all that was checked.
-    fn compare(mut self, books: &BooksReader, kept: &Totals) -> Result<(Self, Vec<Check>), Halt> {
+    fn compare(
+        mut self,
+        books: &BooksReader,
+        kept: &Totals,
+        steps: &mut Steps<'_>,
+    ) -> Result<(Self, Vec<Check>), Halt> {
         let (disk, memory) = (self.reader.position(), kept.position);
         self.intact.look(disk == memory, || position_differs(disk, memory));
         for slice in self.shadow.take_touched().chunks(SLICE) {
             self.shadow.compare_accounts(slice, &books.read(), memory.sequence);
+            steps.next()?;
         }
         let mut checks = vec![std::mem::replace(&mut self.intact, intact())];
         checks.extend(self.shadow.conclude(kept));
