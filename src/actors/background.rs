@@ -1,9 +1,6 @@
 //! Threads for work that can wait: woken by time or by a bell, told to stop by their owner.
 
-use rustix::{
-    process::{getpriority_process, setpriority_process},
-    time::{ClockId, clock_gettime},
-};
+use rustix::process::{getpriority_process, setpriority_process};
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -56,33 +53,28 @@ pub fn spawn(
 /// slice, some milliseconds, and a longer piece of work means as many such waits. So it comes in short pieces.
 #[derive(Debug)]
 pub struct Breaks {
-    /// How much of a core the thread had taken at the end of the last one.
-    taken: Duration,
+    /// When the last one ended.
+    since: Instant,
 }
 
 impl Default for Breaks {
     fn default() -> Self {
-        Self { taken: Self::taken() }
+        Self { since: Instant::now() }
     }
 }
 
 impl Breaks {
-    /// How much of a core is taken at once.
+    /// How long is worked at once.
     const WORK: Duration = Duration::from_micros(500);
-    /// How long the core is left to others then. So the work takes a quarter of a core at most.
-    const REST: Duration = Duration::from_micros(1500);
+    /// How long the core is left to others then. So the work takes a third of a core at most.
+    const REST: Duration = Duration::from_millis(1);
 
     /// Rests if enough has been done since the last time. To be called at every step of long work, with no lock held.
     pub fn rest_if_due(&mut self) {
-        if Self::taken().saturating_sub(self.taken) >= Self::WORK {
+        if self.since.elapsed() >= Self::WORK {
             thread::sleep(Self::REST);
-            self.taken = Self::taken();
+            self.since = Instant::now();
         }
-    }
-
-    /// The CPU time that the calling thread has used.
-    fn taken() -> Duration {
-        Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
     }
 }
 

@@ -179,10 +179,7 @@ impl Accounts {
                     steps: Rows::default(),
                     checkpoints: Vec::new(),
                 });
-                let rehash = |number: &u32| {
-                    books.get(index(*number)).map_or(0, |book| hasher.hash_one(&book.account))
-                };
-                by_account.insert(hash, number, |_| false, rehash);
+                by_account.insert(hash, number, |_| false);
                 number
             }
         };

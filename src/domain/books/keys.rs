@@ -43,10 +43,8 @@ impl Keys {
             return;
         };
         let hash = self.hasher.hash_one(name);
-        let rehash =
-            |entry: &(Slot, u32)| of(payments, *entry).map_or(0, |name| self.hasher.hash_one(name));
         let is_it = |entry: &(Slot, u32)| of(payments, *entry) == Some(name);
-        self.table.insert(hash, (slot, number), is_it, rehash);
+        self.table.insert(hash, (slot, number), is_it);
     }
 }
 

@@ -310,9 +310,8 @@ impl Payments {
         let id_of = |slot: Slot| self.get(slot).map(|history| history.details.id);
         for (slot, history) in (0..).zip(self.all.iter()) {
             let id = history.details.id;
-            let rehash = |slot: &Slot| id_of(*slot).map_or(0, |id| self.hasher.hash_one(id));
             let hash = self.hasher.hash_one(id);
-            if by_id.insert(hash, slot, |known| id_of(*known) == Some(id), rehash).is_some() {
+            if by_id.insert(hash, slot, |known| id_of(*known) == Some(id)).is_some() {
                 return Err(format!("{id} is there twice"));
             }
         }
@@ -336,12 +335,8 @@ impl Payments {
         let hash = self.hasher.hash_one(details.id);
         self.file(&details.merchant, slot);
         self.all.push(History::new(&Payment::pending(details, None), Vec::new()));
-        let Self { all, by_id, hasher, .. } = self;
-        let rehash = |slot: &Slot| {
-            all.get(index(*slot)).map_or(0, |history| hasher.hash_one(history.details.id))
-        };
         // Whoever opens a payment has looked for it.
-        by_id.insert(hash, slot, |_| false, rehash);
+        self.by_id.insert(hash, slot, |_| false);
         Some(slot)
     }
 
