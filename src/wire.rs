@@ -10,7 +10,7 @@ use crate::domain::{
     event::{Details, Failure, Note},
     id::DerivedId,
     payment::{Attempt, Form, Noted, Payment, Refund},
-    time::Timestamp,
+    time::{Rfc3339, Timestamp},
     webhook::EventType,
 };
 use schema::{
@@ -26,7 +26,7 @@ pub struct Time(pub Timestamp);
 
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
+        serializer.serialize_str(Rfc3339::from(self.0).as_str())
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The domain never asks the time; every [`Timestamp`] here was read once, by the clock door, and handed in.
 
+use jiff::tz::Offset;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -47,13 +48,48 @@ impl Timestamp {
     }
 }
 
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let instant = i64::try_from(self.0)
+/// A [`Timestamp`] as text: `2026-11-22T15:04:05.123Z`.
+pub struct Rfc3339([u8; 24]);
+
+impl Rfc3339 {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl From<Timestamp> for Rfc3339 {
+    fn from(time: Timestamp) -> Self {
+        let instant = i64::try_from(time.0)
             .ok()
             .and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok())
             .unwrap_or(jiff::Timestamp::MAX);
-        write!(f, "{instant:.3}")
+        let at = Offset::UTC.to_datetime(instant);
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let parts = [
+            (0..4, at.year()),
+            (5..7, at.month().into()),
+            (8..10, at.day().into()),
+            (11..13, at.hour().into()),
+            (14..16, at.minute().into()),
+            (17..19, at.second().into()),
+            (20..23, at.millisecond()),
+        ];
+        for (places, part) in parts {
+            let mut rest = part.unsigned_abs();
+            for place in text.get_mut(places).into_iter().flatten().rev() {
+                *place += u8::try_from(rest % 10).unwrap_or_default();
+                rest /= 10;
+            }
+        }
+        Self(text)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Rfc3339::from(*self).as_str())
     }
 }
 
@@ -68,6 +104,18 @@ mod tests {
         assert_eq!(Timestamp::parse("2025-11-22T15:04:05.123Z"), Some(time));
         assert_eq!(Timestamp::parse("2025-11-22T16:04:05.123+01:00"), Some(time));
         assert_eq!(Timestamp::from_millis(0).to_string(), "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn a_time_is_shown_as_the_library_shows_it() {
+        let far = Timestamp::LAST / 9973;
+        for millis in
+            (0..9973).map(|step| step * far).chain((0..70_000).map(|step| step * 86_399_999))
+        {
+            let instant =
+                jiff::Timestamp::from_millisecond(i64::try_from(millis).unwrap()).unwrap();
+            assert_eq!(Timestamp(millis).to_string(), format!("{instant:.3}"));
+        }
     }
 
     #[test]
