@@ -13,7 +13,6 @@ use strongroom::commands::{CommandLine, exit_code};
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    small_pages();
     match CommandLine::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -22,12 +21,4 @@ fn main() -> ExitCode {
             ExitCode::from(exit_code(&error))
         }
     }
-}
-
-/// Has memory given out in small pages. A huge one is cleared in a pause of up to milliseconds, which the request that
-/// first touches it spends with the books locked: at full load several times a second, as the books grow.
-fn small_pages() {
-    #[cfg(target_os = "linux")]
-    // Where that is not allowed, the pauses stay, and nothing else.
-    rustix::thread::disable_transparent_huge_pages(true).ok();
 }

@@ -6,8 +6,9 @@
 
 Builds, starts the server as it is shipped (config.toml: keys, idempotency, journal with durable writes, ledger, webhook
 events, log) on a fresh folder and the ceiling (ceiling.rs: parses the same body, renders the same reply, nothing else)
-beside it, and drives both in turn with the same oha: A B A B, the other one stopped meanwhile. Every figure is the
-median of its rounds. After every run the books have to hold exactly as many payments as oha was told 201, and in the end
+beside it, and drives both in turn with the same oha: A B A B, the other one stopped meanwhile. Charges are measured
+beside the logged ceiling too, which makes each reply durable before it answers, and nothing else: the least that a
+durable answer can cost here. Every figure is the median of its rounds. After every run the books have to hold exactly as many payments as oha was told 201, and in the end
 the merchants' balances every cent of them.
 
 Prints a table; results.json and latency.svg go to --out. Only Python's own library is needed.
@@ -174,6 +175,8 @@ class Kit:
         self.real = Program([release / "strongroom", "serve", "--listen", "127.0.0.1:0"], folder)
         self.ceiling = Program([release / "ceiling"], folder)
         self.ceiling.pause()
+        self.logged = Program([release / "ceiling", folder / "log"], folder)
+        self.logged.pause()
 
     def on_real(self, *loads):
         """A run against the real server, and the check that the books hold what was told. It begins when what the run
@@ -191,11 +194,12 @@ class Kit:
             self.money += load.worth * (fresh - told if load.paths and load.body else one["answers"])
         return figures
 
-    def on_ceiling(self, *loads):
+    def on_ceiling(self, *loads, ceiling=None):
+        ceiling = ceiling or self.ceiling
         self.real.pause()
-        self.ceiling.go_on()
-        figures, _ = self.drive(self.ceiling, loads)
-        self.ceiling.pause()
+        ceiling.go_on()
+        figures, _ = self.drive(ceiling, loads)
+        ceiling.pause()
         self.real.go_on()
         return figures
 
@@ -227,21 +231,30 @@ class Kit:
 
     def measure(self, loads):
         """Rounds of ceiling and server in turn. `loads` makes a round's load, or loads, by its number."""
-        pairs = []
+        rounds = []
         for number in range(self.options.rounds):
             made = loads(number)
             made = made if isinstance(made, tuple) else (made,)
-            pairs.append((self.on_ceiling(*made), self.on_real(*made)))
-        self.note(made[0].name, pairs)
+            figures = [self.on_ceiling(*made), self.on_real(*made)]
+            if all(load.makes for load in made):
+                figures.append(self.on_ceiling(*made, ceiling=self.logged))
+            rounds.append(figures)
+        self.note(made[0].name, rounds)
 
-    def note(self, name, pairs, beside="the ceiling"):
+    def note(self, name, rounds, beside="the ceiling"):
+        """Each round: the other's figures, the real one's, and, if it was measured, the logged ceiling's."""
+
         def medians(which):
             figures = ("perSecond", "p50ms", "p99ms", "cpuMicros")
-            return {figure: statistics.median(pair[which][figure] for pair in pairs) for figure in figures}
+            return {figure: statistics.median(one[which][figure] for one in rounds) for figure in figures}
 
-        row = medians(1) | {"beside": beside, "other": medians(0)}
-        row["ratio"] = statistics.median(real["perSecond"] / other["perSecond"] for other, real in pairs)
-        row["rounds"] = [{"other": other, "real": real} for other, real in pairs]
+        def ratio(which):
+            return statistics.median(one[1]["perSecond"] / one[which]["perSecond"] for one in rounds)
+
+        row = medians(1) | {"beside": beside, "other": medians(0), "ratio": ratio(0)}
+        if len(rounds[0]) > 2:
+            row |= {"logged": medians(2), "ratioToLogged": ratio(2)}
+        row["rounds"] = [dict(zip(("other", "real", "logged"), one)) for one in rounds]
         self.rows[name] = row
         print(line(name, row), file=sys.stderr)
 
@@ -255,7 +268,7 @@ class Kit:
         sys.exit("the server has been at work for five minutes that nobody asked for")
 
     def end(self):
-        for program in (self.ceiling, self.real):
+        for program in (self.ceiling, self.logged, self.real):
             program.stop()
 
     def check_money(self):
@@ -354,6 +367,17 @@ def merchants(kit):
     kit.note("one merchant, 64", pairs, beside="a thousand merchants, 64")
 
 
+def customers(kit, count):
+    """Charges of so many customers, which get an account each: what that costs in memory, too."""
+    bodies = [CHARGE | {"customerId": f"customer_{number}"} for number in range(count)]
+    kit.settle()
+    before = kit.real.memory_bytes(), kit.real.metric("strongroom_payments{")
+    kit.measure(lambda _: charge(name=f"charge, 64, {count:,} customers", bodies=bodies))
+    kit.settle()
+    made = kit.real.metric("strongroom_payments{") - before[1]
+    kit.facts["memoryBytesPerPaymentOfCustomers"] = (kit.real.memory_bytes() - before[0]) / made
+
+
 def rates(kit):
     """Latency at fixed rates that do not wait for answers, up to what 64 connections could do."""
     most = kit.rows["charge, 64"]["perSecond"]
@@ -384,14 +408,19 @@ def history(kit, payments):
     measured(f"charge, 64, on {payments:,} payments")
 
 
-COLUMNS = ("", "a second", "x ceiling", "p50 ms", "p99 ms", "CPU us", "ceiling's CPU us")
+COLUMNS = ("", "a second", "x ceiling", "x logged", "p50 (p99) ms", "logged's", "CPU us (ceiling's, logged's)")
 
 
 def line(name, row):
-    other = row["other"]
+    def latency(of):
+        return f"{of['p50ms']:.2f} ({of['p99ms']:.1f})"
+
+    other, logged = row["other"], row.get("logged")
     ratio = f"{row['ratio']:.2f}" + ("" if row["beside"] == "the ceiling" else f" of {row['beside']}")
-    cells = (name, f"{row['perSecond']:,.0f}", ratio, f"{row['p50ms']:.2f}", f"{row['p99ms']:.2f}")
-    return "| " + " | ".join((*cells, f"{row['cpuMicros']:.0f}", f"{other['cpuMicros']:.0f}")) + " |"
+    cells = [name, f"{row['perSecond']:,.0f}", ratio, f"{row['ratioToLogged']:.2f}" if logged else "", latency(row)]
+    cells += [latency(logged) if logged else ""]
+    costs = [f"{of['cpuMicros']:.0f}" for of in (other, logged) if of]
+    return "| " + " | ".join([*cells, f"{row['cpuMicros']:.0f} ({', '.join(costs)})"]) + " |"
 
 
 def table(kit):
@@ -402,6 +431,8 @@ def table(kit):
     for way, name in (("inPlace", "in place, O_DIRECT and O_DSYNC"), ("appendAndSync", "append and fdatasync")):
         times = kit.facts["durableWriteMs"][way]
         yield f"durable 4 KiB write, {name}: median {times['median']:.3f} ms, p99 {times['p99']:.3f} ms"
+    if memory := kit.facts.get("memoryBytesPerPaymentOfCustomers"):
+        yield f"memory: {memory:.0f} bytes a payment of those with customers"
     if memory := kit.facts.get("memoryBytesPerPayment"):
         yield f"memory: {memory:.0f} bytes a settled payment"
         yield f"CPU: {kit.facts['cpuMicrosPerPayment']:.0f} us a payment, over all of them, with all that the background did"
@@ -433,6 +464,7 @@ def main():
                 other_calls(kit)
                 merchants(kit)
                 rates(kit)
+                customers(kit, 100_000)
             if options.history:
                 history(kit, options.history)
             kit.check_money()

@@ -202,6 +202,21 @@ mod tests {
     }
 
     #[test]
+    fn long_work_rests_after_each_piece_and_short_work_does_not() {
+        let (began, mut breaks) = (Instant::now(), Breaks::default());
+        let mut rests = 0;
+        while rests < 5 {
+            let since = breaks.since;
+            breaks.rest_if_due();
+            if breaks.since != since {
+                rests += 1;
+                assert!(breaks.since - since >= Breaks::WORK + Breaks::REST);
+            }
+        }
+        assert!(began.elapsed() >= (Breaks::WORK + Breaks::REST) * 5);
+    }
+
+    #[test]
     fn a_background_thread_that_panics_is_heard_of() {
         let (say, said) = mpsc::channel();
         let work = |_: &Bell| panic!("a seeded bug in the background");

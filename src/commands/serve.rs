@@ -125,6 +125,7 @@ pub fn run(arguments: Serve) -> anyhow::Result<()> {
     actix_rt::System::new().block_on(async {
         let shutdown = shutdown_signal().map_err(Stopped::Io)?;
         let started = |started: &Started| {
+            small_pages();
             // A terminal that is gone is no reason not to take payments.
             drop(announce(started, &data_dir, &url));
             systemd::notify(systemd::READY);
@@ -179,6 +180,16 @@ fn connections_max(wanted: usize) -> usize {
         );
     }
     wanted.min(room)
+}
+
+/// Has new memory given out in small pages from now on. A huge one is cleared in a pause of up to milliseconds, in which
+/// whoever waits for that thread or the books' lock waits, too: under load several times a second, as the books grow.
+/// What the start has read keeps its huge pages.
+fn small_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::info!(%error, "memory is given out in huge pages: answers may pause for some milliseconds");
+    }
 }
 
 /// Where clients find the server.

@@ -26,8 +26,9 @@ use super::{
     id::PaymentId,
     money::Currency,
 };
+use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 /// Whose money an account holds. Written into the journal: only append variants.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -267,7 +268,7 @@ impl Balance {
 }
 
 /// Balances by currency, in the order of the codes.
-pub type Balances = BTreeMap<Currency, Balance>;
+pub type Balances = LiteMap<Currency, Balance>;
 
 /// All debits and all credits ever posted in one currency, in minor units, both positive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

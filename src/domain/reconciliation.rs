@@ -372,7 +372,7 @@ fn compare(accounts: HashMap<Account, Counted>) -> Check {
     let mut accounts: Vec<_> = accounts.into_iter().collect();
     accounts.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
     for (account, Counted { kept, counted }) in accounts {
-        for currency in keys(&kept, &counted) {
+        for currency in either(kept.keys(), counted.keys()) {
             let kept = kept.get(&currency).copied().unwrap_or_default();
             let counted = counted.get(&currency).copied().unwrap_or_default();
             check.look(kept == counted, || {
@@ -388,8 +388,11 @@ fn compare(accounts: HashMap<Account, Counted>) -> Check {
 }
 
 /// The keys of either.
-fn keys<K: Copy + Ord, A, B>(kept: &BTreeMap<K, A>, counted: &BTreeMap<K, B>) -> BTreeSet<K> {
-    kept.keys().chain(counted.keys()).copied().collect()
+fn either<'a, K: Copy + Ord + 'a>(
+    kept: impl Iterator<Item = &'a K>,
+    counted: impl Iterator<Item = &'a K>,
+) -> BTreeSet<K> {
+    kept.chain(counted).copied().collect()
 }
 
 /// Where a payment stands in the ledger: the merchant's side of it, and what of it is in doubt.

@@ -4,7 +4,7 @@
 //! account and one sum per kind; the customers of single payments are in the sum of their kind, so it stays small. The
 //! entries come from whoever reads the journal's bytes.
 
-use super::{Check, FAILURES_LISTED_MAX, Totals, keys};
+use super::{Check, FAILURES_LISTED_MAX, Totals, either};
 use crate::domain::{
     books::{Books, Step},
     entry::{Batch, Entry, PaymentRecord, Record},
@@ -97,7 +97,7 @@ impl Shadow {
             let book = books.account_book(account);
             let kept = book.map(|book| books.running_balances(book, through)).unwrap_or_default();
             let counted = self.accounts.get(account).cloned().unwrap_or_default();
-            for currency in keys(&kept, &counted) {
+            for currency in either(kept.keys(), counted.keys()) {
                 let kept = kept.get(&currency).copied().unwrap_or_default();
                 let counted = counted.get(&currency).copied().unwrap_or_default();
                 self.checks.balances_match.look(kept == counted, || {
@@ -112,7 +112,7 @@ impl Shadow {
     pub fn conclude(&mut self, kept: &Totals) -> Vec<Check> {
         let Checks { entries_balance, entries_match, mut balances_match } =
             std::mem::take(&mut self.checks);
-        for currency in keys(&kept.turnover, &self.turnover) {
+        for currency in either(kept.turnover.keys(), self.turnover.keys()) {
             let kept = kept.turnover.get(&currency).copied().unwrap_or_default();
             let counted = self.turnover.get(&currency).copied().unwrap_or_default();
             balances_match.look(kept == counted, || {
@@ -122,7 +122,7 @@ impl Shadow {
                 )
             });
         }
-        for (kind, currency) in keys(&kept.trial_balance, &self.kinds) {
+        for (kind, currency) in either(kept.trial_balance.keys(), self.kinds.keys()) {
             let kept = kept.trial_balance.get(&(kind, currency)).copied().unwrap_or_default();
             let counted = self.kinds.get(&(kind, currency)).copied().unwrap_or_default();
             balances_match.look(kept.balance == counted, || {
