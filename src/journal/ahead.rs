@@ -7,7 +7,12 @@
 #[cfg(feature = "fault-injection")]
 pub mod by_hand;
 
-use super::{JournalError, disk::Disk, segment::Prepared, space::Space};
+use super::{
+    JournalError,
+    disk::{Disk, Fill},
+    segment::Prepared,
+    space::Space,
+};
 use std::{
     io, mem,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -125,7 +130,7 @@ impl Shared {
 impl Shared {
     /// Makes the next segment if that can be, and says how it went.
     fn prepare(&self, number: u64) -> MutexGuard<'_, State> {
-        let made = Prepared::make(&*self.disk, number, self.segment_bytes);
+        let made = Prepared::make(&*self.disk, number, self.segment_bytes, Fill::WithRests);
         let mut state = self.lock();
         match (made, &*state) {
             (_, State::Closed) => return state,

@@ -56,7 +56,7 @@ pub trait Disk: Send + Sync {
     /// Makes a file of `bytes` zeros. On return its content and size are durable and its blocks
     /// allocated; its name is not durable before [`Disk::sync_folder`]. Fails if the file exists;
     /// after an error a part of it may be left.
-    fn create_zeroed(&self, name: &str, bytes: u64) -> io::Result<()>;
+    fn create_zeroed(&self, name: &str, bytes: u64, fill: Fill) -> io::Result<()>;
 
     /// Opens a file for writing. One for [`Writes::Cached`] is made if it is missing.
     fn open(&self, name: &str, writes: Writes) -> io::Result<Box<dyn DiskFile>>;
@@ -94,6 +94,15 @@ pub enum Source {
     Device,
 }
 
+/// How a new file is filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// As fast as the device can: somebody waits for the file.
+    AtOnce,
+    /// With a rest after each piece, so that half of the device is left to the batches.
+    WithRests,
+}
+
 /// What a returned write is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writes {
@@ -125,8 +134,8 @@ pub struct RealDisk {
 /// How much is asked of the device at once, so that the journal's next batch never waits for long behind a reader.
 const READ_BYTES: usize = 256 * 1024;
 
-/// How much is written at once to fill a new file: little, since a batch that becomes durable meanwhile may have to wait
-/// until the device is done with it.
+/// How much is written at once to fill a new file: little, since a batch that is written meanwhile may have to wait until
+/// the device is done with it.
 const FILL_BYTES: usize = 64 * 1024;
 
 /// The longest rest after that. A device that takes longer is slow, and whoever waits for the file would wait twice.
@@ -252,7 +261,7 @@ impl Disk for RealDisk {
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
 
-    fn create_zeroed(&self, name: &str, length: u64) -> io::Result<()> {
+    fn create_zeroed(&self, name: &str, length: u64, fill: Fill) -> io::Result<()> {
         // Not the last bytes of the file system, to give them back a moment later.
         if self.free()? < length {
             return Err(Errno::NOSPC.into());
@@ -266,8 +275,9 @@ impl Disk for RealDisk {
             let begun = Instant::now();
             file.write_all_at(zeros.get(..index(count)).unwrap_or_default(), offset)?;
             offset += count;
-            // So half of the device is left to the batches.
-            thread::sleep(begun.elapsed().min(FILL_REST_MAX));
+            if fill == Fill::WithRests {
+                thread::sleep(begun.elapsed().min(FILL_REST_MAX));
+            }
         }
         file.sync_all()
     }
@@ -384,7 +394,7 @@ mod tests {
         for direct in [DirectIo::WhereAvailable, DirectIo::Never] {
             let path = folder.path().join(format!("{direct:?}/journal"));
             let disk = RealDisk::open(&path, direct).unwrap();
-            disk.create_zeroed("file", 3 * 4096).unwrap();
+            disk.create_zeroed("file", 3 * 4096, Fill::AtOnce).unwrap();
             let file = disk.open("file", Writes::Durable).unwrap();
             file.write(4096, &AlignedBuffer::blocks_of(&[7; 4096])).unwrap();
             file.sync().unwrap();
@@ -412,14 +422,16 @@ mod tests {
     fn names_change_and_a_file_that_exists_is_never_made_anew() {
         let folder = tempfile::tempdir().unwrap();
         let disk = RealDisk::open(folder.path(), DirectIo::WhereAvailable).unwrap();
-        disk.create_zeroed("a", 4096).unwrap();
-        let again = disk.create_zeroed("a", 4096).unwrap_err();
+        disk.create_zeroed("a", 4096, Fill::AtOnce).unwrap();
+        let again = disk.create_zeroed("a", 4096, Fill::AtOnce).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(disk.length("a").unwrap(), 4096, "it is left as it is");
         for length in [0, 4096, bytes(FILL_BYTES), bytes(FILL_BYTES) * 2 + 4096] {
-            disk.create_zeroed("zeros", length).unwrap();
-            assert_eq!(disk.length("zeros").unwrap(), length);
-            disk.remove("zeros").unwrap();
+            for fill in [Fill::AtOnce, Fill::WithRests] {
+                disk.create_zeroed("zeros", length, fill).unwrap();
+                assert_eq!(disk.length("zeros").unwrap(), length);
+                disk.remove("zeros").unwrap();
+            }
         }
         disk.rename("a", "b").unwrap();
         disk.sync_folder().unwrap();
@@ -451,7 +463,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let disk = RealDisk::open(folder.path(), DirectIo::Never).unwrap();
         // No file can be begun in a folder that is not there.
-        let begin = |length| disk.create_zeroed("missing/file", length).unwrap_err().kind();
+        let begin =
+            |length| disk.create_zeroed("missing/file", length, Fill::AtOnce).unwrap_err().kind();
         assert_eq!(begin(4096), io::ErrorKind::NotFound);
         assert_eq!(begin(u64::MAX), io::ErrorKind::StorageFull);
     }

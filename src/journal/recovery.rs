@@ -8,7 +8,7 @@ use super::{
     JournalError, Options,
     buffer::{AlignedBuffer, bytes},
     chain::Chain,
-    disk::{Disk, DiskFile},
+    disk::{Disk, DiskFile, Fill},
     entry,
     folders::{Folders, Place},
     frame,
@@ -220,7 +220,7 @@ fn set_aside(
 ) -> Result<TornTail, JournalError> {
     let content = AlignedBuffer::blocks_of(&torn.bytes);
     let aside = disk.path(&name);
-    disk.create_zeroed(&name, bytes(content.len()))
+    disk.create_zeroed(&name, bytes(content.len()), Fill::AtOnce)
         .map_err(JournalError::io("create", aside.clone()))?;
     open(disk, &name)?.write(0, &content).map_err(JournalError::io("write", aside.clone()))?;
     disk.sync_folder().map_err(JournalError::io("sync the folder of", aside.clone()))?;
@@ -252,7 +252,7 @@ fn continue_or_begin(
         return open(&**disk, &chain.file());
     }
     let number = chain.segment.saturating_add(1);
-    let next = Prepared::make(&**disk, number, options.segment_bytes)
+    let next = Prepared::make(&**disk, number, options.segment_bytes, Fill::AtOnce)
         .map_err(|error| JournalError::NoSpace { why: error.to_string().into() })?;
     next.take_into_use(&**disk, chain)
 }

@@ -26,7 +26,7 @@ use super::{
     JournalError,
     buffer::{AlignedBuffer, BLOCK_BYTES, Fields, bytes, is_zero},
     chain::Chain,
-    disk::{Disk, DiskFile, Writes},
+    disk::{Disk, DiskFile, Fill, Writes},
     entry,
 };
 use crate::domain::{entry::Hash, id::Sequence};
@@ -177,10 +177,16 @@ pub(super) struct Prepared {
 impl Prepared {
     /// Writes segment `number` full of zeros. On return content and size are durable. On an error
     /// nothing is left of it, as far as the disk allows.
-    pub(super) fn make(disk: &dyn Disk, number: u64, segment_bytes: u64) -> io::Result<Self> {
+    pub(super) fn make(
+        disk: &dyn Disk,
+        number: u64,
+        segment_bytes: u64,
+        fill: Fill,
+    ) -> io::Result<Self> {
         let name = ahead_name(number);
-        let made =
-            disk.create_zeroed(&name, segment_bytes).and_then(|()| disk.open(&name, writes()));
+        let made = disk
+            .create_zeroed(&name, segment_bytes, fill)
+            .and_then(|()| disk.open(&name, writes()));
         match made {
             Ok(file) => Ok(Self { name, file, segment_bytes }),
             Err(error) => {

@@ -1,6 +1,6 @@
 //! A disk of which one call fails, once. Only compiled for tests.
 
-use super::{Disk, DiskFile, Source, Writes};
+use super::{Disk, DiskFile, Fill, Source, Writes};
 use crate::journal::buffer::AlignedBuffer;
 use rustix::io::Errno;
 use std::{
@@ -85,9 +85,9 @@ impl Disk for OneFails {
         self.disk.free()
     }
 
-    fn create_zeroed(&self, name: &str, bytes: u64) -> io::Result<()> {
+    fn create_zeroed(&self, name: &str, bytes: u64, fill: Fill) -> io::Result<()> {
         self.calls.next("create", name)?;
-        self.disk.create_zeroed(name, bytes)
+        self.disk.create_zeroed(name, bytes, fill)
     }
 
     fn open(&self, name: &str, writes: Writes) -> io::Result<Box<dyn DiskFile>> {

@@ -13,7 +13,7 @@
 //! | `full-while:PATH` | making a new segment, with `ENOSPC`, while the file `PATH` exists |
 //! | `call-fails:N` | the Nth call of any kind to any of the three folders, with `EIO`, and no other |
 
-use super::{Disk, DiskFile, Source, Writes, failing::Calls};
+use super::{Disk, DiskFile, Fill, Source, Writes, failing::Calls};
 use crate::journal::{buffer::AlignedBuffer, folders::Folders};
 use rustix::io::Errno;
 use std::{
@@ -131,10 +131,10 @@ impl Disk for FaultyDisk {
         self.disk.free()
     }
 
-    fn create_zeroed(&self, name: &str, bytes: u64) -> io::Result<()> {
+    fn create_zeroed(&self, name: &str, bytes: u64, fill: Fill) -> io::Result<()> {
         match &self.fault {
             Fault::FullWhile(path) if path.exists() => Err(Errno::NOSPC.into()),
-            _ => self.disk.create_zeroed(name, bytes),
+            _ => self.disk.create_zeroed(name, bytes, fill),
         }
     }
 
@@ -244,7 +244,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let disk = Arc::new(RealDisk::open(folder.path(), DirectIo::WhereAvailable).unwrap());
         let disk = with_fault(disk, "sync-fails-after:3").unwrap();
-        disk.create_zeroed("file", 4096).unwrap();
+        disk.create_zeroed("file", 4096, Fill::AtOnce).unwrap();
         let file = disk.open("file", Writes::Durable).unwrap();
         let block = AlignedBuffer::zeroed(4096);
         let results = [(); 4].map(|()| file.write(0, &block).is_ok());
@@ -258,10 +258,10 @@ mod tests {
         let sign = folder.path().join("full");
         let disk = with_fault(disk, &format!("full-while:{}", sign.display())).unwrap();
         std::fs::write(&sign, "").unwrap();
-        let full = disk.create_zeroed("segment", 4096).unwrap_err();
+        let full = disk.create_zeroed("segment", 4096, Fill::AtOnce).unwrap_err();
         assert_eq!(full.kind(), io::ErrorKind::StorageFull);
         std::fs::remove_file(&sign).unwrap();
-        disk.create_zeroed("segment", 4096).unwrap();
+        disk.create_zeroed("segment", 4096, Fill::AtOnce).unwrap();
     }
 
     #[test]

@@ -9,7 +9,7 @@
 mod content;
 
 use self::content::Content;
-use super::{Disk, DiskFile, Source, Writes};
+use super::{Disk, DiskFile, Fill, Source, Writes};
 use crate::journal::buffer::{AlignedBuffer, BLOCK_BYTES, bytes, index};
 use rustix::io::Errno;
 use std::{
@@ -319,7 +319,7 @@ impl Disk for SimulatedDisk {
         Ok(if state.full { 0 } else { state.free.unwrap_or(u64::MAX) })
     }
 
-    fn create_zeroed(&self, name: &str, length: u64) -> io::Result<()> {
+    fn create_zeroed(&self, name: &str, length: u64, _fill: Fill) -> io::Result<()> {
         let mut state = self.lock();
         let fault = state.call()?;
         if state.names.contains_key(name) {

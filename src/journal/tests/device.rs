@@ -5,7 +5,7 @@
 use super::*;
 use crate::journal::{
     buffer::AlignedBuffer,
-    disk::{Source, Writes},
+    disk::{Fill, Source, Writes},
 };
 use rustix::{
     fs::{Advice, Mode, OFlags, fadvise},
@@ -68,7 +68,7 @@ fn has_device(path: &Path) -> bool {
 
 /// A file of 16 blocks, none of them zeros, on the device and in the cache.
 fn file_of(disk: &RealDisk) -> PathBuf {
-    disk.create_zeroed("file", 65_536).unwrap();
+    disk.create_zeroed("file", 65_536, Fill::AtOnce).unwrap();
     let content: Vec<u8> = (1..=16).flat_map(|block| [block; 4096]).collect();
     let file = disk.open("file", Writes::Durable).unwrap();
     file.write(0, &AlignedBuffer::blocks_of(&content)).unwrap();
@@ -92,7 +92,7 @@ fn the_way_past_the_cache_is_taken_where_there_is_one_unless_it_was_ruled_out() 
     for direct in KINDS {
         let folder = tempfile::tempdir().unwrap();
         let disk = RealDisk::open(folder.path(), direct).unwrap();
-        disk.create_zeroed("file", 4096).unwrap();
+        disk.create_zeroed("file", 4096, Fill::AtOnce).unwrap();
         let path = disk.path("file");
         let past = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
         let there_is_one = rustix::fs::open(&path, past, Mode::empty()).is_ok();
