@@ -56,7 +56,7 @@ charge() { # how: -n COUNT or -z TIME; connections
 snapshot() { curl -sf -X POST "$url/api/snapshot" -H "$admin" >snapshot.json; }
 
 # Once the allocator has given back what the start needed.
-memory_kib() { sleep 3; sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB/\1/p' "/proc/$server/status"; }
+memory_kib() { sleep 10; sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB/\1/p' "/proc/$server/status"; }
 
 median() { sort -n | sed -n "$((($1 + 1) / 2))p"; }
 

@@ -67,8 +67,11 @@ fn write(file: &File, receiver: &mpsc::Receiver<(Bytes, oneshot::Sender<()>)>) {
         }
         let written =
             batch.get(start..).map(|bytes| file.write_all_at(bytes, place.try_into().unwrap_or(0)));
-        // Whoever waits for what was not written is told by its sender being dropped.
-        let Some(Ok(())) = written else { return };
+        if let Some(Err(error)) = &written {
+            // Whoever waits for it is told by its sender being dropped.
+            drop(writeln!(io::stderr(), "the log cannot be written: {error}"));
+            return;
+        }
         place += length;
         for sender in waiting {
             // A client may have gone.

@@ -213,9 +213,9 @@ impl Desk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether somebody waits for a full run.
+    /// Whether somebody waits for a full run, and has not hung up.
     fn is_waited_for(&self) -> bool {
-        self.state().waiting.as_ref().is_some_and(|waiting| !waiting.is_empty())
+        self.state().waiting.iter().flatten().any(|waiter| !waiter.is_closed())
     }
 
     /// Who has asked for a full run that has not begun.

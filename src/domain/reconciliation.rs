@@ -186,6 +186,12 @@ impl Recount {
         &self.kept
     }
 
+    /// Whether the balances that the books kept have been noted, which is the first thing that is done.
+    #[must_use]
+    pub fn has_all_balances(&self) -> bool {
+        !matches!(self.next, Next::AccountBooks(_))
+    }
+
     /// Counts at most `slice` things further. Returns whether there is more to do.
     pub fn proceed(&mut self, books: &Books, slice: usize) -> bool {
         match self.next {

@@ -15,7 +15,10 @@ use super::{
 };
 use std::{
     io, mem,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -34,6 +37,8 @@ struct Shared {
     segment_bytes: u64,
     state: Mutex<State>,
     changed: Condvar,
+    /// Whether somebody waits for the next one, or for the thread to end.
+    is_waited_for: AtomicBool,
 }
 
 enum State {
@@ -55,6 +60,7 @@ impl Ahead {
                 segment_bytes,
                 state: Mutex::new(State::Making),
                 changed: Condvar::new(),
+                is_waited_for: AtomicBool::new(false),
             }),
             thread: None,
         }
@@ -104,6 +110,7 @@ impl Ahead {
 impl Drop for Ahead {
     fn drop(&mut self) {
         *self.shared.lock() = State::Closed;
+        self.shared.is_waited_for.store(true, Ordering::Relaxed);
         self.shared.changed.notify_all();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -121,17 +128,23 @@ impl Shared {
     fn settled(&self) -> MutexGuard<'_, State> {
         #[cfg(feature = "fault-injection")]
         by_hand::prepare_for(self);
-        self.changed
-            .wait_while(self.lock(), |state| matches!(state, State::Making))
-            .unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.lock();
+        while matches!(*state, State::Making) {
+            self.is_waited_for.store(true, Ordering::Relaxed);
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state
     }
 }
 
 impl Shared {
     /// Makes the next segment if that can be, and says how it went.
     fn prepare(&self, number: u64) -> MutexGuard<'_, State> {
-        let made = Prepared::make(&*self.disk, number, self.segment_bytes, Fill::WithRests);
+        let may_rest = || !self.is_waited_for.load(Ordering::Relaxed);
+        let fill = Fill::WithRestsWhile(&may_rest);
+        let made = Prepared::make(&*self.disk, number, self.segment_bytes, fill);
         let mut state = self.lock();
+        self.is_waited_for.store(matches!(*state, State::Closed), Ordering::Relaxed);
         match (made, &*state) {
             (_, State::Closed) => return state,
             (Ok(prepared), before) => {
@@ -213,6 +226,28 @@ mod tests {
         drop(ahead);
         assert_eq!(Arc::strong_count(&disk), 1);
         assert_eq!(disk.list().unwrap().len(), 2, "one taken, one ahead, and no more");
+    }
+
+    #[test]
+    fn a_segment_that_somebody_waits_for_is_filled_without_rests_and_a_stop_waits_for_none() {
+        let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::default());
+        let ahead = ahead(&disk);
+        let shared = Arc::clone(&ahead.shared);
+        let is_waited_for = || shared.is_waited_for.load(Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            assert!(!is_waited_for());
+            let waiter = scope.spawn(|| ahead.take().map(drop));
+            while !is_waited_for() {
+                std::thread::yield_now();
+            }
+            drop(shared.prepare(2));
+            assert!(waiter.join().unwrap().is_ok());
+            assert!(!is_waited_for());
+        });
+        drop(ahead);
+        assert!(is_waited_for());
+        drop(shared.prepare(3));
+        assert!(is_waited_for(), "no segment is begun anew with rests");
     }
 
     #[test]

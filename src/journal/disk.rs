@@ -56,7 +56,7 @@ pub trait Disk: Send + Sync {
     /// Makes a file of `bytes` zeros. On return its content and size are durable and its blocks
     /// allocated; its name is not durable before [`Disk::sync_folder`]. Fails if the file exists;
     /// after an error a part of it may be left.
-    fn create_zeroed(&self, name: &str, bytes: u64, fill: Fill) -> io::Result<()>;
+    fn create_zeroed(&self, name: &str, bytes: u64, fill: Fill<'_>) -> io::Result<()>;
 
     /// Opens a file for writing. One for [`Writes::Cached`] is made if it is missing.
     fn open(&self, name: &str, writes: Writes) -> io::Result<Box<dyn DiskFile>>;
@@ -95,12 +95,13 @@ pub enum Source {
 }
 
 /// How a new file is filled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fill {
+#[derive(Clone, Copy)]
+pub enum Fill<'a> {
     /// As fast as the device can: somebody waits for the file.
     AtOnce,
-    /// With a rest after each piece, so that half of the device is left to the batches.
-    WithRests,
+    /// With a rest after each piece as long as this holds, so that half of the device is left to the batches. Only on the
+    /// way past the cache, where a piece that was written is on the device.
+    WithRestsWhile(&'a dyn Fn() -> bool),
 }
 
 /// What a returned write is worth.
@@ -261,7 +262,7 @@ impl Disk for RealDisk {
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
 
-    fn create_zeroed(&self, name: &str, length: u64, fill: Fill) -> io::Result<()> {
+    fn create_zeroed(&self, name: &str, length: u64, fill: Fill<'_>) -> io::Result<()> {
         // Not the last bytes of the file system, to give them back a moment later.
         if self.free()? < length {
             return Err(Errno::NOSPC.into());
@@ -275,8 +276,11 @@ impl Disk for RealDisk {
             let begun = Instant::now();
             file.write_all_at(zeros.get(..index(count)).unwrap_or_default(), offset)?;
             offset += count;
-            if fill == Fill::WithRests {
-                thread::sleep(begun.elapsed().min(FILL_REST_MAX));
+            match fill {
+                Fill::WithRestsWhile(may_rest) if may_rest() => {
+                    thread::sleep(begun.elapsed().min(FILL_REST_MAX));
+                }
+                _ => {}
             }
         }
         file.sync_all()
@@ -382,7 +386,7 @@ pub(super) fn above(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{os::unix::fs::PermissionsExt, sync::Barrier, thread};
+    use std::{cell::Cell, os::unix::fs::PermissionsExt, sync::Barrier, thread};
 
     fn mode(path: &Path) -> u32 {
         path.metadata().unwrap().permissions().mode() & 0o777
@@ -427,11 +431,17 @@ mod tests {
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(disk.length("a").unwrap(), 4096, "it is left as it is");
         for length in [0, 4096, bytes(FILL_BYTES), bytes(FILL_BYTES) * 2 + 4096] {
-            for fill in [Fill::AtOnce, Fill::WithRests] {
+            let asked = Cell::new(0);
+            let may_rest = || {
+                asked.set(asked.get() + 1);
+                asked.get() < 2
+            };
+            for fill in [Fill::AtOnce, Fill::WithRestsWhile(&may_rest)] {
                 disk.create_zeroed("zeros", length, fill).unwrap();
                 assert_eq!(disk.length("zeros").unwrap(), length);
                 disk.remove("zeros").unwrap();
             }
+            assert_eq!(asked.get(), length.div_ceil(bytes(FILL_BYTES)), "after each piece");
         }
         disk.rename("a", "b").unwrap();
         disk.sync_folder().unwrap();

@@ -181,7 +181,7 @@ impl Prepared {
         disk: &dyn Disk,
         number: u64,
         segment_bytes: u64,
-        fill: Fill,
+        fill: Fill<'_>,
     ) -> io::Result<Self> {
         let name = ahead_name(number);
         let made = disk

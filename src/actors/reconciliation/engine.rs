@@ -29,6 +29,13 @@ use std::{sync::Arc, time::Instant};
 /// How many payments, entries or accounts are looked at between two moments at which the ledger may book.
 const SLICE: usize = 256;
 
+/// How many entries are read without a rest: going back in the books to the moment that is compared takes the longer, the
+/// more has been booked since.
+const NEAR: u64 = 256;
+
+/// How often it is tried to get that near.
+const CATCH_UPS_MAX: usize = 8;
+
 /// The most findings of a run that are logged one by one.
 const LOGGED_MAX: usize = 20;
 
@@ -44,21 +51,35 @@ pub(super) struct Engine {
 struct Steps<'a> {
     bell: &'a Bell,
     desk: &'a Desk,
-    trigger: Trigger,
     breaks: Breaks,
+    /// Until when it rests; a run that lasts longer must not fall behind. `None`: somebody waits for this run.
+    rests_until: Option<Instant>,
 }
 
 impl<'a> Steps<'a> {
-    fn of(trigger: Trigger, desk: &'a Desk, bell: &'a Bell) -> Self {
-        Self { bell, desk, trigger, breaks: Breaks::default() }
+    fn of(trigger: Trigger, pace: Pace, desk: &'a Desk, bell: &'a Bell) -> Self {
+        let rests_for = match trigger {
+            Trigger::Request => None,
+            Trigger::Schedule => Some(pace.full_every / 60),
+            Trigger::Commit => Some(pace.every),
+        };
+        let rests_until = rests_for.and_then(|time| Instant::now().checked_add(time));
+        Self { bell, desk, breaks: Breaks::default(), rests_until }
     }
 
-    /// Ends the run if the thread is to stop, and leaves the core to others for a while, if nobody waits for a run.
-    fn next(&mut self) -> Result<(), Halt> {
-        if self.bell.is_stopped() {
-            return Err(Halt::Stopped);
-        }
-        if self.trigger != Trigger::Request && !self.desk.is_waited_for() {
+    /// Ends the run if the thread is to stop.
+    fn go_on(&self) -> Result<(), Halt> {
+        if self.bell.is_stopped() { Err(Halt::Stopped) } else { Ok(()) }
+    }
+
+    fn may_rest(&self) -> bool {
+        self.rests_until.is_some_and(|until| Instant::now() < until) && !self.desk.is_waited_for()
+    }
+
+    /// The same, and leaves the core to others for a while, if nobody waits for a run.
+    fn rest(&mut self) -> Result<(), Halt> {
+        self.go_on()?;
+        if self.may_rest() {
             self.breaks.rest_if_due();
         }
         Ok(())
@@ -114,20 +135,21 @@ impl Engine {
         let began = Began::now(trigger, self.subject.clock.now());
         self.follower = None;
         let desk = self.desk.clone();
-        let mut steps = Steps::of(trigger, &desk, bell);
+        let mut steps = Steps::of(trigger, self.pace, &desk, bell);
         let books = &self.subject.books;
         // The long way through the journal first, so that the moment compared is the end of it.
         let through = books.read().position().sequence;
         let read = self.subject.folders.as_ref().map(|folders| {
-            Follower::from_the_first_byte(folders, through)
-                .and_then(|follower| follower.read_on(books, &mut steps))
+            Follower::from_the_first_byte(folders, through)?
+                .read_on(books, || steps.rest())?
+                .catch_up(books, &mut steps)
         });
         let moment = self.subject.clock.now();
         let mut recount = Recount::begin(&books.read());
         let kept = recount.totals().clone();
         let compared = read.map(|read| {
-            let follower = read?.go_on(kept.position.sequence)?.read_on(books, &mut steps)?;
-            follower.compare(books, &kept, &mut steps)
+            let follower = read?.go_on(kept.position.sequence)?;
+            follower.read_on(books, || steps.go_on())?.compare(books, &kept)
         });
         let (follower, checks) = match compared {
             None => (None, Vec::new()),
@@ -136,7 +158,8 @@ impl Engine {
             Some(Err(Halt::Stopped)) => return None,
         };
         while recount.proceed(&books.read(), SLICE) {
-            steps.next().ok()?;
+            let step = if recount.has_all_balances() { steps.rest() } else { steps.go_on() };
+            step.ok()?;
         }
         let mut report = recount.finish();
         report.checks.extend(checks);
@@ -159,13 +182,14 @@ impl Engine {
             self.follower = Some(follower);
             return;
         }
-        let kept = Totals::of(&books.read());
         let desk = self.desk.clone();
-        let mut steps = Steps::of(Trigger::Commit, &desk, bell);
-        let compared = follower
-            .go_on(kept.position.sequence)
-            .and_then(|follower| follower.read_on(books, &mut steps))
-            .and_then(|follower| follower.compare(books, &kept, &mut steps));
+        let mut steps = Steps::of(Trigger::Commit, self.pace, &desk, bell);
+        let near = follower.catch_up(books, &mut steps);
+        let kept = Totals::of(&books.read());
+        let compared = near.and_then(|follower| {
+            let follower = follower.go_on(kept.position.sequence)?;
+            follower.read_on(books, || steps.go_on())?.compare(books, &kept)
+        });
         let (follower, turnover, checks) = match compared {
             Ok((follower, checks)) => {
                 let turnover = follower.shadow.turnover().clone();
@@ -240,11 +264,27 @@ impl Follower {
         Ok(self)
     }
 
+    /// Reads on, with rests, until little is left of what has been booked meanwhile.
+    fn catch_up(mut self, books: &BooksReader, steps: &mut Steps<'_>) -> Result<Self, Halt> {
+        for _ in 0..CATCH_UPS_MAX {
+            let through = books.read().position().sequence;
+            if through.saturating_sub(self.reader.position().sequence) <= NEAR {
+                break;
+            }
+            self = self.go_on(through)?.read_on(books, || steps.rest())?;
+        }
+        Ok(self)
+    }
+
     /// Reads as far as was last asked for, and holds every entry against the payments in memory.
-    fn read_on(mut self, books: &BooksReader, steps: &mut Steps<'_>) -> Result<Self, Halt> {
+    fn read_on(
+        mut self,
+        books: &BooksReader,
+        mut between: impl FnMut() -> Result<(), Halt>,
+    ) -> Result<Self, Halt> {
         for located in self.reader.by_ref() {
             let batch = located?.batch;
-            steps.next()?;
+            between()?;
             self.intact.look(true, String::new);
             self.shadow.follow(&batch);
             for slice in batch.entries.chunks(SLICE) {
@@ -255,17 +295,11 @@ impl Follower {
     }
 
     /// Compares what was read with what the books held at that moment. Returns all that was checked.
-    fn compare(
-        mut self,
-        books: &BooksReader,
-        kept: &Totals,
-        steps: &mut Steps<'_>,
-    ) -> Result<(Self, Vec<Check>), Halt> {
+    fn compare(mut self, books: &BooksReader, kept: &Totals) -> Result<(Self, Vec<Check>), Halt> {
         let (disk, memory) = (self.reader.position(), kept.position);
         self.intact.look(disk == memory, || position_differs(disk, memory));
         for slice in self.shadow.take_touched().chunks(SLICE) {
             self.shadow.compare_accounts(slice, &books.read(), memory.sequence);
-            steps.next()?;
         }
         let mut checks = vec![std::mem::replace(&mut self.intact, intact())];
         checks.extend(self.shadow.conclude(kept));
@@ -298,4 +332,34 @@ fn unreadable(error: &JournalError) -> Check {
         other => other.to_string(),
     });
     intact
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{sync::Mutex, time::Duration};
+    use tokio::sync::oneshot;
+
+    #[test]
+    fn a_run_rests_unless_somebody_waits_for_it_or_it_has_lasted_long() {
+        let desk = Desk { runs_kept: 1, state: Mutex::default() };
+        let bell = Bell::default();
+        let hour = Duration::from_secs(3600);
+        let may_rest = |trigger, every, full_every| {
+            let pace = Pace { every, full_every, runs_kept: 1 };
+            Steps::of(trigger, pace, &desk, &bell).may_rest()
+        };
+        let all = |every, full_every| {
+            [Trigger::Request, Trigger::Schedule, Trigger::Commit]
+                .map(|trigger| may_rest(trigger, every, full_every))
+        };
+        assert_eq!(all(hour, hour), [false, true, true]);
+        assert_eq!(all(Duration::ZERO, hour), [false, true, false]);
+        assert_eq!(all(hour, Duration::ZERO), [false, false, true]);
+        let (tell, told) = oneshot::channel();
+        desk.state().waiting.as_mut().unwrap().push(tell);
+        assert_eq!(all(hour, hour), [false; 3]);
+        drop(told);
+        assert_eq!(all(hour, hour), [false, true, true], "it has hung up");
+    }
 }

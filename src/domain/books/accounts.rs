@@ -175,7 +175,7 @@ impl Accounts {
                 let number = u32::try_from(books.len()).ok()?;
                 books.push(AccountBook {
                     account: account.clone(),
-                    balances: Balances::new(),
+                    balances: Balances::with_capacity(1),
                     steps: Rows::default(),
                     checkpoints: Vec::new(),
                 });

@@ -60,7 +60,8 @@ impl Shadow {
                 match &leg.account {
                     Account::PaymentCustomer(_) => {}
                     account => {
-                        let balances = self.accounts.entry(account.clone()).or_default();
+                        let balances = self.accounts.entry(account.clone());
+                        let balances = balances.or_insert_with(|| Balances::with_capacity(1));
                         balances.entry(currency).or_default().add(leg);
                         if !self.touched.contains(account) {
                             self.touched.insert(account.clone());

@@ -85,7 +85,7 @@ impl Disk for OneFails {
         self.disk.free()
     }
 
-    fn create_zeroed(&self, name: &str, bytes: u64, fill: Fill) -> io::Result<()> {
+    fn create_zeroed(&self, name: &str, bytes: u64, fill: Fill<'_>) -> io::Result<()> {
         self.calls.next("create", name)?;
         self.disk.create_zeroed(name, bytes, fill)
     }

@@ -131,7 +131,7 @@ impl Disk for FaultyDisk {
         self.disk.free()
     }
 
-    fn create_zeroed(&self, name: &str, bytes: u64, fill: Fill) -> io::Result<()> {
+    fn create_zeroed(&self, name: &str, bytes: u64, fill: Fill<'_>) -> io::Result<()> {
         match &self.fault {
             Fault::FullWhile(path) if path.exists() => Err(Errno::NOSPC.into()),
             _ => self.disk.create_zeroed(name, bytes, fill),

@@ -319,7 +319,7 @@ impl Disk for SimulatedDisk {
         Ok(if state.full { 0 } else { state.free.unwrap_or(u64::MAX) })
     }
 
-    fn create_zeroed(&self, name: &str, length: u64, _fill: Fill) -> io::Result<()> {
+    fn create_zeroed(&self, name: &str, length: u64, _fill: Fill<'_>) -> io::Result<()> {
         let mut state = self.lock();
         let fault = state.call()?;
         if state.names.contains_key(name) {
