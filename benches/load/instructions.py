@@ -41,7 +41,7 @@ STEPS = {
         ("encode, hash, write", r"journal::writer::Writer::append "),
         ("apply to the books", r"domain::books::Books::apply "),
     ],
-    "reconciliation": [("prove what was written", r"reconciliation::engine::Follower::read_on ")],
+    "reconciliation": [("prove what was written", r"reconciliation::engine::Engine::run ")],
 }
 
 
