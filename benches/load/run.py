@@ -8,8 +8,8 @@ Builds, starts the server as it is shipped (config.toml: keys, idempotency, jour
 events, log) on a fresh folder and the ceiling (ceiling.rs: parses the same body, renders the same reply, nothing else)
 beside it, and drives both in turn with the same oha: A B A B, the other one stopped meanwhile. Charges are measured
 beside the logged ceiling too, which makes a part of each reply durable before it answers, and does nothing else: the
-least that a durable answer can cost here. Every figure is the median of its rounds. After every run the books have to hold exactly as many payments as oha was told 201, and in the end
-the merchants' balances every cent of them.
+least that a durable answer can cost here. Every figure is the median of its rounds. After every run the books have to
+hold exactly as many payments as oha was told 201, and in the end the merchants' balances every cent of them.
 
 Prints a table; results.json and latency.svg go to --out. Only Python's own library is needed.
 """

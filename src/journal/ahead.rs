@@ -128,12 +128,12 @@ impl Shared {
     fn settled(&self) -> MutexGuard<'_, State> {
         #[cfg(feature = "fault-injection")]
         by_hand::prepare_for(self);
+        let is_making = |state: &mut State| matches!(state, State::Making);
         let mut state = self.lock();
-        while matches!(*state, State::Making) {
+        if is_making(&mut state) {
             self.is_waited_for.store(true, Ordering::Relaxed);
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state
+        self.changed.wait_while(state, is_making).unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -276,11 +276,10 @@ impl Disk for RealDisk {
             let begun = Instant::now();
             file.write_all_at(zeros.get(..index(count)).unwrap_or_default(), offset)?;
             offset += count;
-            match fill {
-                Fill::WithRestsWhile(may_rest) if may_rest() => {
-                    thread::sleep(begun.elapsed().min(FILL_REST_MAX));
-                }
-                _ => {}
+            if let Fill::WithRestsWhile(may_rest) = fill
+                && may_rest()
+            {
+                thread::sleep(begun.elapsed().min(FILL_REST_MAX));
             }
         }
         file.sync_all()

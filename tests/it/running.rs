@@ -115,16 +115,9 @@ fn what_the_server_writes_is_for_its_owner_alone() {
     assert_eq!(open, []);
 }
 
-/// What the system says about the process that holds the data folder.
-fn told_of(server: &TestServer, what: &str) -> String {
-    let holder = fs::read_to_string(server.data().join("LOCK")).unwrap();
-    let process = holder.trim().strip_prefix("process ").unwrap();
-    fs::read_to_string(format!("/proc/{process}/{what}")).unwrap()
-}
-
 #[test]
 fn a_server_that_has_started_grows_in_small_pages() {
-    let status = told_of(&TestServer::start(), "status");
+    let status = TestServer::start().system_says("status");
     let huge = status.lines().find_map(|line| line.strip_prefix("THP_enabled:"));
     // Kernels before 5.0 do not say.
     assert_eq!(huge.map_or("0", str::trim), "0");
@@ -132,7 +125,7 @@ fn a_server_that_has_started_grows_in_small_pages() {
 
 #[test]
 fn no_memory_of_the_server_is_dumped_to_disk() {
-    let limits = told_of(&TestServer::start(), "limits");
+    let limits = TestServer::start().system_says("limits");
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     let words: Vec<&str> = core.split_whitespace().collect();
     assert_eq!(words[4..6], ["0", "0"], "{core}");

@@ -188,11 +188,16 @@ impl TestServer {
         kill_process(self.pid(), Signal::CONT).unwrap();
     }
 
+    /// What the system says of the process: the file of this name in its folder of `/proc`.
+    #[track_caller]
+    pub fn system_says(&self, what: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{what}", self.pid())).unwrap()
+    }
+
     /// From now on the server's memory grows by so many bytes at most.
     #[track_caller]
     pub fn limit_memory(&self, more_bytes: u64) {
-        let statm = format!("/proc/{}/statm", self.pid());
-        let pages = fs::read_to_string(statm).unwrap();
+        let pages = self.system_says("statm");
         let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
         let bytes = pages * u64::try_from(rustix::param::page_size()).unwrap() + more_bytes;
         let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };

@@ -72,10 +72,6 @@ impl<'a> Steps<'a> {
         if self.bell.is_stopped() { Err(Halt::Stopped) } else { Ok(()) }
     }
 
-    fn may_rest(&self) -> bool {
-        self.rests_until.is_some_and(|until| Instant::now() < until) && !self.desk.is_waited_for()
-    }
-
     /// The same, and leaves the core to others for a while, if nobody waits for a run.
     fn rest(&mut self) -> Result<(), Halt> {
         self.go_on()?;
@@ -83,6 +79,10 @@ impl<'a> Steps<'a> {
             self.breaks.rest_if_due();
         }
         Ok(())
+    }
+
+    fn may_rest(&self) -> bool {
+        self.rests_until.is_some_and(|until| Instant::now() < until) && !self.desk.is_waited_for()
     }
 }
 
@@ -134,8 +134,7 @@ impl Engine {
     fn full(&mut self, trigger: Trigger, bell: &Bell) -> Option<Arc<Run>> {
         let began = Began::now(trigger, self.subject.clock.now());
         self.follower = None;
-        let desk = self.desk.clone();
-        let mut steps = Steps::of(trigger, self.pace, &desk, bell);
+        let mut steps = Steps::of(trigger, self.pace, &self.desk, bell);
         let books = &self.subject.books;
         // The long way through the journal first, so that the moment compared is the end of it.
         let through = books.read().position().sequence;
@@ -182,8 +181,7 @@ impl Engine {
             self.follower = Some(follower);
             return;
         }
-        let desk = self.desk.clone();
-        let mut steps = Steps::of(Trigger::Commit, self.pace, &desk, bell);
+        let mut steps = Steps::of(Trigger::Commit, self.pace, &self.desk, bell);
         let near = follower.catch_up(books, &mut steps);
         let kept = Totals::of(&books.read());
         let compared = near.and_then(|follower| {

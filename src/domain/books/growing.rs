@@ -108,9 +108,8 @@ struct Placed<T> {
 
 /// Where something with this hash is: in which table, and by which half of it.
 fn place(hash: u64) -> (usize, u32) {
-    let [a, b, c, d, e, f, g, h] = hash.to_le_bytes();
-    let table = usize::try_from(u32::from_le_bytes([e, f, g, h])).unwrap_or_default();
-    (table % TABLES, u32::from_le_bytes([a, b, c, d]))
+    let table = usize::try_from(hash >> 32).unwrap_or_default() % TABLES;
+    (table, u32::try_from(hash & u64::from(u32::MAX)).unwrap_or_default())
 }
 
 /// A whole hash for a table, which uses the highest bits and the lowest, of a half.
