@@ -30,10 +30,10 @@ pub const LISTEN: (&str, &str) = ("STRONGROOM__METRICS__LISTEN", "127.0.0.1:0");
 
 /// Where they are.
 pub fn listener(server: &TestServer) -> SocketAddr {
-    let address = Regex::new(r#""address":"([0-9.:]+)""#).unwrap();
-    let logs = server.logs();
-    let line = logs.lines().find(|line| line.contains("metrics are shown")).unwrap();
-    address.captures(line).unwrap()[1].parse().unwrap()
+    let shown = Regex::new(r#""metrics are shown.*"address":"([0-9.:]+)""#).unwrap();
+    eventually("the log says where", || {
+        shown.captures(&server.logs()).map(|found| found[1].parse().unwrap())
+    })
 }
 
 /// The value of a series of a server that has such a listener.

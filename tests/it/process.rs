@@ -116,9 +116,7 @@ fn a_server_that_is_asked_to_stop_finishes_what_it_works_on_and_takes_nothing_mo
             late.write_all(head.as_bytes()).unwrap();
             server.ask_to_stop();
             eventually("nobody is let in any more", || TcpStream::connect(server.address()).err());
-            eventually("no more is begun", || {
-                server.logs().contains("no more payments are taken").then_some(())
-            });
+            server.says("no more payments are taken");
             late.write_all(body.as_bytes()).unwrap();
             let mut refused = String::new();
             late.read_to_string(&mut refused).unwrap();

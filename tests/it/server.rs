@@ -259,6 +259,13 @@ impl TestServer {
         fs::read_to_string(self.folder.path("log")).unwrap()
     }
 
+    /// Waits until its log has these words: it is written behind the answers.
+    #[track_caller]
+    pub fn says(&self, words: &str) {
+        let is_said = || self.logs().contains(words).then_some(());
+        eventually(&format!("the log says: {words}"), is_said);
+    }
+
     /// Starts a second process on this server's data folder, which must end by itself.
     #[track_caller]
     pub fn start_second(&self) -> Output {

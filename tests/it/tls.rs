@@ -176,7 +176,7 @@ fn a_new_certificate_that_cannot_be_used_is_passed_over_and_raised() {
     // The key of another one.
     fs::write(folder.path().join("cert.pem"), &new.cert).unwrap();
     let config = client(&[&old, &new], &[&version::TLS13], &["http/1.1"]);
-    eventually("it is raised", || server.logs().contains("tls.certificate_unusable").then_some(()));
+    server.says("tls.certificate_unusable");
     assert_eq!(ask(server.address(), &config).unwrap().1, old.der);
     fs::remove_file(folder.path().join("cert.pem")).unwrap();
     assert_eq!(ask(server.address(), &config).unwrap().1, old.der);
@@ -184,7 +184,7 @@ fn a_new_certificate_that_cannot_be_used_is_passed_over_and_raised() {
     eventually("the good one is in use", || {
         (ask(server.address(), &config).unwrap().1 == new.der).then_some(())
     });
-    eventually("the alarm is over", || server.logs().contains("the alarm is over").then_some(()));
+    server.says("the alarm is over");
 }
 
 #[test]
@@ -200,11 +200,10 @@ fn a_certificate_that_expires_soon_or_has_is_raised_and_shown_until_it_is_replac
     let day_s = 24.0 * 3600.0;
     assert!(left_s() > 0.5 * day_s && left_s() < 3.0 * day_s, "{}", left_s());
     let alarm = || value_without_key(&server, "strongroom_alarm{code=\"tls.certificate_expires\"}");
-    let said = |words: &str| server.logs().contains(words).then_some(());
     eventually("it is raised", || (alarm() == 1.0).then_some(()));
-    assert!(said("the certificate in http.tls_cert expires soon").is_some());
+    server.says("the certificate in http.tls_cert expires soon");
     Certificate::lasting((100, 90)).write(folder.path());
-    eventually("it is raised once more", || said("the certificate in http.tls_cert has expired"));
+    server.says("the certificate in http.tls_cert has expired");
     assert!(left_s() < 0.0);
     Certificate::lasting((1, 90)).write(folder.path());
     eventually("it is over", || (alarm() == 0.0).then_some(()));
