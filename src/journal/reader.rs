@@ -207,16 +207,25 @@ impl Reader {
             return Ok(Window::whole(self.read(first, self.folder)?));
         }
         let rest = index(self.chain.room());
-        let (disk, name) = (&self.folders.journal, segment::file_name(first));
-        let content = match disk.read_part(&name, from, length.min(rest), Source::Device) {
-            // It went to the archive since the folder was listed.
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(Window::whole(self.read(first, Folder::Archive)?));
-            }
-            read => read.map_err(JournalError::io("read", disk.path(&name)))?,
+        let Some(content) = self.part(first, from, length.min(rest))? else {
+            return Ok(Window::whole(self.read(first, Folder::Archive)?));
         };
         let to_end = content.len() == rest;
         Ok(Window { content: Arc::new(content), from, to_end })
+    }
+
+    /// A part of a segment in the journal's folder; `None` if it went to the archive since the folder was listed.
+    fn part(
+        &self,
+        first: Sequence,
+        from: u64,
+        length: usize,
+    ) -> Result<Option<AlignedBuffer>, JournalError> {
+        let (disk, name) = (&self.folders.journal, segment::file_name(first));
+        match disk.read_part(&name, from, length, Source::Device) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            read => read.map(Some).map_err(JournalError::io("read", disk.path(&name))),
+        }
     }
 
     /// What stands behind the last good batch; right after the iterator ended without an error.
@@ -250,11 +259,27 @@ impl Reader {
         }
     }
 
-    /// Reads the next segment and checks that it is the next one.
+    /// A segment from its start on, and how long it is. If the journal is being written, no more than a window of one in
+    /// its folder: whole, it would hold up the batches that are written meanwhile.
+    fn start_of(&self, first: Sequence, folder: Folder) -> Result<(Window, u64), JournalError> {
+        if folder == Folder::Journal
+            && self.through != Sequence::MAX
+            && let Ok(length) = self.folders.journal.length(&segment::file_name(first))
+            && length > bytes(WINDOW_BYTES)
+            && let Some(content) = self.part(first, 0, WINDOW_BYTES)?
+        {
+            return Ok((Window { content: Arc::new(content), from: 0, to_end: false }, length));
+        }
+        let whole = self.read(first, folder)?;
+        let length = bytes(whole.len());
+        Ok((Window::whole(whole), length))
+    }
+
+    /// Reads the start of the next segment and checks that it is the next one.
     fn begin(&mut self, (first, folder): (Sequence, Folder)) -> Result<(), JournalError> {
-        let content = self.read(first, folder)?;
+        let (window, length) = self.start_of(first, folder)?;
         let file = path(&self.folders, first, folder);
-        let header = match segment::Header::decode(&content) {
+        let header = match segment::Header::decode(&window.content) {
             Ok(header) => header,
             Err(segment::Flaw::Damaged(what)) => return Err(self.damaged(file, 0, what.into())),
             Err(segment::Flaw::Unsupported(what)) => {
@@ -273,14 +298,14 @@ impl Reader {
             let what = format!("the segment begins with entry {}, its name lies", header.first);
             return Err(self.damaged(file, 0, what));
         }
-        if header.segment_bytes != bytes(content.len()) {
-            let (is, was) = (content.len(), header.segment_bytes);
-            let what = format!("the file is {is} bytes long, it was made {was} bytes long");
+        if header.segment_bytes != length {
+            let was = header.segment_bytes;
+            let what = format!("the file is {length} bytes long, it was made {was} bytes long");
             return Err(self.damaged(file, 0, what));
         }
         self.chain.begin_segment(&header);
         self.folder = folder;
-        self.segment = Some(Window::whole(content));
+        self.segment = Some(window);
         Ok(())
     }
 

@@ -13,14 +13,15 @@
 //!     48     16  SHA-256 over bytes 0..48, its first 16 bytes
 //! ```
 
-use super::buffer::{AlignedBuffer, Fields};
+use super::buffer::Fields;
 use crate::domain::{entry::Hash, id::Sequence};
 use sha2::{Digest, Sha256};
 
 /// The file's name.
 pub(super) const FILE: &str = "watermark";
 
-const BYTES: usize = 64;
+/// How long it is.
+pub(super) const BYTES: usize = 64;
 const CHECKED_BYTES: usize = 48;
 const MAGIC: [u8; 8] = *b"SRwatmrk";
 
@@ -32,15 +33,14 @@ pub(super) struct Watermark {
 }
 
 impl Watermark {
-    pub(super) fn encode(&self) -> AlignedBuffer {
+    /// Its [`BYTES`].
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut fields = Vec::with_capacity(BYTES);
         fields.extend(MAGIC);
         fields.extend(self.sequence.to_le_bytes());
         fields.extend(self.hash.0);
         fields.extend(check(&fields));
-        let mut buffer = AlignedBuffer::blocks_of(&fields);
-        buffer.truncate(BYTES);
-        buffer
+        fields
     }
 
     /// `None` if these are not the bytes of a watermark.
@@ -68,7 +68,7 @@ mod tests {
         let bytes = watermark.encode();
         assert_eq!(Watermark::decode(&bytes), Some(watermark));
         for place in 0..bytes.len() {
-            let mut changed = bytes.to_vec();
+            let mut changed = bytes.clone();
             changed[place] ^= 1;
             assert_eq!(Watermark::decode(&changed), None, "byte {place}");
             assert_eq!(Watermark::decode(&bytes[..place]), None, "cut at {place}");

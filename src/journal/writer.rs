@@ -46,6 +46,8 @@ pub struct Writer {
     batch_bytes_max: usize,
     /// Holds one frame; kept, so that appending allocates nothing of size.
     buffer: AlignedBuffer,
+    /// Holds a watermark; kept for the same reason.
+    mark: AlignedBuffer,
     /// Up while a write is under way, and for ever once one failed.
     stopped: bool,
 }
@@ -74,6 +76,7 @@ impl Writer {
             space,
             batch_bytes_max: options.batch_bytes_max,
             buffer: AlignedBuffer::with_capacity(index(frame_bytes_max)),
+            mark: AlignedBuffer::zeroed(watermark::BYTES),
             stopped: false,
         })
     }
@@ -225,8 +228,9 @@ impl Writer {
         self.chain.follow(header, hash, bytes(self.buffer.len()));
         self.space.add_written(bytes(self.buffer.len()));
         let watermark = Watermark { sequence: self.chain.sequence, hash };
+        self.mark.copy_from_slice(&watermark.encode());
         self.watermark
-            .write(0, &watermark.encode())
+            .write(0, &self.mark)
             .map_err(JournalError::io("write", self.disk.path(watermark::FILE)))?;
         Ok(batch)
     }
