@@ -2,6 +2,7 @@
 
 use rustix::process::{getpriority_process, setpriority_process};
 use std::{
+    cell::Cell,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -54,12 +55,12 @@ pub fn spawn(
 #[derive(Debug)]
 pub struct Breaks {
     /// When the last one ended.
-    since: Instant,
+    since: Cell<Instant>,
 }
 
 impl Default for Breaks {
     fn default() -> Self {
-        Self { since: Instant::now() }
+        Self { since: Cell::new(Instant::now()) }
     }
 }
 
@@ -71,11 +72,11 @@ impl Breaks {
 
     /// Rests, if enough has been done since the last time, for twice as long as that took: so the work takes a third of a
     /// core. To be called at every step of long work, with no lock held.
-    pub fn rest_if_due(&mut self) {
-        let worked = self.since.elapsed();
+    pub fn rest_if_due(&self) {
+        let worked = self.since.get().elapsed();
         if worked >= Self::WORK {
             thread::sleep((worked * 2).min(Self::REST_MAX));
-            self.since = Instant::now();
+            self.since.set(Instant::now());
         }
     }
 }
@@ -205,14 +206,14 @@ mod tests {
 
     #[test]
     fn long_work_rests_after_each_piece_and_short_work_does_not() {
-        let (began, mut breaks) = (Instant::now(), Breaks::default());
+        let (began, breaks) = (Instant::now(), Breaks::default());
         let mut rests = 0;
         while rests < 5 {
-            let since = breaks.since;
+            let since = breaks.since.get();
             breaks.rest_if_due();
-            if breaks.since != since {
+            if breaks.since.get() != since {
                 rests += 1;
-                assert!(breaks.since - since >= Breaks::WORK * 3);
+                assert!(breaks.since.get() - since >= Breaks::WORK * 3);
             }
         }
         assert!(began.elapsed() >= Breaks::WORK * 15);

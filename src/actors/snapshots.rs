@@ -5,7 +5,7 @@
 use super::{
     BooksReader,
     alarms::Alarms,
-    background::{self, Manners},
+    background::{self, Breaks, Manners},
 };
 use crate::{
     clock::Clock,
@@ -19,6 +19,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     time::{Duration, Instant},
@@ -100,6 +101,7 @@ pub struct State {
 #[derive(Clone)]
 pub struct Snapshots {
     wishes: Sender<Wish>,
+    waiting: Arc<AtomicUsize>,
     state: Arc<Mutex<State>>,
 }
 
@@ -117,9 +119,16 @@ impl Snapshots {
         damaged: &[Refused],
     ) -> io::Result<Self> {
         let (wishes, wished) = mpsc::channel();
-        let state = Arc::new(Mutex::default());
-        let last = Instant::now();
-        let maker = Maker { subject, rhythm, last, written: 0, unsaved, state: state.clone() };
+        let (waiting, state) = (Arc::<AtomicUsize>::default(), Arc::new(Mutex::default()));
+        let maker = Maker {
+            subject,
+            rhythm,
+            last: Instant::now(),
+            written: 0,
+            unsaved,
+            waiting: waiting.clone(),
+            state: state.clone(),
+        };
         maker.tell_damaged(damaged);
         let alarms = maker.subject.alarms.clone();
         // It never holds the books' lock but to ask how far they are.
@@ -135,7 +144,7 @@ impl Snapshots {
                 }
             },
         )?;
-        Ok(Self { wishes, state })
+        Ok(Self { wishes, waiting, state })
     }
 
     /// What was made so far.
@@ -151,6 +160,7 @@ impl Snapshots {
     pub async fn make(&self) -> Result<Made, Arc<JournalError>> {
         let stopped = || Arc::new(JournalError::Stopped);
         let (wish, made) = oneshot::channel();
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         self.wishes.send(wish).map_err(|_| stopped())?;
         made.await.map_err(|_| stopped())?
     }
@@ -169,6 +179,8 @@ struct Maker {
     written: u64,
     /// How many bytes from before this process are in no snapshot.
     unsaved: u64,
+    /// How many wishes are not answered.
+    waiting: Arc<AtomicUsize>,
     state: Arc<Mutex<State>>,
 }
 
@@ -185,9 +197,9 @@ impl Maker {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             let made = self.make();
-            if let Some(wish) = wish
-                && wish.send(made).is_err()
-            {
+            let Some(wish) = wish else { continue };
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            if wish.send(made).is_err() {
                 tracing::debug!("whoever wanted a snapshot is gone");
             }
         }
@@ -202,11 +214,17 @@ impl Maker {
                 || self.last.elapsed() >= self.rhythm.every)
     }
 
+    /// Makes one, with breaks as long as nobody waits for it.
     fn make(&mut self) -> Result<Made, Arc<JournalError>> {
         let Subject { folders, books, space, clock, .. } = &self.subject;
         let (at, began, written) = (clock.now(), Instant::now(), space.written());
         let through = books.read().position().sequence;
-        let taken = snapshot::take(folders, through);
+        let breaks = Breaks::default();
+        let taken = snapshot::take(folders, through, &|| {
+            if self.waiting.load(Ordering::Relaxed) == 0 {
+                breaks.rest_if_due();
+            }
+        });
         // Also after a failure: it is not tried again every second.
         (self.last, self.written, self.unsaved) = (Instant::now(), written, 0);
         let made = taken.and_then(|taken| {

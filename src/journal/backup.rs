@@ -217,7 +217,7 @@ fn copy_segment(
     through: Sequence,
 ) -> Result<u64, JournalError> {
     let (mut content, file) = from.read(first)?;
-    let end = end_of(&content, first, through, &file)?;
+    let end = end_of(&content, first, through, &file, &|| ())?;
     let (here, archived) = (segment::file_name(first), archive::file_name(first));
     // A cut segment is written out, since it will be copied anew or written on.
     let is_archived = file == from.archive.path(&archived);
@@ -241,25 +241,28 @@ fn copy_segment(
 }
 
 /// Where the last batch that ends at or before `through` ends in the segment. All before is found as it was written.
+/// `rest` is called after each.
 pub(super) fn end_of(
     content: &[u8],
     first: Sequence,
     through: Sequence,
     file: &Path,
+    rest: &dyn Fn(),
 ) -> Result<u64, JournalError> {
     let header = header_of(content, first, file)?;
     let (store, segment, offset) = (header.store, header.number, bytes(FIRST_BATCH));
     let mut place = frame::Place { store, segment, offset };
     let mut last = first.saturating_sub(1);
     while last < through {
-        let rest = content.get(index(place.offset)..).unwrap_or_default();
-        let what = match frame::open(rest, &place) {
+        rest();
+        let ahead = content.get(index(place.offset)..).unwrap_or_default();
+        let what = match frame::open(ahead, &place) {
             Ok(frame) => {
                 last = frame.header.last();
                 place.offset = place.offset.saturating_add(frame.bytes);
                 continue;
             }
-            Err(_) if is_zero(rest) => break,
+            Err(_) if is_zero(ahead) => break,
             Err(Flaw::Unfinished(what)) => what.into(),
             Err(Flaw::Wrong(what)) => what,
         };

@@ -61,6 +61,7 @@ pub mod folders;
 mod new_file;
 
 mod archive;
+mod compression;
 
 pub mod reader;
 

@@ -1,15 +1,14 @@
 //! A file that gets its name only when all of it is durable.
 //!
 //! The archive and the snapshots are written with it. Until it has its name, a crash leaves at most a file whose name
-//! ends in `.tmp`, which the next writer of that name removes,
-//! or of the next snapshot.
+//! ends in `.tmp`, which the next writer of that name, or of the next snapshot, removes.
 
 use super::{
     JournalError,
     buffer::{AlignedBuffer, bytes},
     disk::{Disk, DiskFile, Writes},
 };
-use std::io;
+use std::io::{self, Write};
 
 /// How much goes to the disk in one call. The device gets it at once, so that there is never so much to write that the
 /// journal's next batch has to wait for it.
@@ -89,6 +88,17 @@ impl<'a> NewFile<'a> {
             self.file.sync()?;
             self.synced = self.length;
         }
+        Ok(())
+    }
+}
+
+impl Write for NewFile<'_> {
+    fn write(&mut self, content: &[u8]) -> io::Result<usize> {
+        self.append(content)?;
+        Ok(content.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -67,7 +67,7 @@ impl Snapshot<'_> {
         for part in &self.contents.parts {
             match part.kind {
                 Kind::Payments => {
-                    self.payments_of(part, Source::Device, |id, entries| {
+                    self.payments_of(part, Source::Device, |id, entries, _| {
                         let history = historian.history(entries)?;
                         *payments += 1;
                         self.compare_steps(books, id, history.steps())

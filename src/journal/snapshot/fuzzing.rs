@@ -67,7 +67,7 @@ fn read_all(snapshot: &Snapshot<'_>) {
         match part.kind {
             Kind::Payments => {
                 let mut historian = Historian::default();
-                let read = snapshot.payments_of(part, Source::Cache, |_, entries| {
+                let read = snapshot.payments_of(part, Source::Cache, |_, entries, _| {
                     histories.push(historian.history(entries)?);
                     Ok::<_, String>(())
                 });

@@ -101,6 +101,7 @@ pub(super) fn verify(
     name: String,
     written: &Contents,
     previous: Option<&Contents>,
+    rest: &dyn Fn(),
 ) -> Result<(), String> {
     let snapshot = Snapshot::open(disk, name)?;
     if snapshot.contents != *written {
@@ -109,9 +110,10 @@ pub(super) fn verify(
     let copied: HashSet<[u8; 32]> =
         previous.iter().flat_map(|it| &it.parts).map(|part| part.hash).collect();
     for part in &snapshot.contents.parts {
+        rest();
         match part.kind {
             _ if copied.contains(&part.hash) => drop(snapshot.bytes_of(part, Source::Device)?),
-            Kind::Payments => drop(snapshot.histories_of(part, Source::Device)?),
+            Kind::Payments => drop(snapshot.histories_of(part, Source::Device, rest)?),
             Kind::Blocks => drop(snapshot.blocks_of(part, Source::Device)?),
             Kind::Endpoints => drop(snapshot.endpoints_of(part, Source::Device)?),
             Kind::Kept => drop(snapshot.kept_of(part, Source::Device)?),
@@ -186,7 +188,7 @@ impl Snapshot<'_> {
 
     fn read_part(&self, part: &Part) -> Result<PartRead, String> {
         Ok(match part.kind {
-            Kind::Payments => PartRead::Payments(self.histories_of(part, Source::Cache)?),
+            Kind::Payments => PartRead::Payments(self.histories_of(part, Source::Cache, &|| ())?),
             Kind::Blocks | Kind::Endpoints | Kind::Kept => {
                 PartRead::Blocks(self.blocks_of(part, Source::Cache)?)
             }
@@ -194,10 +196,16 @@ impl Snapshot<'_> {
     }
 
     /// In the order in which the payments came onto the books.
-    fn histories_of(&self, part: &Part, source: Source) -> Result<Vec<History>, String> {
+    fn histories_of(
+        &self,
+        part: &Part,
+        source: Source,
+        rest: &dyn Fn(),
+    ) -> Result<Vec<History>, String> {
         let mut historian = Historian::default();
         let mut histories = Vec::with_capacity(index(part.items.min(part.plain)));
-        self.payments_of(part, source, |_, entries| {
+        self.payments_of(part, source, |_, entries, _| {
+            rest();
             histories.push(historian.history(entries)?);
             Ok::<_, String>(())
         })?;

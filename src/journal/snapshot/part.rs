@@ -24,6 +24,7 @@ use crate::{
     journal::{
         JournalError,
         buffer::{AlignedBuffer, Fields, bytes, index},
+        compression::Frame,
         disk::Source,
         entry,
         new_file::NewFile,
@@ -34,8 +35,8 @@ use std::io;
 use uuid::Uuid;
 use zstd::zstd_safe;
 
-/// How hard the compressor tries. The next snapshot may well write most of it anew.
-const LEVEL: i32 = 1;
+/// The next snapshot may well write most of it anew.
+const FRAME: Frame = Frame { level: 1, checksum: false };
 
 /// About as many bytes as a part has, uncompressed: 1 to 2 times this.
 const PLAIN_BYTES: usize = if cfg!(test) { 4096 } else { 2 * 1024 * 1024 };
@@ -45,6 +46,47 @@ const PLAIN_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// All entries of one payment, oldest first.
 pub(super) type Entries = Vec<Placed>;
+
+/// Entries of one payment as they stand in a part, oldest first.
+#[derive(Clone, Copy)]
+pub(super) struct Encoded<'a> {
+    count: u32,
+    bytes: &'a [u8],
+}
+
+/// The same, as they come from the journal: held like this and not decoded, they take a fifth of the memory.
+#[derive(Default)]
+pub(super) struct Added {
+    count: u32,
+    bytes: Vec<u8>,
+}
+
+impl Added {
+    /// Adds the next entry; `scratch` is overwritten.
+    pub(super) fn push(
+        &mut self,
+        Placed { sequence, at, record }: Placed,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), JournalError> {
+        scratch.clear();
+        scratch.extend(sequence.to_le_bytes());
+        scratch.extend(at.millis().to_le_bytes());
+        entry::encode_into(&Record::Payment(record), scratch)?;
+        self.count += 1;
+        self.bytes.reserve_exact(scratch.len());
+        self.bytes.extend_from_slice(scratch);
+        Ok(())
+    }
+
+    /// How many bytes they take in a part, uncompressed.
+    pub(super) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn encoded(&self) -> Encoded<'_> {
+        Encoded { count: self.count, bytes: &self.bytes }
+    }
+}
 
 /// A block of the journal: its first entry and its hash.
 pub(super) type Block = (Sequence, Hash);
@@ -60,10 +102,12 @@ pub(super) struct PartWriter<'a> {
     ids: Option<(PaymentId, PaymentId)>,
     /// A part is closed when it has grown to this many bytes, uncompressed.
     target: usize,
+    /// Called at every step.
+    rest: &'a dyn Fn(),
 }
 
 impl<'a> PartWriter<'a> {
-    pub(super) fn new(file: NewFile<'a>) -> Self {
+    pub(super) fn new(file: NewFile<'a>, rest: &'a dyn Fn()) -> Self {
         Self {
             file,
             parts: Vec::new(),
@@ -73,6 +117,7 @@ impl<'a> PartWriter<'a> {
             kind: Kind::Payments,
             ids: None,
             target: PLAIN_BYTES,
+            rest,
         }
     }
 
@@ -84,27 +129,21 @@ impl<'a> PartWriter<'a> {
         Ok(())
     }
 
-    /// How many bytes these entries take, uncompressed.
-    pub(super) fn size_of(entries: &Entries) -> usize {
-        let of = |placed: &Placed| {
-            16 + entry::encoded_bytes(&Record::Payment(placed.record.clone())).unwrap_or_default()
-        };
-        entries.iter().map(of).sum()
-    }
-
-    /// Adds a payment, whose id is above those before it.
-    pub(super) fn payment(&mut self, id: PaymentId, entries: Entries) -> Result<(), JournalError> {
+    /// Adds a payment, whose id is above those before it, and all its entries.
+    pub(super) fn payment(
+        &mut self,
+        id: PaymentId,
+        entries: &[Encoded<'_>],
+    ) -> Result<(), JournalError> {
         self.room_for(Kind::Payments)?;
         let first = self.ids.map_or(id, |(first, _)| first);
         self.ids = Some((first, id));
-        let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        let count: u32 = entries.iter().map(|encoded| encoded.count).sum();
         self.plain.extend(count.to_le_bytes());
         self.items += 1;
-        self.entries += bytes(entries.len());
-        for Placed { sequence, at, record } in entries {
-            self.plain.extend(sequence.to_le_bytes());
-            self.plain.extend(at.millis().to_le_bytes());
-            entry::encode_into(&Record::Payment(record), &mut self.plain)?;
+        self.entries += u64::from(count);
+        for encoded in entries {
+            self.plain.extend_from_slice(encoded.bytes);
         }
         Ok(())
     }
@@ -139,6 +178,7 @@ impl<'a> PartWriter<'a> {
     /// Adds a part of another snapshot as it is.
     pub(super) fn copy(&mut self, part: &Part, content: &[u8]) -> Result<(), JournalError> {
         self.close()?;
+        (self.rest)();
         let part = Part { offset: self.file.length(), ..part.clone() };
         self.file.append(content).map_err(|error| self.file.failed("write", error))?;
         self.parts.push(part);
@@ -152,6 +192,7 @@ impl<'a> PartWriter<'a> {
     }
 
     fn room_for(&mut self, kind: Kind) -> Result<(), JournalError> {
+        (self.rest)();
         if self.kind != kind || self.plain.len() >= self.target {
             self.close()?;
         }
@@ -163,14 +204,11 @@ impl<'a> PartWriter<'a> {
         if self.items == 0 {
             return Ok(());
         }
-        let content = zstd::bulk::compress(&self.plain, LEVEL)
-            .and_then(|content| {
-                let offset = self.file.length();
-                self.file.append(&content)?;
-                Ok((offset, content))
-            })
-            .map_err(|error| self.file.failed("write", error));
-        let (offset, content) = content?;
+        let (offset, mut content) = (self.file.length(), Vec::new());
+        FRAME
+            .write(&self.plain, &mut content, self.rest)
+            .and_then(|()| self.file.append(&content))
+            .map_err(|error| self.file.failed("write", error))?;
         let nil = PaymentId::new(Uuid::nil());
         let (first, last) = self.ids.take().unwrap_or((nil, nil));
         self.parts.push(Part {
@@ -203,23 +241,23 @@ impl Snapshot<'_> {
         }
     }
 
-    /// Gives every payment of a part with all its entries to `visit`, in the order of their ids. It must hold as many
-    /// payments and entries as it counts.
+    /// Gives every payment of a part with all its entries, and these as they stand there, to `visit`, in the order of their
+    /// ids. It must hold as many payments and entries as it counts.
     pub(super) fn payments_of<E: From<String>>(
         &self,
         part: &Part,
         source: Source,
-        mut visit: impl FnMut(PaymentId, Entries) -> Result<(), E>,
+        mut visit: impl FnMut(PaymentId, Entries, Encoded<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let plain = expand(part, &self.bytes_of(part, source)?)?;
         let mut fields = Fields(&plain);
         let mut count = 0;
         for _ in 0..part.items {
-            let entries = entries(&mut fields)?;
+            let (entries, encoded) = entries(&mut fields)?;
             count += bytes(entries.len());
             let id = entries.first().map(|placed| placed.record.payment);
             let id = id.ok_or_else(|| "a payment has no entries".to_owned())?;
-            visit(id, entries)?;
+            visit(id, entries, encoded)?;
         }
         match fields.0.is_empty() && count == part.entries {
             true => Ok(()),
@@ -312,8 +350,9 @@ fn placed(fields: &mut Fields<'_>) -> Result<(Sequence, Timestamp, Record), Stri
     Ok((sequence, at, record))
 }
 
-fn entries(fields: &mut Fields<'_>) -> Result<Entries, String> {
+fn entries<'a>(fields: &mut Fields<'a>) -> Result<(Entries, Encoded<'a>), String> {
     let count = fields.u32().ok_or(CUT_OFF)?;
+    let start = fields.0;
     let mut entries = Entries::with_capacity(index(u64::from(count.min(1024))));
     for _ in 0..count {
         let (sequence, at, record) = placed(fields)?;
@@ -322,7 +361,8 @@ fn entries(fields: &mut Fields<'_>) -> Result<Entries, String> {
         };
         entries.push(Placed { sequence, at, record });
     }
-    Ok(entries)
+    let bytes = start.get(..start.len() - fields.0.len()).unwrap_or_default();
+    Ok((entries, Encoded { count, bytes }))
 }
 
 #[cfg(test)]
@@ -333,7 +373,7 @@ mod tests {
     fn a_part_is_as_long_as_it_says_and_no_longer_than_any_may_be() {
         let nil = PaymentId::new(Uuid::nil());
         let expands = |held: u64, said: u64| {
-            let content = zstd::bulk::compress(&vec![7; index(held)], LEVEL).unwrap();
+            let content = zstd::bulk::compress(&vec![7; index(held)], FRAME.level).unwrap();
             let part = Part {
                 kind: Kind::Payments,
                 offset: 16,

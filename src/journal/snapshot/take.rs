@@ -4,7 +4,7 @@ use super::{
     KEPT, Snapshot,
     contents::{Contents, HEADER_BYTES, Kind, Part},
     file_name, list, load,
-    part::{Block, Entries, PartWriter},
+    part::{Added, Block, PartWriter},
 };
 use crate::{
     domain::{
@@ -70,10 +70,17 @@ pub struct Taken {
 /// nobody else may be making a snapshot. If there is much to catch up with, it is done in stretches, each of which ends
 /// with a snapshot. On `Ok` the snapshot was read back from the device and judged, it is durable, there are at most two,
 /// and every segment that both cover is in the archive. After an error all is as it was, or further on by stretches.
-pub fn take(folders: &Folders, through: Sequence) -> Result<Option<Taken>, JournalError> {
+///
+/// `rest` is called at every step of the work, some hundred microseconds apart but for single pieces of a few
+/// milliseconds; no lock is held then.
+pub fn take(
+    folders: &Folders,
+    through: Sequence,
+    rest: &dyn Fn(),
+) -> Result<Option<Taken>, JournalError> {
     clear(folders)?;
     let mut last: Option<Taken> = None;
-    while let Some(mut taken) = take_stretch(folders, through)? {
+    while let Some(mut taken) = take_stretch(folders, through, rest)? {
         if let Some(before) = last {
             taken.archived += before.archived;
             taken.damaged.splice(0..0, before.damaged);
@@ -103,19 +110,23 @@ pub fn newest(folders: &Folders) -> Result<Option<Held>, JournalError> {
     Ok(None)
 }
 
-fn take_stretch(folders: &Folders, through: Sequence) -> Result<Option<Taken>, JournalError> {
+fn take_stretch(
+    folders: &Folders,
+    through: Sequence,
+    rest: &dyn Fn(),
+) -> Result<Option<Taken>, JournalError> {
     let mut damaged = Vec::new();
     for sequence in list(folders)? {
         let taken = Snapshot::open(&*folders.snapshots, file_name(sequence))
             .map_err(Stop::Damaged)
-            .and_then(|snapshot| take_after(folders, Some(&snapshot), through));
+            .and_then(|snapshot| take_after(folders, Some(&snapshot), through, rest));
         match taken {
             Ok(taken) => return Ok(taken.map(|taken| Taken { damaged, ..taken })),
             Err(Stop::Damaged(why)) => damaged.push(load::set_aside(folders, sequence, why)?),
             Err(Stop::Failed(error)) => return Err(error),
         }
     }
-    match take_after(folders, None, through) {
+    match take_after(folders, None, through, rest) {
         Ok(taken) => Ok(taken.map(|taken| Taken { damaged, ..taken })),
         Err(Stop::Damaged(why)) => Err(failed(folders, why)),
         Err(Stop::Failed(error)) => Err(error),
@@ -145,13 +156,14 @@ fn take_after(
     folders: &Folders,
     previous: Option<&Snapshot<'_>>,
     through: Sequence,
+    rest: &dyn Fn(),
 ) -> Result<Option<Taken>, Stop> {
     let from = previous.map(|it| it.contents.position).unwrap_or_default();
     let Some(reader) = Reader::open_at(folders, from.sequence, from, through)? else {
         return Ok(None);
     };
     let endpoints = previous.map(|it| it.endpoints(Source::Device)).transpose()?;
-    let stretch = Stretch::read(reader, Webhooks::restore(endpoints.unwrap_or_default()))?;
+    let stretch = Stretch::read(reader, Webhooks::restore(endpoints.unwrap_or_default()), rest)?;
     if stretch.payments.is_empty() {
         return Ok(None);
     }
@@ -162,7 +174,7 @@ fn take_after(
     file.append(&Contents::header()).map_err(|error| file.failed("write", error))?;
     debug_assert_eq!(file.length(), bytes(HEADER_BYTES));
     let mut contents = stretch.contents(folders, previous)?;
-    let mut writer = PartWriter::new(file);
+    let mut writer = PartWriter::new(file, rest);
     merge(previous, stretch, &mut writer)?;
     let (mut file, parts) = writer.finish()?;
     contents.parts = parts;
@@ -171,9 +183,9 @@ fn take_after(
     let tail = contents.encode(file.length());
     file.append(&tail).map_err(|error| file.failed("write", error))?;
     let written = file.finish().map_err(|error| file.failed("sync", error))?;
-    let verified =
-        load::verify(&*folders.snapshots, written, &contents, previous.map(|it| &it.contents));
-    verified.map_err(|why| failed(folders, why))?;
+    let judged = previous.map(|it| &it.contents);
+    load::verify(&*folders.snapshots, written, &contents, judged, rest)
+        .map_err(|why| failed(folders, why))?;
     let length = file.length();
     file.publish().map_err(JournalError::io("rename", folders.snapshots.path(&name)))?;
     prune(folders)?;
@@ -183,7 +195,7 @@ fn take_after(
         bytes: length,
         payments: contents.payments,
     };
-    Ok(Some(Taken { snapshot, archived: archive_covered(folders)?, damaged: Vec::new() }))
+    Ok(Some(Taken { snapshot, archived: archive_covered(folders, rest)?, damaged: Vec::new() }))
 }
 
 /// A snapshot must not take the room that the journal needs next.
@@ -211,7 +223,7 @@ fn failed(folders: &Folders, why: String) -> JournalError {
 struct Stretch {
     store: Uuid,
     position: Position,
-    payments: BTreeMap<PaymentId, Entries>,
+    payments: BTreeMap<PaymentId, Added>,
     blocks: Vec<Block>,
     webhooks: Webhooks,
     /// Entries that are kept whole.
@@ -224,7 +236,7 @@ struct Stretch {
 }
 
 impl Stretch {
-    fn read(mut reader: Reader, webhooks: Webhooks) -> Result<Self, JournalError> {
+    fn read(mut reader: Reader, webhooks: Webhooks, rest: &dyn Fn()) -> Result<Self, JournalError> {
         let mut stretch = Self {
             store: reader.store(),
             position: Position::default(),
@@ -236,12 +248,13 @@ impl Stretch {
             turnover: BTreeMap::new(),
             bytes: 0,
         };
-        let mut entries_bytes = 0;
+        let (mut entries_bytes, mut scratch) = (0, Vec::new());
         for located in reader.by_ref() {
+            rest();
             let located = located?;
             stretch.bytes = stretch.bytes.saturating_add(located.bytes);
             entries_bytes += located.entries_bytes;
-            stretch.add(located.batch);
+            stretch.add(located.batch, &mut scratch)?;
             let is_full = stretch.entries.iter().sum::<u64>() >= STRETCH_ENTRIES
                 || entries_bytes >= STRETCH_BYTES;
             // A stretch without payments makes no snapshot, so the next one could not go on behind it.
@@ -253,7 +266,7 @@ impl Stretch {
         Ok(stretch)
     }
 
-    fn add(&mut self, batch: Batch) {
+    fn add(&mut self, batch: Batch, scratch: &mut Vec<u8>) -> Result<(), JournalError> {
         let [payments, others] = &mut self.entries;
         self.blocks.extend(batch.entries.first().map(|entry| (entry.sequence, batch.hash)));
         for entry in batch.entries {
@@ -271,8 +284,9 @@ impl Stretch {
                         let turnover = currency.map(|it| self.turnover.entry(it).or_default());
                         turnover.into_iter().for_each(|turnover| turnover.add(leg));
                     }
-                    let entries = self.payments.entry(record.payment).or_default();
-                    entries.push(Placed { sequence: entry.sequence, at: entry.at, record });
+                    let added = self.payments.entry(record.payment).or_default();
+                    let placed = Placed { sequence: entry.sequence, at: entry.at, record };
+                    added.push(placed, scratch)?;
                 }
                 Record::Webhook(record) => {
                     *others += 1;
@@ -283,6 +297,7 @@ impl Stretch {
                 }
             }
         }
+        Ok(())
     }
 
     /// What the snapshot after `previous` will say about itself, but for its parts.
@@ -334,8 +349,8 @@ fn merge(
         };
         merge_part(previous, part, here, writer)?;
     }
-    for (id, entries) in payments {
-        writer.payment(id, entries)?;
+    for (id, added) in payments {
+        writer.payment(id, &[added.encoded()])?;
     }
     let last = parts(Kind::Blocks).next_back();
     for part in parts(Kind::Blocks) {
@@ -365,24 +380,24 @@ fn merge(
 fn merge_part(
     previous: &Snapshot<'_>,
     part: &Part,
-    mut added: BTreeMap<PaymentId, Entries>,
+    mut added: BTreeMap<PaymentId, Added>,
     writer: &mut PartWriter<'_>,
 ) -> Result<(), Stop> {
     if added.is_empty() {
         return Ok(writer.copy(part, &previous.bytes_of(part, Source::Device)?)?);
     }
-    let more: usize = added.values().map(PartWriter::size_of).sum();
+    let more: usize = added.values().map(Added::size).sum();
     writer.expect(index(part.plain).saturating_add(more))?;
-    previous.payments_of(part, Source::Device, |id, mut entries| {
+    previous.payments_of(part, Source::Device, |id, _, before| {
         let behind = added.split_off(&id);
-        for (id, entries) in std::mem::replace(&mut added, behind) {
-            writer.payment(id, entries)?;
+        for (id, added) in std::mem::replace(&mut added, behind) {
+            writer.payment(id, &[added.encoded()])?;
         }
-        entries.extend(added.remove(&id).unwrap_or_default());
-        writer.payment(id, entries).map_err(Stop::from)
+        let since = added.remove(&id).unwrap_or_default();
+        writer.payment(id, &[before, since.encoded()]).map_err(Stop::from)
     })?;
-    for (id, entries) in added {
-        writer.payment(id, entries)?;
+    for (id, added) in added {
+        writer.payment(id, &[added.encoded()])?;
     }
     Ok(())
 }
@@ -408,7 +423,7 @@ fn prune(folders: &Folders) -> Result<(), JournalError> {
 }
 
 /// Moves every sealed segment that both snapshots cover to the archive. Returns how many.
-fn archive_covered(folders: &Folders) -> Result<u64, JournalError> {
+fn archive_covered(folders: &Folders, rest: &dyn Fn()) -> Result<u64, JournalError> {
     let snapshots = list(folders)?;
     let covered = match snapshots.get(KEPT - 1) {
         Some(older) => *older,
@@ -418,7 +433,7 @@ fn archive_covered(folders: &Folders) -> Result<u64, JournalError> {
     let mut archived = 0;
     for ((first, place), next) in segments.iter().zip(segments.keys().skip(1)) {
         if *place == Place::Journal && *next <= covered {
-            archive::put(folders, *first)?;
+            archive::put(folders, *first, rest)?;
             archived += 1;
         }
     }

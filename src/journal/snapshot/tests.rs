@@ -29,7 +29,7 @@ use crate::{
         recover,
     },
 };
-use part::PartWriter;
+use part::{Added, PartWriter};
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -171,7 +171,7 @@ impl Shop {
     }
 
     fn take(&self) -> Option<Taken> {
-        take(&self.folders, self.books.position().sequence).unwrap()
+        take(&self.folders, self.books.position().sequence, &|| ()).unwrap()
     }
 }
 
@@ -242,7 +242,7 @@ fn two_snapshots_are_kept_and_nothing_new_makes_none() {
     assert!(shop.take().is_none());
     shop.journal.writer.append(vec![Record::Sealed], at(0)).unwrap();
     assert!(
-        take(&shop.folders, taken.snapshot.position.sequence + 1).unwrap().is_none(),
+        take(&shop.folders, taken.snapshot.position.sequence + 1, &|| ()).unwrap().is_none(),
         "a seal is no news"
     );
     let snapshots = list(&shop.folders).unwrap();
@@ -343,7 +343,7 @@ fn a_crash_or_an_error_at_any_moment_of_a_snapshot_loses_nothing() {
         for fault in [Fault::PowerFails, Fault::SyncFails, Fault::Refused] {
             let (disk, shop) = disk_with_two_snapshots(7);
             disk.fail_at(call, fault);
-            let taken = take(&shop.folders, shop.books.position().sequence);
+            let taken = take(&shop.folders, shop.books.position().sequence, &|| ());
             let mut random = StdRng::seed_from_u64(call);
             let after = match fault {
                 Fault::PowerFails => {
@@ -359,7 +359,7 @@ fn a_crash_or_an_error_at_any_moment_of_a_snapshot_loses_nothing() {
             assert_eq!(books.payment_count(), shop.books.payment_count());
             // And the next one is made as if nothing had been.
             let through = books.position().sequence;
-            take(&on(&after), through).unwrap();
+            take(&on(&after), through, &|| ()).unwrap();
             let loaded = load(&on(&after), Sequence::MAX).unwrap();
             assert!(loaded.books.position().sequence >= through - 1, "call {call}, {fault:?}");
         }
@@ -426,13 +426,17 @@ fn forge(disk: &SimulatedDisk, name: &str, mut change: impl FnMut(&mut part::Ent
     let mut contents = snapshot.contents.clone();
     let mut file = NewFile::begin(disk, name).unwrap();
     file.append(&Contents::header()).unwrap();
-    let mut writer = PartWriter::new(file);
+    let mut writer = PartWriter::new(file, &|| ());
     for part in &contents.parts {
         match part.kind {
             contents::Kind::Payments => {
-                let forge = |id, mut entries: part::Entries| {
+                let forge = |id, mut entries: part::Entries, _: part::Encoded<'_>| {
                     change(&mut entries);
-                    writer.payment(id, entries).unwrap();
+                    let (mut added, mut scratch) = (Added::default(), Vec::new());
+                    for placed in entries {
+                        added.push(placed, &mut scratch).unwrap();
+                    }
+                    writer.payment(id, &[added.encoded()]).unwrap();
                     Ok::<_, String>(())
                 };
                 snapshot.payments_of(part, Source::Cache, forge).unwrap();

@@ -47,7 +47,7 @@ fn archive_old(disk: &SimulatedDisk) {
     let (mut raw, _) = forms(disk);
     raw.sort_unstable();
     for first in raw.iter().rev().skip(2) {
-        archive::put(&folders(disk), *first).unwrap();
+        archive::put(&folders(disk), *first, &|| ()).unwrap();
     }
 }
 

@@ -94,10 +94,10 @@ fn a_segment_that_goes_to_the_archive_meanwhile_is_read_there() {
     let mut reader = Reader::follow(&folders, last).unwrap().unwrap();
     let (newest, older) = firsts.split_last().unwrap();
     for first in older {
-        archive::put(&folders, *first).unwrap();
+        archive::put(&folders, *first, &|| ()).unwrap();
     }
     assert_eq!(all.by_ref().map(Result::unwrap).count(), 9);
-    archive::put(&folders, *newest).unwrap();
+    archive::put(&folders, *newest, &|| ()).unwrap();
     assert_eq!(reader.by_ref().map(Result::unwrap).count(), 9);
     assert!(read_on(&mut reader, last).unwrap().is_empty());
 }
@@ -110,7 +110,7 @@ fn a_segment_that_goes_to_the_archive_between_two_reads_of_it_is_read_on_there()
     assert_eq!(reader.by_ref().count(), 1);
     // Now a part of the first segment is in memory.
     reader.go_on(last).unwrap();
-    archive::put(&folders, firsts[0]).unwrap();
+    archive::put(&folders, firsts[0], &|| ()).unwrap();
     assert_eq!(reader.map(Result::unwrap).count(), 8);
 }
 
@@ -141,4 +141,23 @@ fn a_segment_that_cannot_be_read_is_named_and_not_looked_for_in_the_archive() {
     assert_eq!(named(all.unwrap().unwrap()), newest, "only older ones go to the archive");
     folder_at(&file(&firsts[1]));
     assert_eq!(named(followed.unwrap().unwrap()), file(&firsts[1]), "it is a folder");
+}
+
+#[test]
+fn who_reads_along_reads_a_window_of_a_long_segment_and_knows_how_long_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (folders, firsts, last) = several(folder.path());
+    let long = folders.journal.path(&segment::file_name(firsts[1]));
+    let file = std::fs::File::options().write(true).open(&long).unwrap();
+    let length = file.metadata().unwrap().len();
+    for wrong in [length - 4096, length + 4096] {
+        file.set_len(wrong).unwrap();
+        let error = Reader::follow(&folders, last).unwrap().unwrap().find_map(Result::err);
+        let Some(JournalError::Damaged { file, what, .. }) = error else { panic!("{error:?}") };
+        assert_eq!(file, long);
+        assert!(what.starts_with(&format!("the file is {wrong} bytes long")), "{what}");
+    }
+    file.set_len(length).unwrap();
+    let read = Reader::follow(&folders, last).unwrap().unwrap();
+    assert_eq!(read.map(Result::unwrap).count(), 9);
 }

@@ -182,7 +182,9 @@ impl Server {
 
     fn take_snapshot(&mut self) {
         self.remember();
-        snapshot::take(&folders(&self.disk), self.books.position().sequence).unwrap().unwrap();
+        snapshot::take(&folders(&self.disk), self.books.position().sequence, &|| ())
+            .unwrap()
+            .unwrap();
     }
 
     /// Keeps what the files hold, where it will be something else.

@@ -120,7 +120,7 @@ impl Life {
             Step::Prepare => by_hand::prepare(),
             Step::Snapshot => {
                 let through = self.running.as_ref()?.1.position().sequence;
-                snapshot::take(&folders(&self.disk), through).ok()?;
+                snapshot::take(&folders(&self.disk), through, &|| ()).ok()?;
             }
             Step::Seal => self.append(vec![Record::Sealed], Vec::new())?,
             Step::Charge => self.charge(1, 1)?,

@@ -137,7 +137,7 @@ impl Server {
     /// Makes a snapshot of all that is durable; one that can't be made harms nobody.
     pub fn snapshot(&self) -> bool {
         let through = self.engine.books.read().position().sequence;
-        snapshot::take(&self.folders, through).is_ok()
+        snapshot::take(&self.folders, through, &|| ()).is_ok()
     }
 }
 

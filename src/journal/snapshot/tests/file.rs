@@ -73,14 +73,15 @@ fn a_part_that_grows_is_parted_evenly_and_leaves_no_crumbs() {
             _ => {}
         }
     };
-    let entries = vec![Placed { sequence: 1, at: at(0), record }];
-    let each = PartWriter::size_of(&entries) + 4;
+    let mut added = Added::default();
+    added.push(Placed { sequence: 1, at: at(0), record }, &mut Vec::new()).unwrap();
+    let each = added.size() + 4;
     let count = 10_000 / each;
-    let mut writer = PartWriter::new(NewFile::begin(&disk, "parts").unwrap());
+    let mut writer = PartWriter::new(NewFile::begin(&disk, "parts").unwrap(), &|| ());
     writer.expect(count * each).unwrap();
     for number in 0..count {
         let id = PaymentId::new(Uuid::from_u128(u128::try_from(number).unwrap()));
-        writer.payment(id, entries.clone()).unwrap();
+        writer.payment(id, &[added.encoded()]).unwrap();
     }
     let (_, parts) = writer.finish().unwrap();
     let plain: Vec<u64> = parts.iter().map(|part| part.plain).collect();
@@ -117,7 +118,7 @@ fn a_part_that_holds_more_or_less_than_it_counts_is_refused() {
     let of = |kind| snapshot.contents.parts.iter().find(move |part| part.kind == kind).unwrap();
     let (payments, kept) = (of(Kind::Payments), of(Kind::Kept));
     let payments_of = |part: &Part| {
-        snapshot.payments_of(part, Source::Device, |_, _| Ok::<_, String>(())).is_ok()
+        snapshot.payments_of(part, Source::Device, |_, _, _| Ok::<_, String>(())).is_ok()
     };
     let kept_of = |part: &Part| snapshot.kept_of(part, Source::Device).is_ok();
     assert!(payments_of(payments) && kept_of(kept));
@@ -138,7 +139,7 @@ fn a_snapshot_that_the_rules_do_not_make_is_found_when_it_is_read_back() {
     let contents = |name: &str| Snapshot::open(&disk, name.into()).unwrap().contents;
     let honest = contents(&name);
     let verify = |written: &Contents, previous: Option<&Contents>| {
-        load::verify(&disk, name.clone(), written, previous)
+        load::verify(&disk, name.clone(), written, previous, &|| ())
     };
     assert_eq!(verify(&honest, None), Ok(()));
     forge(&disk, &name, |entries| entries.reverse());

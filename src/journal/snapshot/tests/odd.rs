@@ -97,7 +97,7 @@ fn a_segment_that_has_rotted_is_not_archived_and_said() {
     let mut content = disk.bytes_of(&name).unwrap();
     content[4096 + 300] ^= 1;
     disk.put(&name, &content);
-    let error = take(&shop.folders, shop.books.position().sequence).unwrap_err();
+    let error = take(&shop.folders, shop.books.position().sequence, &|| ()).unwrap_err();
     assert!(matches!(error, JournalError::Damaged { offset: 4096, .. }), "{error}");
     assert_eq!(disk.bytes_of(&name), Some(content), "it stays as it is");
 }
@@ -178,11 +178,14 @@ fn a_snapshot_leaves_to_the_journal_the_room_that_it_needs_next() {
     let (disk, shop) = disk_with_two_snapshots(20);
     disk.set_full(Fullness::Full);
     let through = shop.books.position().sequence;
-    let error = take(&shop.folders, through).unwrap_err();
+    let error = take(&shop.folders, through, &|| ()).unwrap_err();
     assert!(matches!(error, JournalError::Snapshot { .. }), "{error}");
     disk.set_full(Fullness::Room);
     disk.set_free(256 * 1024 * 1024);
-    assert!(take(&shop.folders, through).is_err(), "nothing would be left of it for the journal");
+    assert!(
+        take(&shop.folders, through, &|| ()).is_err(),
+        "nothing would be left of it for the journal"
+    );
     disk.set_free(260 * 1024 * 1024);
     assert!(shop.take().is_some());
 }
