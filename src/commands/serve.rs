@@ -146,17 +146,27 @@ fn patience(config: &Config, socket: Socket) -> Duration {
     }
 }
 
+/// How many clients may wait to be let in; the operating system may allow fewer (`net.core.somaxconn`). Whoever finds no
+/// place tries again a second later, and the library's 128 are soon taken by clients that come at once, as after a restart.
+const BACKLOG: i32 = 4096;
+
 /// The listener that was handed over, or a new one; and its address.
 pub(super) fn listen(
     address: SocketAddr,
     inherited: Option<TcpListener>,
 ) -> anyhow::Result<(TcpListener, SocketAddr)> {
     let listener = inherited
-        .map_or_else(|| TcpListener::bind(address), Ok)
+        .map_or_else(|| bind(address), Ok)
         .map_err(Stopped::Io)
         .with_context(|| format!("cannot listen on {address}"))?;
     let address = listener.local_addr().map_err(Stopped::Io)?;
     Ok((listener, address))
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    rustix::net::listen(&listener, BACKLOG)?;
+    Ok(listener)
 }
 
 /// Asks the operating system for as many descriptors as it allows, and keeps some of them from connections: whoever

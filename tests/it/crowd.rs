@@ -3,7 +3,7 @@
 use crate::{
     client::Client,
     server::{MERCHANT_1_KEY, TestServer},
-    wait::eventually,
+    wait::{eventually, patience},
 };
 use rustix::{
     net::sockopt::set_socket_linger,
@@ -124,4 +124,17 @@ fn clients_that_vanish_in_the_middle_of_a_request_use_no_key_and_hold_up_nobody(
     let payments = server.all("/api/payments?limit=100");
     assert_eq!(payments.len(), request("half_000").len().div_ceil(3));
     server.admin().reconciles();
+}
+
+#[test]
+fn clients_that_come_at_once_find_a_place_to_wait_at() {
+    let server = TestServer::start();
+    server.stand_still();
+    let address = server.address();
+    // Whoever finds none is told nothing, and tries again a second later and more.
+    let waiting: Vec<TcpStream> =
+        (0..512).map(|_| TcpStream::connect_timeout(&address, patience()).unwrap()).collect();
+    server.go_on();
+    server.charge("order", 100).of(201);
+    drop(waiting);
 }
