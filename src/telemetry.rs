@@ -124,10 +124,11 @@ impl<W: Write> Write for Gathered<W> {
 }
 
 /// Has the disk begin with every mebibyte of the log, where the log is a file. Left to the operating system, that writes
-/// half a minute's lines at once, 100 MB under load, and the journal on the same disk waits for 40 ms.
+/// half a minute's lines at once, 100 MB under load, and the journal on the same disk waits for 40 ms. What is on the disk leaves the cache, so who follows the log reads it from
+/// there.
 struct Steady<W> {
     to: W,
-    is_file: bool,
+    takes_advice: bool,
     unwritten: usize,
 }
 
@@ -135,7 +136,7 @@ impl<W> Steady<W> {
     const BYTES: usize = 1024 * 1024;
 
     fn new(to: W) -> Self {
-        Self { to, is_file: true, unwritten: 0 }
+        Self { to, takes_advice: true, unwritten: 0 }
     }
 }
 
@@ -143,10 +144,10 @@ impl<W: Write + AsFd> Write for Steady<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.to.write(bytes)?;
         self.unwritten += written;
-        if self.is_file && self.unwritten >= Self::BYTES {
+        if self.takes_advice && self.unwritten >= Self::BYTES {
             self.unwritten = 0;
             // A pipe knows no such advice and needs none.
-            self.is_file = fadvise(&self.to, 0, None, Advice::DontNeed).is_ok();
+            self.takes_advice = fadvise(&self.to, 0, None, Advice::DontNeed).is_ok();
         }
         Ok(written)
     }
@@ -316,6 +317,8 @@ mod tests {
             log.write_all(&line).unwrap();
             piped.write_all(&line).unwrap();
         }
+        assert!(log.takes_advice && log.unwritten < Steady::<File>::BYTES);
+        assert!(!piped.takes_advice, "a pipe is advised once");
         drop(piped);
         let length = u64::try_from(count * line.len()).unwrap();
         assert_eq!((file.metadata().unwrap().len(), reader.join().unwrap()), (length, length));

@@ -208,20 +208,27 @@ impl Maker {
     fn is_due(&self) -> bool {
         let new =
             self.subject.space.written().saturating_sub(self.written).saturating_add(self.unsaved);
-        let before = state(&self.state).newest.as_ref().map_or(0, |newest| newest.bytes);
         new > 0
-            && (new >= self.rhythm.bytes_before_next(before)
+            && (new >= self.rhythm.bytes_before_next(self.newest_bytes())
                 || self.last.elapsed() >= self.rhythm.every)
     }
 
-    /// Makes one, with breaks as long as nobody waits for it.
+    fn newest_bytes(&self) -> u64 {
+        state(&self.state).newest.as_ref().map_or(0, |newest| newest.bytes)
+    }
+
+    /// Makes one, with breaks as long as no wish is unanswered and the journal has not grown by half of what the next one
+    /// comes after: on a machine so busy that breaks are long, snapshots must not fall behind.
     fn make(&mut self) -> Result<Made, Arc<JournalError>> {
         let Subject { folders, books, space, clock, .. } = &self.subject;
         let (at, began, written) = (clock.now(), Instant::now(), space.written());
         let through = books.read().position().sequence;
         let breaks = Breaks::default();
+        let in_time = self.rhythm.bytes_before_next(self.newest_bytes()) / 2;
         let taken = snapshot::take(folders, through, &|| {
-            if self.waiting.load(Ordering::Relaxed) == 0 {
+            if self.waiting.load(Ordering::Relaxed) == 0
+                && space.written().saturating_sub(written) < in_time
+            {
                 breaks.rest_if_due();
             }
         });

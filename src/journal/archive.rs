@@ -7,18 +7,18 @@
 use super::{
     JournalError, Options, backup,
     buffer::{AlignedBuffer, bytes, index},
-    compression::{Frame, PIECE_BYTES},
+    compression::{Compression, PIECE_BYTES},
     disk::{Disk, Source},
     folders::Folders,
-    new_file::NewFile,
+    new_file::{self, NewFile},
     segment,
 };
 use crate::domain::id::Sequence;
-use std::io::{self, Read};
+use std::io::{self, BufWriter, Read, Write};
 use zstd::zstd_safe;
 
 /// Segments are compressed once and read seldom.
-const FRAME: Frame = Frame { level: 3, checksum: true };
+const COMPRESSION: Compression = Compression { level: 3, checksum: true };
 
 const SUFFIX: &str = ".zst";
 
@@ -49,10 +49,15 @@ pub(super) fn read(
     })
 }
 
-fn expand(compressed: &[u8]) -> Option<AlignedBuffer> {
+/// How long the segment was that was compressed; `None` if it is none, or longer than any may be.
+fn length_of(compressed: &[u8]) -> Option<u64> {
     let length = zstd_safe::get_frame_content_size(compressed).ok()??;
-    let mut content =
-        (length <= Options::SEGMENT_BYTES_MAX).then(|| AlignedBuffer::zeroed(index(length)))?;
+    (length <= Options::SEGMENT_BYTES_MAX).then_some(length)
+}
+
+fn expand(compressed: &[u8]) -> Option<AlignedBuffer> {
+    let length = length_of(compressed)?;
+    let mut content = AlignedBuffer::zeroed(index(length));
     let place: &mut [u8] = &mut content;
     let written = zstd_safe::decompress(place, compressed).ok()?;
     (bytes(written) == length).then_some(content)
@@ -76,7 +81,11 @@ pub(super) fn put(
     backup::end_of(&content, first, Sequence::MAX, &journal.path(&from), rest)?;
     let failed = |error| JournalError::io("write", archive.path(&to))(error);
     let mut file = NewFile::begin(archive, &to).map_err(failed)?;
-    FRAME.write(&content, &mut file, rest).map_err(failed)?;
+    // The compressor hands out less than the disk is to be given at once.
+    let mut gathered = BufWriter::with_capacity(new_file::CHUNK_BYTES, &mut file);
+    let compressed = COMPRESSION.write(&content, &mut gathered, rest);
+    compressed.and_then(|()| gathered.flush()).map_err(failed)?;
+    drop(gathered);
     let unpublished = file.finish().map_err(failed)?;
     let written = archive.read(&unpublished, Source::Device).map_err(failed)?;
     if !is_compressed(&content, &written, rest) {
@@ -99,11 +108,10 @@ fn is_compressed(content: &[u8], compressed: &[u8], rest: &dyn Fn()) -> bool {
         let piece = piece.get_mut(..expected.len()).unwrap_or_default();
         decoder.read_exact(piece).is_ok() && piece == expected
     });
-    let said = zstd_safe::get_frame_content_size(compressed);
     is_equal
         && matches!(decoder.read(&mut [0]), Ok(0))
         && decoder.finish().is_empty()
-        && matches!(said, Ok(Some(length)) if length == bytes(content.len()))
+        && length_of(compressed) == Some(bytes(content.len()))
 }
 
 #[cfg(test)]
@@ -117,7 +125,7 @@ mod tests {
             (0..PIECE_BYTES * 2 + 5).map(|place| u8::try_from(place % 251).unwrap()).collect();
         let compressed = |content: &[u8]| {
             let (mut compressed, rests) = (Vec::new(), Cell::new(0));
-            FRAME.write(content, &mut compressed, &|| rests.set(rests.get() + 1)).unwrap();
+            COMPRESSION.write(content, &mut compressed, &|| rests.set(rests.get() + 1)).unwrap();
             assert_eq!(rests.get(), content.len().div_ceil(PIECE_BYTES));
             compressed
         };
@@ -143,7 +151,7 @@ mod tests {
             assert!(!is_of(&content, &changed) || *expand(&changed).unwrap() == *content);
         }
         // As a stream, which does not say how long it is.
-        let unsized_frame = zstd::encode_all(content.as_slice(), FRAME.level).unwrap();
+        let unsized_frame = zstd::encode_all(content.as_slice(), COMPRESSION.level).unwrap();
         assert!(!is_of(&content, &unsized_frame), "nobody could make room for it");
     }
 }

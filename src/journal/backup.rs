@@ -241,7 +241,7 @@ fn copy_segment(
 }
 
 /// Where the last batch that ends at or before `through` ends in the segment. All before is found as it was written.
-/// `rest` is called after each.
+/// `rest` is called before each batch.
 pub(super) fn end_of(
     content: &[u8],
     first: Sequence,

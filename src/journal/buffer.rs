@@ -21,7 +21,7 @@ pub const BLOCK_BYTES: usize = 4096;
 /// 64 MiB would be given back later, in one go of some 10 ms, by whichever thread comes by, as those that answer clients do.
 /// Not for what is made with every payment: a mapping takes some microseconds.
 pub struct AlignedBuffer {
-    /// Whole pages, which are whole blocks. Zeros from `length` on where nothing was ever written.
+    /// As long as the buffer's capacity. It begins with a page, which is a whole block.
     memory: MmapMut,
     length: usize,
 }

@@ -12,7 +12,7 @@ use std::io::{self, Write};
 
 /// How much goes to the disk in one call. The device gets it at once, so that there is never so much to write that the
 /// journal's next batch has to wait for it.
-const CHUNK_BYTES: usize = 256 * 1024;
+pub(super) const CHUNK_BYTES: usize = 256 * 1024;
 
 /// How much may be on its way to the device before it is waited for: given gigabytes a second without a pause, a device
 /// took 7.6 ms for a batch of the journal that else takes it 0.16.
@@ -94,8 +94,14 @@ impl<'a> NewFile<'a> {
 
 impl Write for NewFile<'_> {
     fn write(&mut self, content: &[u8]) -> io::Result<usize> {
-        self.append(content)?;
-        Ok(content.len())
+        match self.append(content) {
+            Ok(()) => Ok(content.len()),
+            // Who is told that will try again, and a part of it may have been written.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                Err(io::Error::other(error))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -133,6 +139,30 @@ mod tests {
         file.publish().unwrap();
         assert_eq!((disk.calls() - before, disk.unsynced()), (160 + 5, 0));
         assert_eq!(disk.bytes_of("file"), Some(content));
+    }
+
+    #[test]
+    fn who_writes_to_a_file_is_not_told_to_try_again() {
+        struct Interrupted;
+        impl DiskFile for Interrupted {
+            fn write(&self, _: u64, _: &AlignedBuffer) -> io::Result<()> {
+                Err(io::ErrorKind::Interrupted.into())
+            }
+
+            fn hurry(&self, _: u64, _: u64) -> io::Result<()> {
+                Ok(())
+            }
+
+            fn sync(&self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let disk = SimulatedDisk::default();
+        let mut file = NewFile::begin(&disk, "file").unwrap();
+        file.write_all(b"half").unwrap();
+        file.file = Box::new(Interrupted);
+        assert_eq!(file.write_all(b"more").unwrap_err().kind(), io::ErrorKind::Other);
+        assert_eq!(disk.bytes_of("file.tmp"), Some(b"half".to_vec()));
     }
 
     #[test]

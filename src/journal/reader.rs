@@ -94,7 +94,7 @@ impl Window {
 }
 
 /// How much of a segment is read at once by a reader that goes on.
-const WINDOW_BYTES: usize = 1024 * 1024;
+const WINDOW_BYTES: usize = if cfg!(test) { 16 * 1024 } else { 1024 * 1024 };
 
 /// Bytes at the end that a crash left and nobody was told of.
 #[derive(Clone, Debug)]
@@ -260,7 +260,7 @@ impl Reader {
     }
 
     /// A segment from its start on, and how long it is. If the journal is being written, no more than a window of one in
-    /// its folder: whole, it would hold up the batches that are written meanwhile.
+    /// its folder: the memory of a whole one takes milliseconds to give back.
     fn start_of(&self, first: Sequence, folder: Folder) -> Result<(Window, u64), JournalError> {
         if folder == Folder::Journal
             && self.through != Sequence::MAX

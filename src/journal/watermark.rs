@@ -33,7 +33,7 @@ pub(super) struct Watermark {
 }
 
 impl Watermark {
-    /// Its [`BYTES`].
+    /// What stands in the file: [`BYTES`].
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut fields = Vec::with_capacity(BYTES);
         fields.extend(MAGIC);

@@ -24,7 +24,7 @@ use crate::{
     journal::{
         JournalError,
         buffer::{AlignedBuffer, Fields, bytes, index},
-        compression::Frame,
+        compression::Compression,
         disk::Source,
         entry,
         new_file::NewFile,
@@ -36,7 +36,7 @@ use uuid::Uuid;
 use zstd::zstd_safe;
 
 /// The next snapshot may well write most of it anew.
-const FRAME: Frame = Frame { level: 1, checksum: false };
+const COMPRESSION: Compression = Compression { level: 1, checksum: false };
 
 /// About as many bytes as a part has, uncompressed: 1 to 2 times this.
 const PLAIN_BYTES: usize = if cfg!(test) { 4096 } else { 2 * 1024 * 1024 };
@@ -102,7 +102,7 @@ pub(super) struct PartWriter<'a> {
     ids: Option<(PaymentId, PaymentId)>,
     /// A part is closed when it has grown to this many bytes, uncompressed.
     target: usize,
-    /// Called at every step.
+    /// Called for every item, and after each piece of a part that is compressed.
     rest: &'a dyn Fn(),
 }
 
@@ -205,7 +205,7 @@ impl<'a> PartWriter<'a> {
             return Ok(());
         }
         let (offset, mut content) = (self.file.length(), Vec::new());
-        FRAME
+        COMPRESSION
             .write(&self.plain, &mut content, self.rest)
             .and_then(|()| self.file.append(&content))
             .map_err(|error| self.file.failed("write", error))?;
@@ -373,7 +373,7 @@ mod tests {
     fn a_part_is_as_long_as_it_says_and_no_longer_than_any_may_be() {
         let nil = PaymentId::new(Uuid::nil());
         let expands = |held: u64, said: u64| {
-            let content = zstd::bulk::compress(&vec![7; index(held)], FRAME.level).unwrap();
+            let content = zstd::bulk::compress(&vec![7; index(held)], COMPRESSION.level).unwrap();
             let part = Part {
                 kind: Kind::Payments,
                 offset: 16,

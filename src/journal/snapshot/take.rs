@@ -71,8 +71,9 @@ pub struct Taken {
 /// with a snapshot. On `Ok` the snapshot was read back from the device and judged, it is durable, there are at most two,
 /// and every segment that both cover is in the archive. After an error all is as it was, or further on by stretches.
 ///
-/// `rest` is called at every step of the work, some hundred microseconds apart but for single pieces of a few
-/// milliseconds; no lock is held then.
+/// `rest` is called at every step of the work, mostly some hundred microseconds or a few milliseconds apart, with no lock
+/// held. Longer pieces are a segment that is read to be archived, and the journal's bytes up to where the snapshot before
+/// goes, which are a segment at most.
 pub fn take(
     folders: &Folders,
     through: Sequence,

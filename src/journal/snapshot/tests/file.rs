@@ -163,3 +163,26 @@ fn a_start_from_a_snapshot_reads_nothing_that_is_archived() {
     let (books, _recovered) = start(&on(&disk), Sequence::MAX).unwrap();
     assert_eq!(books.payment_count(), shop.books.payment_count());
 }
+
+#[test]
+fn a_snapshot_may_rest_at_every_batch_every_payment_and_in_the_archive() {
+    let (disk, mut shop) = disk_with_two_snapshots(27);
+    shop.trade(120);
+    let segments = || disk.list().unwrap().iter().filter(|name| name.ends_with(".zst")).count();
+    let (before, rests) = (segments(), std::cell::Cell::new(0));
+    let archived_after = std::cell::Cell::new(None);
+    let rest = || {
+        rests.set(rests.get() + 1);
+        let is_published =
+            list(&shop.folders).unwrap().first() == Some(&shop.books.position().sequence);
+        if is_published && archived_after.get().is_none() {
+            archived_after.set(Some(rests.get()));
+        }
+    };
+    take(&shop.folders, shop.books.position().sequence, &rest).unwrap().unwrap();
+    let merged = archived_after.get().expect("it rests while segments go to the archive");
+    // Each payment once where it is merged, and once where it is read back.
+    assert!(merged > shop.books.payment_count() * 2, "{merged}");
+    let archived = segments() - before;
+    assert!(archived > 0 && rests.get() - merged > archived * 3, "{archived}: {}", rests.get());
+}
