@@ -124,8 +124,8 @@ impl<W: Write> Write for Gathered<W> {
 }
 
 /// Has the disk begin with every mebibyte of the log, where the log is a file. Left to the operating system, that writes
-/// half a minute's lines at once, 100 MB under load, and the journal on the same disk waits for 40 ms. What is on the disk leaves the cache, so who follows the log reads it from
-/// there.
+/// half a minute's lines at once, 100 MB under load, and the journal on the same disk waits for 40 ms. What is on the disk
+/// leaves the cache, so who follows the log reads it from there.
 struct Steady<W> {
     to: W,
     takes_advice: bool,

@@ -84,8 +84,10 @@ pub(super) fn put(
     // The compressor hands out less than the disk is to be given at once.
     let mut gathered = BufWriter::with_capacity(new_file::CHUNK_BYTES, &mut file);
     let compressed = COMPRESSION.write(&content, &mut gathered, rest);
-    compressed.and_then(|()| gathered.flush()).map_err(failed)?;
-    drop(gathered);
+    let flushed = compressed.and_then(|()| gathered.flush());
+    // Not dropped: after a failure it would write once more.
+    drop(gathered.into_parts());
+    flushed.map_err(failed)?;
     let unpublished = file.finish().map_err(failed)?;
     let written = archive.read(&unpublished, Source::Device).map_err(failed)?;
     if !is_compressed(&content, &written, rest) {

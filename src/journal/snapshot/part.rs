@@ -69,9 +69,7 @@ impl Added {
         scratch: &mut Vec<u8>,
     ) -> Result<(), JournalError> {
         scratch.clear();
-        scratch.extend(sequence.to_le_bytes());
-        scratch.extend(at.millis().to_le_bytes());
-        entry::encode_into(&Record::Payment(record), scratch)?;
+        put(sequence, at, &Record::Payment(record), scratch)?;
         self.count += 1;
         self.bytes.reserve_exact(scratch.len());
         self.bytes.extend_from_slice(scratch);
@@ -168,9 +166,7 @@ impl<'a> PartWriter<'a> {
     /// Adds an entry that is kept whole, behind those before it.
     pub(super) fn kept(&mut self, kept: &Entry) -> Result<(), JournalError> {
         self.room_for(Kind::Kept)?;
-        self.plain.extend(kept.sequence.to_le_bytes());
-        self.plain.extend(kept.at.millis().to_le_bytes());
-        entry::encode_into(&kept.record, &mut self.plain)?;
+        put(kept.sequence, kept.at, &kept.record, &mut self.plain)?;
         self.items += 1;
         Ok(())
     }
@@ -340,6 +336,18 @@ fn expand(part: &Part, content: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 const CUT_OFF: &str = "an entry is cut off";
+
+/// Appends an entry in its place; [`placed`] reads it.
+fn put(
+    sequence: Sequence,
+    at: Timestamp,
+    record: &Record,
+    out: &mut Vec<u8>,
+) -> Result<(), JournalError> {
+    out.extend(sequence.to_le_bytes());
+    out.extend(at.millis().to_le_bytes());
+    entry::encode_into(record, out)
+}
 
 /// An entry in its place.
 fn placed(fields: &mut Fields<'_>) -> Result<(Sequence, Timestamp, Record), String> {
