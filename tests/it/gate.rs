@@ -3,12 +3,15 @@
 use crate::{
     metrics::{LISTEN, value_without_key},
     server::TestServer,
-    wait::eventually,
+    wait::{eventually, patience},
 };
 use std::{
     io::{Read, Write},
     net::TcpStream,
 };
+
+const ASK: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const OK: &str = "HTTP/1.1 200";
 
 #[test]
 fn a_url_or_head_that_is_too_long_is_a_problem() {
@@ -55,31 +58,52 @@ fn read_all(stream: &mut TcpStream) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
+/// So many connections that have been answered and stay open.
+fn open(server: &TestServer, count: usize) -> Vec<TcpStream> {
+    let mut open = Vec::new();
+    // The places of connections that the start was watched by may be given back late.
+    eventually("all are open", || {
+        open.extend(ask(server).filter(|(_, status)| status == OK).map(|(stream, _)| stream));
+        (open.len() == count).then_some(())
+    });
+    open
+}
+
+/// What the newest of too many connections is told.
+fn refused(server: &TestServer, open: &mut Vec<TcpStream>) -> String {
+    eventually("the newest is told no", || {
+        let (mut stream, status) = ask(server)?;
+        if status == OK {
+            // It has the place of one that was idle for too long.
+            open.push(stream);
+            return None;
+        }
+        Some(status + &read_all(&mut stream))
+    })
+}
+
+/// A new connection with the beginning of what it is answered, if it is.
+fn ask(server: &TestServer) -> Option<(TcpStream, String)> {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.set_read_timeout(Some(patience())).unwrap();
+    stream.write_all(ASK).ok()?;
+    let mut status = [0; OK.len()];
+    stream.read_exact(&mut status).ok()?;
+    Some((stream, String::from_utf8(status.to_vec()).unwrap()))
+}
+
 #[test]
 fn connections_beyond_those_of_one_address_are_told_no_and_closed_and_those_before_go_on() {
     let server =
         TestServer::start_with(&[LISTEN, ("STRONGROOM__HTTP__CONNECTIONS_PER_ADDRESS", "3")]);
-    let ask = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let mut open: Vec<TcpStream> = Vec::new();
-    while open.len() < 3 {
-        let mut stream = TcpStream::connect(server.address()).unwrap();
-        stream.write_all(ask).unwrap();
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer).unwrap();
-        // The places of connections that the start was watched by may be given back late.
-        if answer == *b"HTTP/1.1 200" {
-            open.push(stream);
-        }
-    }
-    let mut refused = TcpStream::connect(server.address()).unwrap();
-    refused.write_all(ask).unwrap();
-    let answer = read_all(&mut refused);
+    let mut open = open(&server, 3);
+    let answer = refused(&server, &mut open);
     assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
     assert!(answer.contains("\r\nRetry-After: 1\r\n"), "{answer}");
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
     let body: serde_json::Value = serde_json::from_str(body).unwrap();
     assert_eq!(body["code"], "overloaded");
-    open[0].write_all(ask).unwrap();
+    open[0].write_all(ASK).unwrap();
     assert_ne!(open[0].read(&mut [0; 1024]).unwrap(), 0, "those before go on");
     let shed = "strongroom_http_connections_ended_total{reason=\"too_many_from_address\"}";
     assert!(value_without_key(&server, shed) >= 1.0);
@@ -94,14 +118,9 @@ fn connections_beyond_those_of_one_address_are_told_no_and_closed_and_those_befo
 fn the_newest_of_too_many_connections_is_shed_and_does_not_wait() {
     let server = TestServer::start_with(&[("STRONGROOM__HTTP__CONNECTIONS_MAX", "16")]);
     // Two of the 16 are for telling others no.
-    let idle: Vec<TcpStream> =
-        (0..14).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
-    let answer = eventually("one is shed", || {
-        let mut newest = TcpStream::connect(server.address()).unwrap();
-        let ask = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        newest.write_all(ask).ok()?;
-        Some(read_all(&mut newest)).filter(|answer| answer.contains(" 503 "))
-    });
+    let mut idle = open(&server, 14);
+    let answer = refused(&server, &mut idle);
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     assert!(answer.contains("overloaded"), "{answer}");
     drop(idle);
     eventually("a place is free", || {
