@@ -53,6 +53,12 @@ impl Rhythm {
     fn bytes_before_next(self, newest: u64) -> u64 {
         self.every_bytes.max(newest.saturating_mul(WORTH))
     }
+
+    /// Whether one may be made with breaks while the journal has grown by so many bytes: on a machine so busy that breaks
+    /// are long, snapshots must not fall behind.
+    fn has_time(self, grown: u64, newest: u64) -> bool {
+        grown < self.bytes_before_next(newest) / 2
+    }
 }
 
 /// What became of a wish for a snapshot.
@@ -217,18 +223,16 @@ impl Maker {
         state(&self.state).newest.as_ref().map_or(0, |newest| newest.bytes)
     }
 
-    /// Makes one, with breaks as long as no wish is unanswered and the journal has not grown by half of what the next one
-    /// comes after: on a machine so busy that breaks are long, snapshots must not fall behind.
+    /// Makes one, with breaks as long as nobody waits and there is time.
     fn make(&mut self) -> Result<Made, Arc<JournalError>> {
         let Subject { folders, books, space, clock, .. } = &self.subject;
         let (at, began, written) = (clock.now(), Instant::now(), space.written());
         let through = books.read().position().sequence;
         let breaks = Breaks::default();
-        let in_time = self.rhythm.bytes_before_next(self.newest_bytes()) / 2;
+        let newest = self.newest_bytes();
         let taken = snapshot::take(folders, through, &|| {
-            if self.waiting.load(Ordering::Relaxed) == 0
-                && space.written().saturating_sub(written) < in_time
-            {
+            let grown = space.written().saturating_sub(written);
+            if self.waiting.load(Ordering::Relaxed) == 0 && self.rhythm.has_time(grown, newest) {
                 breaks.rest_if_due();
             }
         });
@@ -298,5 +302,12 @@ mod tests {
         assert_eq!(rhythm.bytes_before_next(0), 256);
         assert_eq!(rhythm.bytes_before_next(128), 256);
         assert_eq!(rhythm.bytes_before_next(1000), 2000);
+    }
+
+    #[test]
+    fn a_snapshot_has_time_until_half_of_what_the_next_one_comes_after_is_there() {
+        let rhythm = Rhythm { every: Duration::from_secs(3600), every_bytes: 256 };
+        assert!(rhythm.has_time(0, 0) && rhythm.has_time(127, 0) && rhythm.has_time(999, 1000));
+        assert!(!rhythm.has_time(128, 0) && !rhythm.has_time(1000, 1000));
     }
 }
