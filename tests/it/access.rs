@@ -2,6 +2,7 @@
 
 use crate::{
     client::Client,
+    clock::{Clock, HOUR},
     proof::fingerprint,
     secrets::is_in_folder,
     server::{ADMIN_KEY, TestServer},
@@ -334,10 +335,8 @@ fn what_the_configuration_says_of_a_merchant_holds_before_what_the_api_made() {
 
 #[test]
 fn a_key_is_revoked_at_once_and_for_good_and_one_that_expires_ends_by_itself() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("ahead");
-    fs::write(&file, "0").unwrap();
-    let mut server = TestServer::start_with(&[("STRONGROOM_CLOCK_AHEAD", file.to_str().unwrap())]);
+    let clock = Clock::new();
+    let mut server = TestServer::start_with(&[clock.setting()]);
     shop(&server);
     let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
     let body = json!({"label": "for an hour", "expiresAt": soon.to_string()});
@@ -356,7 +355,7 @@ fn a_key_is_revoked_at_once_and_for_good_and_one_that_expires_ends_by_itself() {
     server.restart();
     client(&server, &revoked).charge("b", 1).problem(401, "unauthenticated");
     client(&server, &expires).charge("c", 1).of(201);
-    fs::write(&file, "3600001").unwrap();
+    clock.passes(HOUR);
     eventually("it expires", || {
         (client(&server, &expires).get("/api/payments").status == 401).then_some(())
     });

@@ -3,7 +3,7 @@
 use crate::{
     client::Client,
     server::{MERCHANT_1_KEY, TestServer, check_refusal},
-    wait::eventually,
+    wait::{Stopping, eventually},
 };
 use serde_json::{Value, json};
 use std::{
@@ -64,7 +64,7 @@ fn large_payment(value: &str) -> Value {
 fn fill(server: &TestServer, name: &str, segments: usize) {
     let body = large_payment("\u{1f510}");
     for number in 0..segments * 11 {
-        server.pay(&format!("{name}-{number}"), &body).of(201);
+        server.pay_in_time(&format!("{name}-{number}"), &body).of(201);
     }
 }
 
@@ -78,15 +78,6 @@ fn copy_folder(from: &Path, to: &Path) {
             true => copy_folder(&from, &to),
             false => drop(fs::copy(&from, &to).unwrap()),
         }
-    }
-}
-
-/// Has the clients stop at the end of a test, also at that of one that fails.
-struct StoppedAtLast<'a>(&'a AtomicBool);
-
-impl Drop for StoppedAtLast<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
     }
 }
 
@@ -112,7 +103,7 @@ fn what_was_acknowledged_before_a_backup_began_outlives_the_disk() {
     let (client, admin) = (server.client(MERCHANT_1_KEY), server.admin());
     let mut safe = Vec::new();
     thread::scope(|scope| {
-        let _stopped = StoppedAtLast(&stop);
+        let _stopping = Stopping(&stop);
         for number in 0..4 {
             let (client, told, stop) = (&client, &told, &stop);
             scope.spawn(move || work(client, &format!("client{number}"), told, stop));

@@ -1,6 +1,6 @@
 //! A client of the server, under one API key. It shares no code with the server.
 
-use crate::wait::patience;
+use crate::wait::{eventually, patience};
 use serde_json::{Value, json};
 use std::time::Duration;
 use ureq::{
@@ -139,6 +139,23 @@ impl Client {
     #[track_caller]
     pub fn pay(&self, key: &str, body: &Value) -> Response {
         self.post("/api/payments", key, body)
+    }
+
+    /// As [`Client::pay`], again for as long as the file that the journal goes on in is being made.
+    #[track_caller]
+    pub fn pay_in_time(&self, key: &str, body: &Value) -> Response {
+        eventually("the journal goes on", || {
+            Some(self.pay(key, body)).filter(|answer| answer.json["code"] != "overloaded")
+        })
+    }
+
+    /// Waits until a request is being worked on under this key. Returns what is told of the key.
+    #[track_caller]
+    pub fn in_progress(&self, key: &str) -> Value {
+        eventually("the request is being worked on", || {
+            let found = self.get(&format!("/api/idempotency/{key}")).json;
+            (found["state"] == "in_progress").then_some(found)
+        })
     }
 
     /// Takes an amount of US cents.

@@ -232,7 +232,7 @@ fn a_disk_that_hangs_leaves_the_outcome_open_and_the_same_key_tells_it_later() {
     let fault = format!("write-hangs-while:{}", sign.display());
     let server = TestServer::start_with(&[
         ("STRONGROOM_FAULT", fault.as_str()),
-        ("STRONGROOM__HTTP__REQUEST_DEADLINE_MS", "50"),
+        ("STRONGROOM__HTTP__REQUEST_DEADLINE_MS", "1000"),
     ]);
     fs::write(&sign, "").unwrap();
     let open = server.charge("order", 100).problem(503, "outcome_unknown");

@@ -79,8 +79,8 @@ enum Vanishes {
 #[test]
 fn clients_that_vanish_in_the_middle_of_a_request_use_no_key_and_hold_up_nobody() {
     let server = TestServer::start_with(&[
-        ("STRONGROOM__HTTP__HEAD_READ_TIMEOUT_MS", "1000"),
-        ("STRONGROOM__HTTP__BODY_READ_TIMEOUT_MS", "1000"),
+        ("STRONGROOM__HTTP__HEAD_READ_TIMEOUT_MS", "4000"),
+        ("STRONGROOM__HTTP__BODY_READ_TIMEOUT_MS", "4000"),
     ]);
     let body = r#"{"amount": 100, "currency": "USD"}"#;
     let request = |key: &str| {

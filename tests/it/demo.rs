@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 fn demo(faults: &[(&str, &str)]) -> (Output, String) {
     let folder = tempfile::tempdir().unwrap();
     let ran = Command::new(env!("CARGO_BIN_EXE_strongroom"))
-        .args(["demo", "--rounds", "2", "--rate", "400", "--seed", "11"])
+        .args(["demo", "--rounds", "4", "--rate", "400", "--seed", "11"])
         .current_dir(folder.path())
         .env_clear()
         .env("STRONGROOM__JOURNAL__SEGMENT_BYTES", "16777216")
@@ -28,7 +28,7 @@ fn figure(said: &str, name: &str) -> u64 {
 fn the_demo_kills_a_server_and_finds_all_that_was_acknowledged() {
     let (ran, said) = demo(&[]);
     assert!(ran.status.success(), "{said}\n{}", String::from_utf8_lossy(&ran.stderr));
-    assert_eq!(figure(&said, "kills"), 2);
+    assert_eq!(figure(&said, "kills"), 4);
     let acknowledged = figure(&said, "requests acknowledged");
     assert!(acknowledged > 50, "{said}");
     assert_eq!(figure(&said, "found again, byte for byte"), acknowledged);

@@ -140,7 +140,8 @@ fn a_disk_that_hangs_is_told_and_does_not_keep_the_server_from_stopping() {
     let fault = format!("write-hangs-while:{}", sign.display());
     let mut server = TestServer::start_with(&[
         ("STRONGROOM_FAULT", fault.as_str()),
-        ("STRONGROOM__HTTP__REQUEST_DEADLINE_MS", "50"),
+        ("STRONGROOM__HTTP__REQUEST_DEADLINE_MS", "1000"),
+        ("STRONGROOM__JOURNAL__SEAL_AFTER_MS", "60000"),
         ("STRONGROOM__HTTP__DRAIN_TIMEOUT_MS", "200"),
     ]);
     let kept = server.charge("kept", 100).of(201);

@@ -214,22 +214,22 @@ fn who_is_connected_is_told_to_go_elsewhere_when_the_server_drains_and_is_answer
     let certificate = Certificate::new();
     let settings = [
         ("STRONGROOM__HTTP__DRAIN_GRACE", "1h"),
-        ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "20000"),
+        ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "4000"),
     ];
     let (mut server, _folder) = start(&certificate, &settings);
     let mut idle = Connection::open(&server, &certificate, &Builder::new());
     let mut busy = Connection::open(&server, &certificate, &Builder::new());
     assert_eq!(idle.get("/health", &[]).unwrap().0, 200);
-    let body = json!({"amount": 100, "currency": "USD", "paymentMethod": "tok_slow"});
-    let (answer, _) = busy.charge("order", &body);
     let mut opened = Connection::open(&server, &certificate, &Builder::new());
+    let body = json!({"amount": 100, "currency": "USD", "paymentMethod": "tok_timeout"});
+    let (answer, _) = busy.charge("order", &body);
     eventually("it is worked on", || {
         let (_, found) = opened.get("/api/idempotency/order", &[]).unwrap();
         String::from_utf8(found).unwrap().contains("in_progress").then_some(())
     });
     server.ask_to_stop();
     drop(idle.driver.join().unwrap());
-    assert_eq!(busy.finish(answer).unwrap().0, 201);
+    assert_eq!(busy.finish(answer).unwrap().0, 202);
     drop(busy.driver.join().unwrap());
     // The second one ends the grace.
     assert!(server.terminate().success());

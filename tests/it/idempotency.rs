@@ -21,7 +21,7 @@ fn lookup(client: &Client, key: &str) -> Response {
 
 #[test]
 fn of_64_clients_that_send_one_key_at_once_one_makes_the_payment_and_all_get_its_answer() {
-    let server = TestServer::start();
+    let server = TestServer::start_with(&[("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "20000")]);
     for method in ["tok_visa", "tok_slow", "tok_declined"] {
         let before = server.all("/api/payments").len();
         let answers = at_once(64, |_| server.charge_with(method, method, 100));

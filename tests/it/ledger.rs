@@ -194,17 +194,18 @@ fn an_account_can_be_seen_as_it_stood_at_any_sequence_or_time() {
 
 #[test]
 fn what_was_seen_while_a_payment_was_under_way_stays_true() {
-    let server = TestServer::start_with(&[("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "4000")]);
+    let server = TestServer::start_with(&[
+        ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "4000"),
+        ("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "1"),
+    ]);
     let seen = at_once(2, |number| match number {
         0 => {
-            server.charge_with("tok_slow", "slow", 100).of(201);
+            let id = server.charge_with("tok_timeout", "slow", 100).of(202).id();
+            eventually("it is booked", || (server.status(&id) == "completed").then_some(()));
             None
         }
         _ => {
-            eventually("the provider is asked", || {
-                let key = server.get("/api/idempotency/slow");
-                (key.json["state"] == "in_progress").then_some(())
-            });
+            server.in_progress("slow");
             let asked = Timestamp::now().as_millisecond();
             eventually("the clock moves on", || {
                 (Timestamp::now().as_millisecond() > asked).then_some(())

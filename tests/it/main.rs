@@ -1,6 +1,6 @@
 //! The integration tests: the real program, run as its operator runs it and asked over HTTP.
 //!
-//! `server` starts and stops it, `home` is where it lives, `client` talks to it, `record` is what its clients remember, `pager` is whom it calls, `stripe_double` who moves its money (`shop`: with a server), `wait` waits for what is to come and
+//! `server` starts and stops it, `home` is where it lives, `client` talks to it, `clock` is what it goes by, `record` what its clients remember, `pager` is whom it calls, `stripe_double` who moves its money (`shop`: with a server), `wait` waits for what is to come and
 //! lets many threads go at once. Every other file holds the rules of one theme; a test's name is the rule.
 
 #![allow(
@@ -14,6 +14,7 @@
 )]
 
 mod client;
+mod clock;
 mod home;
 mod pager;
 mod receiver;

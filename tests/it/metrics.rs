@@ -146,11 +146,15 @@ fn payments_are_counted_by_status_and_the_same_after_a_restart_from_journal_or_s
 
 #[test]
 fn replays_mismatches_and_waits_under_a_key_are_counted_apart() {
-    let server = TestServer::start();
+    // All three come while the provider's answer is out.
+    let server = TestServer::start_with(&[
+        ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "4000"),
+        ("STRONGROOM__HTTP__REQUEST_DEADLINE_MS", "20000"),
+    ]);
     server.charge("a", 100).of(201);
     server.charge("a", 100).of(201);
     server.charge("a", 200).problem(422, "idempotency_key_reused");
-    at_once(3, |_| server.charge_with("tok_slow", "b", 100).of(201));
+    at_once(3, |_| server.charge_with("tok_timeout", "b", 100).of(202));
     let claims = |result: &str| {
         value(&server, &format!("strongroom_idempotency_claims_total{{result=\"{result}\"}}"))
     };
@@ -161,7 +165,8 @@ fn replays_mismatches_and_waits_under_a_key_are_counted_apart() {
 
 #[test]
 fn journal_provider_and_process_are_measured() {
-    let server = TestServer::start();
+    // A seal would be counted between one figure and the next.
+    let server = TestServer::start_with(&[("STRONGROOM__JOURNAL__SEAL_AFTER_MS", "60000")]);
     server.charge("a", 100).of(201);
     server.charge_with("tok_timeout", "b", 100).of(202);
     let text = server.admin().get("/metrics").of(200).text();
@@ -198,6 +203,7 @@ fn an_event_that_waits_grows_old_until_it_is_delivered() {
     let receiver = Receiver::start_with(Conduct::Answer(503, ""));
     endpoint(&server, &receiver);
     server.charge("a", 100).of(201);
+    receiver.wait_for(1);
     let age = || value(&server, "strongroom_webhooks_oldest_age_seconds");
     eventually("the oldest event is a second old", || (age() >= 1.0).then_some(()));
     assert_eq!(value(&server, "strongroom_webhooks_waiting"), 1.0);

@@ -15,16 +15,13 @@ use std::{
 };
 
 /// The provider's answer to `tok_timeout` is out for this long, and its request in flight.
-const ANSWER_WITHIN: (&str, &str) = ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "1500");
+const ANSWER_WITHIN: (&str, &str) = ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "5000");
 const FREE_PORT: [&str; 2] = ["--listen", "127.0.0.1:0"];
 
 #[track_caller]
 fn wait_until_in_flight(client: &Client, keys: &[&str]) {
     for key in keys {
-        eventually("the request is being worked on", || {
-            let found = client.get(&format!("/api/idempotency/{key}"));
-            (found.json["state"] == "in_progress").then_some(())
-        });
+        client.in_progress(key);
     }
 }
 
@@ -104,7 +101,10 @@ fn a_server_that_is_asked_to_stop_finishes_what_it_works_on_and_takes_nothing_mo
         0 => Some(server.charge_with("tok_slow", "slow", 100).of(201)),
         1 => Some(server.charge_with("tok_timeout", "out", 100).of(202)),
         _ => {
-            wait_until_in_flight(&server, &["out", "slow"]);
+            wait_until_in_flight(&server, &["out"]);
+            eventually("it has begun", || {
+                (server.get("/api/idempotency/slow").status == 200).then_some(())
+            });
             // Half of it has come when the server is told to stop, the rest when it takes no more.
             let body = json!({"amount": 100, "currency": "USD"}).to_string();
             let mut late = TcpStream::connect(server.address()).unwrap();
@@ -177,7 +177,7 @@ fn a_server_that_is_asked_to_stop_twice_still_seals_its_journal() {
 fn a_request_without_end_does_not_keep_the_server_from_stopping() {
     let mut server = TestServer::start_with(&[
         ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "60000"),
-        ("STRONGROOM__HTTP__DRAIN_TIMEOUT_MS", "500"),
+        ("STRONGROOM__HTTP__DRAIN_TIMEOUT_MS", "4000"),
     ]);
     at_once(2, |number| match number {
         0 => {
@@ -243,8 +243,10 @@ fn more_than_may_be_worked_on_at_once_is_turned_away_before_it_has_begun() {
 
 #[test]
 fn a_client_that_hangs_up_does_not_cut_its_payment_in_half() {
-    let server = TestServer::start_with(&[("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "20000")]);
-    let body = json!({"amount": 100, "currency": "USD", "paymentMethod": "tok_slow"}).to_string();
+    let inquires = ("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "1");
+    let server = TestServer::start_with(&[ANSWER_WITHIN, inquires]);
+    let body =
+        json!({"amount": 100, "currency": "USD", "paymentMethod": "tok_timeout"}).to_string();
     let request = format!(
         "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n\
          POST /api/payments HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {MERCHANT_1_KEY}\r\n\
@@ -262,9 +264,9 @@ fn a_client_that_hangs_up_does_not_cut_its_payment_in_half() {
         (found["state"] == "completed").then_some(found)
     });
     let id = done["paymentId"].as_str().unwrap();
-    assert_eq!(server.status(id), "completed");
+    eventually("its outcome is known", || (server.status(id) == "completed").then_some(()));
     assert_eq!(server.balance("merchant:merchant_1", "USD"), (100, 0));
-    let again = server.post_text("/api/payments", "order", &body).of(201);
+    let again = server.post_text("/api/payments", "order", &body).of(202);
     assert!(again.is_replay());
     assert_eq!(again.id(), id);
     server.admin().reconciles();

@@ -1,7 +1,7 @@
 //! Books that others can check: `verify`, `journal print` and `export`, run on the folder of a server that was stopped, or beside one that
 //! runs.
 
-use crate::server::TestServer;
+use crate::{server::TestServer, wait::Stopping};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{
@@ -207,6 +207,7 @@ fn a_journal_that_grows_is_read_whole_through_the_entry_that_was_durable() {
                 merchant.charge(&format!("order-{number}"), 100).of(201);
             }
         });
+        let _stopping = Stopping(&stop);
         let mut last = 0;
         for _ in 0..20 {
             let known = server.all("/api/payments?limit=100").len();
@@ -217,7 +218,6 @@ fn a_journal_that_grows_is_read_whole_through_the_entry_that_was_durable() {
             assert_eq!((&verdict["ok"], &verdict["tornTail"]), (&json!(true), &json!(null)));
             last = found;
         }
-        stop.store(true, Ordering::SeqCst);
     });
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     client::{Client, Response},
     server::MERCHANT_1_KEY,
-    shop::Shop,
+    shop::{ANSWERS_SOON, Shop},
     wait::eventually,
 };
 use serde_json::{Value, json};
@@ -127,8 +127,10 @@ fn kill_9_and_faults_of_the_provider_at_random_lose_no_money_double_none_and_lea
  {
     let seed = seed();
     println!("SEED={seed}");
-    let mut shop =
-        Shop::start_with("failures_max = 1000000\nin_flight_max = 1000\ndeadline_ms = 2000", &[]);
+    let mut shop = Shop::start_with(
+        "failures_max = 1000000\nin_flight_max = 1000\ndeadline_ms = 2000",
+        &[ANSWERS_SOON],
+    );
     shop.tell(2);
     shop.stripe.misbehave(seed, 35);
     let url = |shop: &Shop| format!("http://{}", shop.server.address());

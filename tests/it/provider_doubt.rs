@@ -1,22 +1,20 @@
 //! What nobody knows the outcome of: it is a number in the books, and only evidence moves it. Nothing is done twice.
 
 use crate::{
+    clock::{Clock, HOUR},
     secrets::is_in_folder,
     server::MERCHANT_1_KEY,
-    shop::{ASKS_NEVER, SECRET_KEY, Shop, WEBHOOK_SECRET},
+    shop::{ANSWERS_SOON, ASKS_NEVER, SECRET_KEY, Shop, WEBHOOK_SECRET},
     stripe_double::Fault,
     wait::eventually,
 };
 use serde_json::{Value, json};
-use std::{fs, time::Duration};
-
-const LATE: Duration = Duration::from_millis(1500);
 
 /// Faults whose effect was done, and those whose was not but will be when the call is made again.
 fn doubtful() -> Vec<Fault> {
     vec![
-        Fault::LateAfterEffect(LATE),
-        Fault::LateBeforeEffect(LATE),
+        Fault::HeldAfterEffect,
+        Fault::HeldBeforeEffect,
         Fault::ResetAfterEffect,
         Fault::ResetBeforeEffect,
         Fault::ErrorAfterEffect,
@@ -24,6 +22,10 @@ fn doubtful() -> Vec<Fault> {
         Fault::Conflict,
         Fault::Garbage,
     ]
+}
+
+fn is_held(fault: Fault) -> bool {
+    matches!(fault, Fault::HeldAfterEffect | Fault::HeldBeforeEffect)
 }
 
 #[test]
@@ -85,12 +87,12 @@ fn a_decline_is_on_record_in_our_words_and_the_providers() {
 #[test]
 fn a_charge_whose_outcome_is_unknown_is_in_doubt_until_it_is_known_and_is_done_once() {
     for fault in doubtful() {
-        let shop = Shop::start_with("failures_max = 1000000", &[ASKS_NEVER]);
+        let shop = Shop::start_with("failures_max = 1000000", &[ANSWERS_SOON, ASKS_NEVER]);
         shop.stripe.next(&[fault]);
         let first = shop.charge("order", 4999).of(202);
         assert_eq!(first.json["status"], "processing", "{fault:?}");
         assert_eq!(first.json["attempts"][0]["status"], "pending");
-        if !matches!(fault, Fault::LateAfterEffect(_) | Fault::LateBeforeEffect(_)) {
+        if !is_held(fault) {
             assert_eq!(shop.in_doubt(), 4999, "{fault:?}");
             let trial = shop.admin().get("/api/ledger").of(200).json;
             let doubt = &trial["inDoubt"][0];
@@ -101,6 +103,7 @@ fn a_charge_whose_outcome_is_unknown_is_in_doubt_until_it_is_known_and_is_done_o
         shop.server.kill();
         shop.server.set("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "20");
         shop.server.restart();
+        shop.stripe.let_go(usize::from(is_held(fault)));
         let payment = shop.settled(&first.id());
         assert_eq!(payment["status"], "completed", "{fault:?}: {payment:#}");
         let again = shop.charge("order", 4999).of(202);
@@ -111,9 +114,10 @@ fn a_charge_whose_outcome_is_unknown_is_in_doubt_until_it_is_known_and_is_done_o
 
 #[test]
 fn a_late_answer_is_heard_without_asking_again() {
-    let shop = Shop::start_with("", &[ASKS_NEVER]);
-    shop.stripe.next(&[Fault::LateAfterEffect(Duration::from_millis(600))]);
+    let shop = Shop::start_with("", &[ANSWERS_SOON, ASKS_NEVER]);
+    shop.stripe.next(&[Fault::HeldAfterEffect]);
     let id = shop.charge("order", 100).of(202).id();
+    shop.stripe.let_go(1);
     assert_eq!(shop.settled(&id)["status"], "completed");
     assert_eq!(shop.stripe.requests().len(), 1);
 }
@@ -128,17 +132,20 @@ fn ready_for(shop: &Shop, change: &str) -> String {
 
 #[test]
 fn a_capture_void_or_refund_whose_outcome_is_unknown_is_in_doubt_and_done_once() {
-    let shop = Shop::start();
+    let shop = Shop::start_with("failures_max = 1000000", &[ANSWERS_SOON]);
     for (number, fault) in doubtful().into_iter().enumerate() {
         for change in ["capture", "void", "refund"] {
             let key = format!("{change}-{number}");
-            let id = match change {
-                "refund" => shop.charge(&format!("{key}-payment"), 1000).of(201).id(),
-                _ => shop.authorize(&format!("{key}-payment"), 1000).of(201).id(),
+            let payment = match change {
+                "refund" => shop.charge(&format!("{key}-payment"), 1000),
+                _ => shop.authorize(&format!("{key}-payment"), 1000),
             };
+            let id = payment.id();
+            shop.settled(&id);
             shop.stripe.next(&[fault]);
             let body = if change == "void" { json!({}) } else { json!({"amount": 600}) };
             let first = shop.command(change, &id, &key, &body).of(202);
+            shop.stripe.let_go(usize::from(is_held(fault)));
             let payment = shop.settled(&id);
             let status = match change {
                 "capture" => "completed",
@@ -205,19 +212,17 @@ fn an_amount_that_differs_is_raised_and_the_truth_is_booked() {
     shop.agrees();
 }
 
-/// A server whose clock stands in a file, and which asks nobody again.
-fn shop_with_clock() -> (Shop, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("ahead");
-    let shop = Shop::with_clock("deadline_ms = 1000", &file, &[ASKS_NEVER]);
-    (shop, folder)
+/// A server whose clock is moved, and which asks nobody again.
+fn shop_with_clock() -> (Shop, Clock) {
+    let clock = Clock::new();
+    (Shop::with_clock("deadline_ms = 1000", &clock, &[ASKS_NEVER]), clock)
 }
 
 /// Starts the server again when the provider's key window is over, and has it ask from now on.
-fn a_day_later(shop: &mut Shop, clock: &tempfile::TempDir) {
+fn a_day_later(shop: &mut Shop, clock: &Clock) {
     shop.server.kill();
     shop.stripe.forget_keys();
-    fs::write(clock.path().join("ahead"), (25 * 3_600_000).to_string()).unwrap();
+    clock.passes(25 * HOUR);
     shop.server.set("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "20");
     shop.server.restart();
 }

@@ -2,16 +2,15 @@
 //! words of another provider, refusals of a repeat, money that was taken behind our back.
 
 use crate::{
+    clock::{Clock, HOUR},
     metrics,
     server::TestServer,
-    shop::{ASKS_NEVER, SETTINGS, Shop, WEBHOOK_SECRET, provider, route},
+    shop::{ANSWERS_SOON, ASKS_NEVER, SETTINGS, Shop, WEBHOOK_SECRET, provider, route},
     stripe_double::{Fault, StripeDouble},
     wait::eventually,
 };
 use serde_json::{Value, json};
-use std::{fs, thread, time::Duration};
-
-const DAY_AND_AN_HOUR_MS: u64 = 25 * 3_600_000;
+use std::{thread, time::Duration};
 
 fn notes(payment: &Value) -> Vec<String> {
     let notes = payment["notes"].as_array().unwrap().iter();
@@ -20,28 +19,30 @@ fn notes(payment: &Value) -> Vec<String> {
 
 #[test]
 fn a_clock_that_jumps_ahead_fails_no_payment_whose_call_is_on_its_way() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("ahead");
-    let shop = Shop::with_clock("deadline_ms = 5000", &file, &[]);
-    shop.stripe.next(&[Fault::LateBeforeEffect(Duration::from_secs(2))]);
+    let clock = Clock::new();
+    let shop = Shop::with_clock("", &clock, &[ANSWERS_SOON]);
+    shop.stripe.next(&[Fault::HeldBeforeEffect]);
     let id = shop.charge("order", 1000).of(202).id();
-    fs::write(&file, format!("{DAY_AND_AN_HOUR_MS} set")).unwrap();
+    clock.is_set(25 * HOUR);
     let looked_up = |shop: &Shop| shop.stripe.requests().iter().any(|(method, ..)| method == "GET");
     eventually("it is looked up", || looked_up(&shop).then_some(()));
     assert_eq!(shop.status(&id), "processing", "no trace of it says nothing yet");
+    shop.stripe.let_go(1);
     assert_eq!(shop.settled(&id)["status"], "completed");
     shop.agrees();
 }
 
 #[test]
 fn an_hour_of_a_provider_that_is_down_leaves_it_in_doubt_and_it_is_done_once_when_it_is_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("ahead");
-    let shop = Shop::with_clock("deadline_ms = 5000", &file, &[]);
+    let clock = Clock::new();
+    let mut shop = Shop::with_clock("", &clock, &[ASKS_NEVER]);
     shop.stripe.next(&[Fault::ResetAfterEffect, Fault::ResetBeforeEffect]);
     let ids = ["done", "lost"].map(|key| shop.charge(key, 1000).of(202).id());
     shop.stripe.down(true);
-    fs::write(&file, 3_600_000.to_string()).unwrap();
+    shop.server.kill();
+    shop.server.set("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "20");
+    shop.server.restart();
+    clock.passes(HOUR);
     eventually("it is an hour old", || {
         let age = "strongroom_in_doubt_oldest_age_seconds{provider=\"stripe\",currency=\"USD\"}";
         (metrics::value(&shop, age) >= 3600.0).then_some(())
@@ -59,7 +60,7 @@ fn an_hour_of_a_provider_that_is_down_leaves_it_in_doubt_and_it_is_done_once_whe
 #[test]
 fn a_provider_that_answers_and_is_slow_takes_no_new_payments() {
     let lines = "failures_max = 2\nslow_after_ms = 50\nrest_ms = 60000";
-    let shop = Shop::start_with(lines, &[("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "5000")]);
+    let shop = Shop::start_with(lines, &[]);
     let slow = Fault::LateAfterEffect(Duration::from_millis(200));
     shop.stripe.next(&[slow, slow]);
     for key in ["one", "two"] {
@@ -91,8 +92,8 @@ fn what_the_provider_has_is_not_called_for_again_and_what_it_works_on_is_waited_
 
 #[test]
 fn an_answer_that_comes_after_the_verdict_and_denies_it_is_raised() {
-    let shop = Shop::start_with("deadline_ms = 5000\nslow_after_ms = 5000", &[ASKS_NEVER]);
-    shop.stripe.next(&[Fault::LateAfterEffect(Duration::from_secs(2))]);
+    let shop = Shop::start_with("", &[ANSWERS_SOON, ASKS_NEVER]);
+    shop.stripe.next(&[Fault::HeldAfterEffect]);
     let id = shop.charge("order", 1000).of(202).id();
     let resolve = |outcome: &str| {
         let body = json!({"outcome": outcome, "reason": "not in the dashboard"});
@@ -109,6 +110,7 @@ fn an_answer_that_comes_after_the_verdict_and_denies_it_is_raised() {
     intent["last_payment_error"] = json!({"code": "card_declined", "type": "card_error"});
     assert_eq!(shop.stripe.send_event("payment_intent.payment_failed", &intent), 200);
     assert_eq!(shop.status(&id), "failed");
+    shop.stripe.let_go(1);
     let payment = shop.in_review(&id);
     assert!(notes(&payment)[0].contains("did the charge with 1000 USD"), "{payment:#}");
 }

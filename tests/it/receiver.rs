@@ -171,8 +171,9 @@ impl Shared {
         while let Some(got) = read_request(&mut reader)? {
             let json: Value = serde_json::from_slice(&got.body).unwrap_or_default();
             let amount = json["data"]["amount"].as_i64();
-            self.got.lock().unwrap().push(got);
+            // As it is when the request comes, not when somebody has seen it come.
             let conduct = self.conduct.lock().unwrap().clone();
+            self.got.lock().unwrap().push(got);
             match conduct {
                 Conduct::Answer(status, headers) => answer(out, status, headers)?,
                 Conduct::Slow(pause) => {

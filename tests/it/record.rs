@@ -4,7 +4,7 @@
 use crate::{
     client::{Client, Response},
     server::{MERCHANT_1_KEY, TestServer},
-    wait::{at_once, eventually},
+    wait::{Stopping, at_once, eventually},
 };
 use rand::RngExt;
 use serde_json::{Value, json};
@@ -75,15 +75,6 @@ struct Sums {
     captured: i64,
     refunded: i64,
     held: i64,
-}
-
-/// Stops the clients when it is dropped, however that comes.
-struct Stopping<'a>(&'a AtomicBool);
-
-impl Drop for Stopping<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }
 
 /// Every command of every client, with what its client was told.

@@ -1,17 +1,23 @@
 //! A server whose payments go to a provider that moves money outside: the double of Stripe.
 
-use crate::{client::Response, server::TestServer, stripe_double::StripeDouble, wait::eventually};
+use crate::{
+    client::Response, clock::Clock, server::TestServer, stripe_double::StripeDouble,
+    wait::eventually,
+};
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, fs, ops::Deref, path::Path};
+use std::{collections::BTreeMap, ops::Deref};
 
 pub const WEBHOOK_SECRET: &str = "whsec_of_the_double";
 pub const SECRET_KEY: &str = "sk_test_of_the_double";
 
-/// What becomes known late is known soon.
+/// What is not known at once is asked about soon.
 pub const SETTINGS: [(&str, &str); 2] = [
-    ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "250"),
+    ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "5000"),
     ("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "20"),
 ];
+
+/// Clients hear that an outcome is not known yet when it has been out for a quarter of a second.
+pub const ANSWERS_SOON: (&str, &str) = ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "250");
 
 /// Used as it is, it is the server.
 pub struct Shop {
@@ -49,15 +55,13 @@ impl Shop {
         Self { stripe, server }
     }
 
-    /// Has the double tell the server of what happens, so many times each.
-    /// As [`Shop::start_with`], with a clock that stands in `file`.
-    pub fn with_clock(lines: &str, file: &Path, settings: &[(&str, &str)]) -> Self {
-        fs::write(file, "0").unwrap();
+    /// As [`Shop::start_with`], with a clock that a test moves.
+    pub fn with_clock(lines: &str, clock: &Clock, settings: &[(&str, &str)]) -> Self {
         let lines = format!("failures_max = 1000000\n{lines}");
-        let clock = ("STRONGROOM_CLOCK_AHEAD", file.to_str().unwrap());
-        Self::start_with(&lines, &[&[clock], settings].concat())
+        Self::start_with(&lines, &[&[clock.setting()], settings].concat())
     }
 
+    /// Has the double tell the server of what happens, so many times each.
     pub fn tell(&self, copies: usize) {
         self.stripe.tell(&self.webhook(), WEBHOOK_SECRET, copies);
     }

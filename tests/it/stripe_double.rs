@@ -6,6 +6,7 @@
 mod payments;
 mod wire;
 
+use crate::wait::eventually;
 use payments::{judge, lie};
 use serde_json::Value;
 use std::{
@@ -26,6 +27,10 @@ pub enum Fault {
     LateAfterEffect(Duration),
     /// Effect and answer come after this long; until then the key is in use.
     LateBeforeEffect(Duration),
+    /// As `LateAfterEffect`, until it is let go.
+    HeldAfterEffect,
+    /// As `LateBeforeEffect`, until it is let go.
+    HeldBeforeEffect,
     ResetAfterEffect,
     ResetBeforeEffect,
     /// 500, which is kept for the key.
@@ -122,6 +127,15 @@ impl StripeDouble {
     /// While it hangs, no request is answered.
     pub fn hang(&self, hangs: bool) {
         self.books().hangs = hangs;
+    }
+
+    /// Lets so many requests go that are held, as soon as they are.
+    pub fn let_go(&self, count: usize) {
+        self.books().let_go += count;
+        eventually("they were held", || {
+            let books = self.books();
+            (books.held >= books.let_go).then_some(())
+        });
     }
 
     /// Every POST is refused by a rule that asks for no key, and the search is behind: it finds nothing.
@@ -263,17 +277,31 @@ fn reply(books: &Mutex<Books>, request: &Request) -> Option<String> {
         Ok(fault) => fault,
         Err(reply) => return reply,
     };
-    if let Fault::LateBeforeEffect(pause) = fault {
-        thread::sleep(pause);
+    match fault {
+        Fault::LateBeforeEffect(pause) => thread::sleep(pause),
+        Fault::HeldBeforeEffect => wait_to_be_let_go(books),
+        _ => {}
     }
     let answer = books.lock().unwrap().execute(request, fault);
     match fault {
         Fault::ResetAfterEffect => return None,
         Fault::Garbage => return Some(http(200, "<html>")),
         Fault::LateAfterEffect(pause) => thread::sleep(pause),
+        Fault::HeldAfterEffect => wait_to_be_let_go(books),
         _ => {}
     }
     Some(answer)
+}
+
+fn wait_to_be_let_go(books: &Mutex<Books>) {
+    let place = {
+        let mut books = books.lock().unwrap();
+        books.held += 1;
+        books.held
+    };
+    while books.lock().is_ok_and(|books| books.let_go < place && !books.dropped) {
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Everything that the provider knows. All of it changes under one lock.
@@ -291,6 +319,9 @@ struct Books {
     shuffle: Random,
     blind: bool,
     hangs: bool,
+    /// How many requests have been held, and how many of those were let go.
+    held: usize,
+    let_go: usize,
     refuses: bool,
     down: bool,
     dropped: bool,

@@ -5,6 +5,7 @@ use crate::{
     receiver::{Conduct, Receiver},
     server::TestServer,
     wait::eventually,
+    webhooks::{path_of, wait_until_delivered},
 };
 use serde_json::{Value, json};
 
@@ -13,10 +14,6 @@ const ENDPOINTS: &str = "/api/webhook-endpoints";
 #[track_caller]
 fn make(client: &Client, url: &str) -> Value {
     client.post(ENDPOINTS, "", &json!({"url": url})).of(201).json
-}
-
-fn path_of(endpoint: &Value) -> String {
-    format!("{ENDPOINTS}/{}", endpoint["id"].as_str().unwrap())
 }
 
 #[test]
@@ -182,7 +179,7 @@ fn an_endpoint_that_is_switched_off_gets_what_it_missed_when_it_is_on_again() {
     let receiver = Receiver::start();
     let path = path_of(&make(&server, &receiver.url()));
     server.charge("a", 100).of(201);
-    receiver.wait_for(1);
+    wait_until_delivered(&server, &path, 1);
     let off = server.patch(&path, &json!({"enabled": false})).of(200).json;
     assert_eq!(off["disabledReason"], "requested");
     for key in ["b", "c"] {
@@ -233,6 +230,7 @@ fn an_endpoint_of_the_configuration_is_like_any_other_but_changed_there() {
     let endpoint = server.get(ENDPOINTS).of(200).json["data"][0].clone();
     assert_eq!((&endpoint["origin"], &endpoint["events"]), (&json!("config"), &json!(["*"])));
     let path = path_of(&endpoint);
+    wait_until_delivered(&server, &path, 1);
     let moved = json!({"url": second.url()});
     server.patch(&path, &moved).problem(409, "webhook_endpoint_configured");
     server.delete(&path).problem(409, "webhook_endpoint_configured");
@@ -260,11 +258,11 @@ fn a_hanging_endpoint_neither_delays_the_others_nor_the_stop() {
     let mut server = TestServer::start();
     let (hanging, healthy) = (Receiver::start_with(Conduct::Hang), Receiver::start());
     make(&server, &hanging.url());
-    make(&server, &healthy.url());
+    let path = path_of(&make(&server, &healthy.url()));
     for number in 0..20 {
         server.charge(&number.to_string(), 100).of(201);
     }
-    healthy.wait_for(20);
+    wait_until_delivered(&server, &path, 20);
     assert!(server.terminate().success());
     server.restart();
     let before = hanging.count();

@@ -5,7 +5,8 @@ use crate::{
     server::TestServer,
     wait::eventually,
     webhooks::{
-        PATIENT, QUICK, deliveries, endpoint, endpoint_for, event_of, path_of, text, wait_for_state,
+        PATIENT, QUICK, deliveries, endpoint, endpoint_for, event_of, path_of, text,
+        wait_for_state, wait_until_delivered,
     },
 };
 use serde_json::{Value, json};
@@ -60,7 +61,7 @@ fn progress_survives_a_clean_stop_to_the_last_event() {
     for number in 0..30 {
         server.charge(&number.to_string(), 100).of(201);
     }
-    receiver.wait_for(30);
+    wait_until_delivered(&server, &path_of(&made), 30);
     assert!(server.terminate().success());
     server.restart();
     let counts = server.get(&path_of(&made)).of(200).json["counts"].clone();

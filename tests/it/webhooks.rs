@@ -34,6 +34,15 @@ pub fn path_of(endpoint: &Value) -> String {
     format!("/api/webhook-endpoints/{}", text(endpoint, "id"))
 }
 
+/// Waits until the endpoint at this path has confirmed so many events.
+#[track_caller]
+pub fn wait_until_delivered(client: &Client, path: &str, count: u64) {
+    eventually("all are delivered", || {
+        let counts = client.get(path).of(200).json["counts"].clone();
+        (counts["delivered"] == count).then_some(())
+    });
+}
+
 /// The event of the payment that has this type.
 #[track_caller]
 pub fn event_of(client: &Client, payment: &str, kind: &str) -> String {
@@ -91,8 +100,9 @@ fn what_happens_to_a_payment_is_told_in_order_signed_and_frozen() {
         assert_eq!(got.header("content-type"), "application/json");
     }
     // Pulled, it is the same but for the number at the endpoint.
-    let mut sent = told[0].json();
-    let pulled = server.get(&format!("/api/events/{}", told[0].id())).of(200).json;
+    let first = told.iter().find(|got| got.kind() == "payment.authorized").unwrap();
+    let mut sent = first.json();
+    let pulled = server.get(&format!("/api/events/{}", first.id())).of(200).json;
     sent.as_object_mut().unwrap().remove("sequence");
     assert_eq!(sent, pulled);
     assert_eq!(sent["data"], held.json, "as the payment was then");
@@ -181,13 +191,13 @@ fn a_secret_is_shown_once_and_never_again_nor_written_to_the_log() {
 
 #[test]
 fn each_way_to_misbehave_is_a_recorded_try_with_its_reason_and_leaks_no_connection() {
-    let server = TestServer::start_with(&[PATIENT, ("STRONGROOM__WEBHOOKS__TIMEOUT_MS", "300")]);
+    let server = TestServer::start_with(&[PATIENT, ("STRONGROOM__WEBHOOKS__TIMEOUT_MS", "2000")]);
     let receiver = Receiver::start();
     endpoint(&server, &receiver);
     let moved = "Location: http://127.0.0.1:1/elsewhere\r\n";
     for (place, (conduct, status, error)) in [
         (Conduct::Hang, None, Some("timed_out")),
-        (Conduct::Slow(Duration::from_millis(600)), None, Some("timed_out")),
+        (Conduct::Slow(Duration::from_secs(4)), None, Some("timed_out")),
         (Conduct::Reset, None, Some("connection_closed")),
         (Conduct::CloseEarly, None, Some("connection_closed")),
         (Conduct::Garbage, None, Some("not_http")),
@@ -267,8 +277,9 @@ fn one_payments_failure_holds_its_own_later_events_and_nobody_elses() {
     let of_bad: Vec<String> =
         told.iter().filter(|got| got.payment() == bad).map(|got| got.kind()).collect();
     assert_eq!(of_bad, ["payment.completed"], "the refund waits");
-    receiver.conduct(Conduct::Answer(200, ""));
     let event = event_of(&server, &bad, "payment.completed");
+    wait_for_state(&server, &event, "retrying");
+    receiver.conduct(Conduct::Answer(200, ""));
     server.post(&format!("/api/events/{event}/redeliver"), "", &json!({})).of(202);
     let told = receiver.wait_for(23);
     let of_bad: Vec<String> =
@@ -326,7 +337,7 @@ fn an_endpoint_that_asks_to_be_left_alone_is_tried_later() {
         clock[0] * 3600 + clock[1] * 60 + clock[2]
     };
     let wait = (seconds(&next) + 86_400 - seconds(&at)) % 86_400;
-    assert!((119..=121).contains(&wait), "{at} to {next}");
+    assert!((119..=150).contains(&wait), "{at} to {next}");
 }
 
 #[test]
