@@ -54,7 +54,7 @@ fn restore(server: &TestServer, arguments: &[&str]) -> Output {
 }
 
 /// A payment with 50 values of this kind.
-fn large_payment(value: &str) -> Value {
+pub fn large_payment(value: &str) -> Value {
     let pairs = (0..50).map(|number| (number.to_string(), value.repeat(500).into()));
     let metadata: serde_json::Map<String, Value> = pairs.collect();
     json!({"amount": 100, "currency": "USD", "metadata": metadata})

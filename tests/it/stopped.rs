@@ -2,12 +2,12 @@
 //! was asked for again is done once.
 
 use crate::{
+    backup::large_payment,
     client::Client,
     record::Record,
     server::{MERCHANT_1_KEY, TestServer, check_refusal},
     wait::eventually,
 };
-use serde_json::{Value, json};
 use std::{thread, time::Duration};
 
 /// How long clients wait before they ask again, and how long a server stands still.
@@ -32,22 +32,18 @@ fn a_server_that_stands_still_under_load_doubles_nothing_when_clients_ask_again(
     assert!(record.unheard.0 > 0, "what nobody heard of was done all the same");
 }
 
-/// A body that takes room in memory.
-fn bulky() -> Value {
-    let pairs = (0..40).map(|number| (format!("key_{number}"), json!("v".repeat(500))));
-    json!({"amount": 100, "currency": "USD", "metadata": Value::Object(pairs.collect())})
-}
-
 #[test]
 fn a_server_that_gets_no_more_memory_dies_or_refuses_and_loses_nothing() {
     // The allocator asks the system for a little at a time.
     let mut server = TestServer::start_with(&[("MIMALLOC_ARENA_RESERVE", "8192")]);
+    // 5,000 of these are 250 megabytes. The allocator may have up to a hundred in reserve.
+    let body = large_payment("\u{e9}");
     for (round, more_bytes) in [1 << 20, 24 << 20].into_iter().enumerate() {
         server.limit_memory(more_bytes);
         let mut told = Vec::new();
         for number in 0..5_000 {
             let key = format!("order_{round}_{number}");
-            match server.try_post("/api/payments", &key, &bulky().to_string()) {
+            match server.try_post("/api/payments", &key, &body.to_string()) {
                 Ok(answer) => told.push((key, answer)),
                 Err(_) => break,
             }
@@ -57,7 +53,7 @@ fn a_server_that_gets_no_more_memory_dies_or_refuses_and_loses_nothing() {
         server.kill();
         server.restart();
         for (key, answer) in told.iter().filter(|(_, answer)| answer.status == 201) {
-            let again = server.pay(key, &bulky());
+            let again = server.pay(key, &body);
             assert!(again.is_replay(), "{key}");
             assert_eq!(again.body, answer.body, "{key}");
         }
