@@ -456,6 +456,8 @@ def main():
     parser.add_argument("--only", choices=("charges",), help="leave the rest out")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "target/load", help="where the results go")
     options = parser.parse_args()
+    # Told to stop, it leaves as after an error: with nothing left behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop"))
     if not shutil.which("oha"):
         sys.exit("oha is missing: cargo install oha --locked")
     for package in ("ceiling", "strongroom"):

@@ -355,7 +355,7 @@ fn a_key_is_revoked_at_once_and_for_good_and_one_that_expires_ends_by_itself() {
     server.restart();
     client(&server, &revoked).charge("b", 1).problem(401, "unauthenticated");
     client(&server, &expires).charge("c", 1).of(201);
-    clock.passes(HOUR);
+    clock.has_passed(HOUR);
     eventually("it expires", || {
         (client(&server, &expires).get("/api/payments").status == 401).then_some(())
     });

@@ -21,8 +21,8 @@ impl Clock {
         ("STRONGROOM_CLOCK_AHEAD", self.file.to_str().unwrap())
     }
 
-    /// So many milliseconds have passed, besides those that did.
-    pub fn passes(&self, ms: u64) {
+    /// So many milliseconds in all have passed, besides those that did.
+    pub fn has_passed(&self, ms: u64) {
         fs::write(&self.file, ms.to_string()).unwrap();
     }
 

@@ -102,9 +102,9 @@ fn a_key_is_new_again_when_its_retention_is_over() {
     assert_eq!(server.charge("order", 100).body, first.body);
     server.kill();
     server.restart();
-    clock.passes(HOUR / 2);
+    clock.has_passed(HOUR / 2);
     assert_eq!(server.charge("order", 100).body, first.body);
-    clock.passes(HOUR);
+    clock.has_passed(HOUR);
     let second = eventually("the retention is over", || {
         Some(server.charge("order", 100)).filter(|answer| answer.body != first.body)
     });

@@ -177,6 +177,7 @@ fn a_server_that_is_asked_to_stop_twice_still_seals_its_journal() {
 fn a_request_without_end_does_not_keep_the_server_from_stopping() {
     let mut server = TestServer::start_with(&[
         ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "60000"),
+        // A fifth of it is left for the seal, also on a machine that stands still for a moment.
         ("STRONGROOM__HTTP__DRAIN_TIMEOUT_MS", "4000"),
     ]);
     at_once(2, |number| match number {

@@ -193,7 +193,7 @@ fn money_at_the_provider_that_no_payment_is_about_is_put_on_record_once_and_rais
 
 #[test]
 fn a_failing_provider_takes_no_new_payments_and_no_keys_and_what_has_begun_is_finished() {
-    let mut shop = Shop::start_with("failures_max = 3\nrest_ms = 3000", &[ASKS_NEVER]);
+    let mut shop = Shop::start_with("failures_max = 3\nrest_ms = 5000", &[ASKS_NEVER]);
     let held = shop.authorize("held", 100).of(201).id();
     shop.stripe.down(true);
     let out: Vec<String> =

@@ -171,7 +171,7 @@ impl Shared {
         while let Some(got) = read_request(&mut reader)? {
             let json: Value = serde_json::from_slice(&got.body).unwrap_or_default();
             let amount = json["data"]["amount"].as_i64();
-            // As it is when the request comes, not when somebody has seen it come.
+            // Before the request is shown: a test that sees it may change the conduct.
             let conduct = self.conduct.lock().unwrap().clone();
             self.got.lock().unwrap().push(got);
             match conduct {

@@ -2,6 +2,7 @@
 //! every place there is, and is in nobody's way.
 
 use crate::{
+    backup::large_payment,
     pager::{Message, Pager},
     server::TestServer,
     wait::{at_once, eventually},
@@ -244,10 +245,9 @@ fn what_a_commit_touches_is_checked_without_waiting_for_a_full_run() {
 
 /// A payment with so much on it that a few dozen fill a segment.
 fn bulky(number: usize) -> Value {
-    let pairs = (0..40).map(|number| (format!("key_{number}"), json!("v".repeat(500))));
-    let metadata = Value::Object(pairs.collect());
-    let customer = format!("customer_{}", number % 7);
-    json!({"amount": 1, "currency": "USD", "customerId": customer, "metadata": metadata})
+    let mut body = large_payment("v");
+    body["customerId"] = format!("customer_{}", number % 7).into();
+    body
 }
 
 /// How far everything is known to be right, and the last entry.
@@ -269,7 +269,7 @@ fn the_books_are_reconciled_through_the_last_entry_by_themselves() {
     let segments = || fs::read_dir(server.data().join("journal")).unwrap().count();
     let before = segments();
     for number in 0..80 {
-        let id = server.pay(&format!("order_{number}"), &bulky(number)).of(201).id();
+        let id = server.pay_in_time(&format!("order_{number}"), &bulky(number)).of(201).id();
         if number % 10 == 0 {
             server.refund_all(&id).of(200);
         }
@@ -305,7 +305,7 @@ fn a_byte_that_rots_in_the_archive_is_found_by_the_next_full_run() {
     let server = TestServer::start_with(&[(FULL_EVERY, "366d")]);
     for round in 0..3 {
         for number in 0..60 {
-            server.pay(&format!("order_{round}_{number}"), &bulky(number)).of(201);
+            server.pay_in_time(&format!("order_{round}_{number}"), &bulky(number)).of(201);
         }
         server.admin().post("/api/snapshot", "", &json!({})).of(200);
     }

@@ -136,7 +136,7 @@ impl Record {
     #[track_caller]
     pub fn charge(&self, client: &Client, key: &str) -> Response {
         let body = json!({"amount": 100, "currency": "USD"});
-        let answer = client.pay(key, &body);
+        let answer = client.pay_in_time(key, &body);
         let told = (answer.status != 503).then(|| (answer.status, answer.body.clone()));
         let (path, key) = ("/api/payments".to_owned(), key.to_owned());
         self.asked.lock().unwrap().push(Asked { path, key, body, told });

@@ -1,5 +1,6 @@
 //! What an operator wants to know before a start, and what a running server keeps from other users of the machine.
 
+use crate::backup::large_payment;
 use crate::server::{ADMIN_KEY, Folder, MERCHANT_1_KEY, TestServer, check_refusal};
 use crate::shop::ASKS_NEVER;
 use serde_json::json;
@@ -142,14 +143,11 @@ fn the_process_is_alive_whatever_the_disk_and_the_provider_do() {
         ASKS_NEVER,
     ]);
     fs::write(&sign, "").unwrap();
-    let pairs = (0..40).map(|number| (format!("key_{number}"), json!("v".repeat(500))));
-    let metadata: serde_json::Map<_, _> = pairs.collect();
-    let large = json!({
-        "amount": 1, "currency": "USD", "metadata": metadata, "paymentMethod": "tok_timeout"
-    });
+    let mut large = large_payment("v");
+    large["paymentMethod"] = "tok_timeout".into();
     let small = json!({"amount": 1, "currency": "USD", "paymentMethod": "tok_timeout"});
     for (size, body) in [("large", large), ("small", small)] {
-        let full = (0..500).map(|number| server.pay(&format!("{size}_{number}"), &body));
+        let full = (0..500).map(|number| server.pay_in_time(&format!("{size}_{number}"), &body));
         let full = full.into_iter().find(|answer| answer.status != 202).unwrap();
         full.problem(503, "storage_full");
     }

@@ -13,8 +13,8 @@ use std::{
 };
 
 const TIMES: [(&str, &str); 2] = [
-    ("STRONGROOM__HTTP__HEAD_READ_TIMEOUT_MS", "1000"),
-    ("STRONGROOM__HTTP__BODY_READ_TIMEOUT_MS", "1000"),
+    ("STRONGROOM__HTTP__HEAD_READ_TIMEOUT_MS", "4000"),
+    ("STRONGROOM__HTTP__BODY_READ_TIMEOUT_MS", "4000"),
 ];
 
 /// Sends a byte at every look until the server has closed the connection; what came before that.

@@ -138,6 +138,12 @@ impl StripeDouble {
         });
     }
 
+    /// Waits until so many more requests came.
+    pub fn wait_for_more(&self, count: usize) {
+        let enough = self.books().requests.len() + count;
+        eventually("it is asked", || (self.books().requests.len() >= enough).then_some(()));
+    }
+
     /// Every POST is refused by a rule that asks for no key, and the search is behind: it finds nothing.
     pub fn refuse_everything(&self) {
         self.books().refuses = true;
@@ -319,7 +325,7 @@ struct Books {
     shuffle: Random,
     blind: bool,
     hangs: bool,
-    /// How many requests have been held, and how many of those were let go.
+    /// How many requests have been held, and how many may go.
     held: usize,
     let_go: usize,
     refuses: bool,

@@ -4,7 +4,7 @@
 use crate::{
     metrics::{LISTEN, value_without_key},
     server::{Folder, MERCHANT_1_KEY, TestServer, check_refusal},
-    wait::eventually,
+    wait::{Stopping, eventually},
 };
 use jiff::{ToSpan, Zoned};
 use rustls::{
@@ -93,15 +93,6 @@ pub fn client(
     Arc::new(config)
 }
 
-/// Lets the load end, whichever way the test does.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// Asks for the payments on a connection of its own. Returns the answer, and the certificate that was shown.
 fn ask(
     address: SocketAddr,
@@ -158,7 +149,7 @@ fn a_certificate_is_replaced_under_load_without_a_failed_request() {
                 }
             });
         }
-        let _over = Over(&over);
+        let _stopping = Stopping(&over);
         new.write(folder.path());
         eventually("the new certificate is shown", || {
             let (_, shown) = ask(server.address(), &config).unwrap();

@@ -3,7 +3,7 @@
 use crate::{
     client::{Client, Response},
     server::{ADMIN_KEY, Folder, MERCHANT_1_KEY, Process, check_refusal},
-    wait::{at_once, eventually},
+    wait::{Stopping, at_once, eventually},
 };
 use rustix::net::{AddressFamily, SocketType};
 use std::{
@@ -135,15 +135,6 @@ impl Told {
     }
 }
 
-/// Ends the load also when an assertion ends the test.
-struct Enough<'a>(&'a AtomicBool);
-
-impl Drop for Enough<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
 #[test]
 fn five_upgrades_under_load_refuse_nobody_and_lose_and_double_nothing() {
     let supervisor = Supervisor::new(&[]);
@@ -153,7 +144,7 @@ fn five_upgrades_under_load_refuse_nobody_and_lose_and_double_nothing() {
     let upgrades = Mutex::new(&mut running);
     at_once(7, |number| match number {
         0 => {
-            let _enough = Enough(&told.enough);
+            let _stopping = Stopping(&told.enough);
             let mut running = upgrades.lock().unwrap();
             for round in 0..5 {
                 told.wait_for_more(50);
