@@ -200,6 +200,8 @@ fn what_was_seen_while_a_payment_was_under_way_stays_true() {
         ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "4000"),
         ("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "1"),
     ]);
+    let see =
+        |query: &str| [account(&server, MERCHANT, query), account(&server.admin(), DOUBT, query)];
     let seen = at_once(2, |number| match number {
         0 => {
             let id = server.charge_with("tok_timeout", "slow", 100).of(202).id();
@@ -213,11 +215,14 @@ fn what_was_seen_while_a_payment_was_under_way_stays_true() {
                 (Timestamp::now().as_millisecond() > asked).then_some(())
             });
             let now = format!("{:.3}", Timestamp::now());
-            Some((now, account(&server.admin(), DOUBT, "")))
+            Some((now, see("")))
         }
     });
     let (at, then) = seen[1].clone().unwrap();
-    assert_eq!(account(&server.admin(), DOUBT, &format!("&at={at}")), then);
+    for account in &then {
+        assert_eq!(account["entries"], json!([]), "the payment is not booked yet");
+    }
+    assert_eq!(see(&format!("&at={at}")), then);
 }
 
 #[test]

@@ -2,7 +2,6 @@
 //! payment in half.
 
 use crate::{
-    client::Client,
     metrics::value,
     server::{Folder, MERCHANT_1_KEY, TestServer, check_refusal},
     wait::{at_once, eventually},
@@ -17,13 +16,6 @@ use std::{
 /// The provider's answer to `tok_timeout` is out for this long, and its request in flight.
 const ANSWER_WITHIN: (&str, &str) = ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "5000");
 const FREE_PORT: [&str; 2] = ["--listen", "127.0.0.1:0"];
-
-#[track_caller]
-fn wait_until_in_flight(client: &Client, keys: &[&str]) {
-    for key in keys {
-        client.in_progress(key);
-    }
-}
 
 #[test]
 fn a_server_with_a_shipped_test_key_listens_on_no_address_but_a_loopback_one() {
@@ -101,7 +93,7 @@ fn a_server_that_is_asked_to_stop_finishes_what_it_works_on_and_takes_nothing_mo
         0 => Some(server.charge_with("tok_slow", "slow", 100).of(201)),
         1 => Some(server.charge_with("tok_timeout", "out", 100).of(202)),
         _ => {
-            wait_until_in_flight(&server, &["out"]);
+            server.in_progress("out");
             eventually("it has begun", || {
                 (server.get("/api/idempotency/slow").status == 200).then_some(())
             });
@@ -186,7 +178,7 @@ fn a_request_without_end_does_not_keep_the_server_from_stopping() {
             assert!(server.try_post("/api/payments", "out", &body.to_string()).is_err());
         }
         _ => {
-            wait_until_in_flight(&server, &["out"]);
+            server.in_progress("out");
             server.ask_to_stop();
         }
     });
@@ -226,7 +218,8 @@ fn more_than_may_be_worked_on_at_once_is_turned_away_before_it_has_begun() {
         0 => server.charge_with("tok_timeout", "first", 100).of(202),
         1 => server.charge_with("tok_timeout", "second", 100).of(202),
         _ => {
-            wait_until_in_flight(&server, &["first", "second"]);
+            server.in_progress("first");
+            server.in_progress("second");
             let refused = server.refund(&paid, "part", 10).problem(503, "overloaded");
             assert!(refused.header("Retry-After").is_some());
             let refused = server.charge("third", 100).problem(503, "overloaded");
@@ -244,30 +237,38 @@ fn more_than_may_be_worked_on_at_once_is_turned_away_before_it_has_begun() {
 
 #[test]
 fn a_client_that_hangs_up_does_not_cut_its_payment_in_half() {
-    let inquires = ("STRONGROOM__PROVIDER__INQUIRE_AFTER_MS", "1");
-    let server = TestServer::start_with(&[ANSWER_WITHIN, inquires]);
-    let body =
-        json!({"amount": 100, "currency": "USD", "paymentMethod": "tok_timeout"}).to_string();
-    let request = format!(
-        "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n\
-         POST /api/payments HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {MERCHANT_1_KEY}\r\n\
-         Idempotency-Key: order\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let mut stream = TcpStream::connect(server.address()).unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    wait_until_in_flight(&server, &["order"]);
+    let server = TestServer::start_with(&[("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "20000")]);
+    let body = json!({"amount": 100, "currency": "USD", "paymentMethod": "tok_slow"}).to_string();
+    let request = |key: &str| {
+        format!(
+            "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n\
+             POST /api/payments HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {MERCHANT_1_KEY}\r\n\
+             Idempotency-Key: {key}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let look = |key: &str| server.get(&format!("/api/idempotency/{key}"));
+    // A machine that stands still may be too late for one.
+    let mut payments = 0;
+    let (stream, key) = eventually("one is seen while it is worked on", || {
+        payments += 1;
+        let key = format!("order_{payments}");
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream.write_all(request(&key).as_bytes()).unwrap();
+        let found = eventually("it has begun", || Some(look(&key)).filter(|it| it.status == 200));
+        (found.json["state"] == "in_progress").then_some((stream, key))
+    });
     // Closing a connection with an answer unread resets it: the server is told that nobody listens.
     stream.peek(&mut [0]).unwrap();
     drop(stream);
     let done = eventually("the payment is made all the same", || {
-        let found = server.get("/api/idempotency/order").of(200).json;
+        let found = look(&key).of(200).json;
         (found["state"] == "completed").then_some(found)
     });
     let id = done["paymentId"].as_str().unwrap();
-    eventually("its outcome is known", || (server.status(id) == "completed").then_some(()));
-    assert_eq!(server.balance("merchant:merchant_1", "USD"), (100, 0));
-    let again = server.post_text("/api/payments", "order", &body).of(202);
+    assert_eq!(server.status(id), "completed");
+    assert_eq!(server.balance("merchant:merchant_1", "USD"), (100 * payments, 0));
+    let again = server.post_text("/api/payments", &key, &body).of(201);
     assert!(again.is_replay());
     assert_eq!(again.id(), id);
     server.admin().reconciles();

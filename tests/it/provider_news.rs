@@ -5,7 +5,7 @@ use crate::{
     client::Response,
     metrics,
     server::TestServer,
-    shop::{ANSWERS_SOON, ASKS_NEVER, SETTINGS, Shop, WEBHOOK_SECRET, provider, route},
+    shop::{ASKS_NEVER, SETTINGS, Shop, WEBHOOK_SECRET, provider, route},
     stripe_double::{Fault, StripeDouble},
     wait::{at_once, eventually},
 };
@@ -229,13 +229,14 @@ fn a_failing_provider_takes_no_new_payments_and_no_keys_and_what_has_begun_is_fi
 #[test]
 fn a_provider_has_no_more_calls_at_once_than_it_may() {
     let lines = "in_flight_max = 2\nfailures_max = 1000000";
-    let shop = Shop::start_with(lines, &[ANSWERS_SOON, ASKS_NEVER]);
+    let answer_within = ("STRONGROOM__PROVIDER__ANSWER_WITHIN_MS", "3000");
+    let shop = Shop::start_with(lines, &[answer_within, ASKS_NEVER]);
     shop.stripe.next(&[Fault::HeldBeforeEffect, Fault::HeldBeforeEffect]);
     let client = shop.client(crate::server::MERCHANT_1_KEY);
     at_once(2, |number| client.charge_with("pm_card_visa", &format!("slow-{number}"), 10).of(202));
     shop.charge("third", 10).problem(503, "provider_unavailable");
     shop.stripe.let_go(2);
-    eventually("there is a place again", || (shop.charge("third", 10).status < 300).then_some(()));
+    eventually("there is a place again", || (shop.charge("third", 10).status == 201).then_some(()));
     assert_eq!(shop.all("/api/payments").len(), 3);
 }
 
